@@ -1,0 +1,1 @@
+//! What runs a VM: QEMU behind the engine port.

@@ -1,0 +1,1 @@
+//! The host as banger sees it: processes, pidfds, monitors, locks, probes.

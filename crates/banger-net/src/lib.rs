@@ -1,0 +1,1 @@
+//! Networks of VMs: address plans and the programs that carry them.

@@ -1,0 +1,1 @@
+//! SQLite storage of VMs, images, kernels, operations and journals.

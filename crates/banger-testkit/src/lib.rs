@@ -1,0 +1,1 @@
+//! What banger's tests share: an isolated daemon, images made on the spot, fakes of the ports.

@@ -1,0 +1,106 @@
+//! The one shape in which an error reaches a user, whatever it went through.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of failure it was; decides the HTTP status and the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// It was tried and did not work. Exit code 1.
+    Failed,
+    /// The request itself is wrong. Exit code 2.
+    Usage,
+    /// No such VM, image, kernel or operation. Exit code 3.
+    NotFound,
+    /// The name is taken, or the state does not allow it. Exit code 4.
+    Conflict,
+    /// The daemon does not answer. Exit code 5.
+    Unreachable,
+    /// The user may not, or the host is not ready. Exit code 6.
+    NotPermitted,
+    /// Somebody cancelled it. Exit code 7.
+    Cancelled,
+}
+
+impl ErrorKind {
+    /// Returns the exit code of the command line for this kind.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Conflict => 4,
+            Self::Unreachable => 5,
+            Self::NotPermitted => 6,
+            Self::Cancelled => 7,
+        }
+    }
+
+    /// Returns the HTTP status code (RFC 9110 section 15) for this kind.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Failed => 500,
+            Self::Usage => 400,
+            Self::NotFound => 404,
+            Self::Conflict | Self::Cancelled => 409,
+            Self::Unreachable => 503,
+            Self::NotPermitted => 403,
+        }
+    }
+}
+
+/// What failed, why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}")]
+pub struct ApiError {
+    /// The kind, for programs.
+    pub kind: ErrorKind,
+    /// What failed: one clause, no full stop.
+    pub what: String,
+    /// Why, outermost cause first. Empty when `what` says it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<String>,
+    /// What to do about it, commands included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl ApiError {
+    /// Returns an error of `kind` that says `what` failed.
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), why: Vec::new(), fix: None }
+    }
+
+    /// Returns an error whose reasons are `source` and everything beneath it.
+    pub fn caused_by(kind: ErrorKind, what: impl Into<String>, source: &dyn std::error::Error) -> Self {
+        let mut why = Vec::new();
+        let mut next = Some(source);
+        while let Some(error) = next {
+            let text = error.to_string();
+            if why.last() != Some(&text) {
+                why.push(text);
+            }
+            next = error.source();
+        }
+        Self { why, ..Self::new(kind, what) }
+    }
+
+    /// Returns the error with one more reason.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.why.push(reason.into());
+        self
+    }
+
+    /// Returns the error with advice.
+    #[must_use]
+    pub fn fix(mut self, advice: impl Into<String>) -> Self {
+        self.fix = Some(advice.into());
+        self
+    }
+
+    /// Returns a [`ErrorKind::NotFound`] for a thing of this kind and name.
+    pub fn not_found(thing: &str, name: &str) -> Self {
+        Self::new(ErrorKind::NotFound, format!("there is no {thing} named '{name}'"))
+    }
+}

@@ -1,0 +1,299 @@
+//! What host and guest say to each other.
+//!
+//! Three things cross the border:
+//!
+//! 1. The **configuration drive**: the fourth block device, read-only. It holds one
+//!    [`GuestConfig`] as JSON, padded with NUL bytes to a multiple of 512. Block devices are
+//!    readable by root alone in the guest, so the keys on it are, too.
+//! 2. The **control channel**: one byte stream (virtio-serial under QEMU), multiplexed by
+//!    `banger-channel`. The host opens streams to a [`Service`] of the guest; the guest opens none.
+//! 3. On a stream to [`Service::Agent`]: JSON lines, [`GuestMessage`] one way, [`HostMessage`] the
+//!    other. The guest speaks first, with the protocol versions it knows; the host chooses.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::ByteString;
+use crate::image::ImageConfig;
+
+/// The block devices of every guest, in the order in which every engine must attach them.
+pub mod drive {
+    /// The image's root file system, read-only and shared.
+    pub const BASE: &str = "/dev/vda";
+    /// The VM's private disk, ext4.
+    pub const PRIVATE: &str = "/dev/vdb";
+    /// The kernel's modules, ext4, read-only and shared; its root is `/lib/modules/RELEASE`.
+    pub const MODULES: &str = "/dev/vdc";
+    /// The configuration drive.
+    pub const CONFIG: &str = "/dev/vdd";
+}
+
+/// The name of the virtio-serial port that carries the control channel.
+pub const CONTROL_PORT_NAME: &str = "banger.control";
+
+/// The oldest agent protocol that this build understands.
+pub const PROTOCOL_OLDEST: u32 = 1;
+/// The newest agent protocol that this build understands.
+pub const PROTOCOL_NEWEST: u32 = 1;
+
+/// The version of [`GuestConfig`] that this build writes.
+pub const CONFIG_VERSION: u32 = 1;
+
+/// Everything a guest is told before it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestConfig {
+    /// [`CONFIG_VERSION`] of the writer.
+    pub version: u32,
+    /// The VM's name; becomes the host name.
+    pub hostname: String,
+    /// The SSH server's keys.
+    pub ssh: SshKeys,
+    /// The network card's addresses; `None` when the VM has no card.
+    pub network: Option<GuestNetwork>,
+    /// The image's configuration: user, environment, working directory, entrypoint.
+    pub image: ImageConfig,
+    /// Host time when the configuration was written, nanoseconds since the epoch.
+    pub unix_time_ns: u64,
+}
+
+/// Keys of the guest's SSH server.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshKeys {
+    /// The server's private Ed25519 key, in OpenSSH's PEM form.
+    pub host_private_key: String,
+    /// Public keys that may log in as any user, each a line as in `authorized_keys`.
+    pub authorized_keys: Vec<String>,
+}
+
+impl fmt::Debug for SshKeys {
+    /// Leaves the private key out, so that no log ever has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SshKeys").field("authorized_keys", &self.authorized_keys).finish_non_exhaustive()
+    }
+}
+
+/// Addresses of the guest's one network card, set before any of the image's programs run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestNetwork {
+    /// The card's hardware address, as `02:00:00:00:00:01`; the card is found by it.
+    pub mac: String,
+    /// Largest packet, in bytes.
+    pub mtu: u32,
+    /// Addresses with prefix length, as `10.0.2.15/24` or `fd00::2/64`.
+    pub addresses: Vec<String>,
+    /// Default gateways, at most one for each family.
+    pub gateways: Vec<String>,
+    /// Name servers for `/etc/resolv.conf`.
+    pub nameservers: Vec<String>,
+    /// Search domains for `/etc/resolv.conf`.
+    pub search: Vec<String>,
+}
+
+/// What a stream of the control channel can be opened to. In an OPEN frame it is its `Display` text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// `agent`: JSON lines, see [`GuestMessage`].
+    Agent,
+    /// `ssh`: the guest's SSH server.
+    Ssh,
+    /// `tcp:PORT`: a TCP connection to that port of the guest's loopback address.
+    Tcp(u16),
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent => f.write_str("agent"),
+            Self::Ssh => f.write_str("ssh"),
+            Self::Tcp(port) => write!(f, "tcp:{port}"),
+        }
+    }
+}
+
+/// The text names no service of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no guest service '{0}'; there are agent, ssh and tcp:PORT")]
+pub struct UnknownService(pub String);
+
+impl FromStr for Service {
+    type Err = UnknownService;
+
+    fn from_str(text: &str) -> Result<Self, UnknownService> {
+        match text.split_once(':') {
+            None if text == "agent" => Ok(Self::Agent),
+            None if text == "ssh" => Ok(Self::Ssh),
+            Some(("tcp", port)) => match port.parse() {
+                Ok(port) if port != 0 => Ok(Self::Tcp(port)),
+                _ => Err(UnknownService(text.to_owned())),
+            },
+            _ => Err(UnknownService(text.to_owned())),
+        }
+    }
+}
+
+impl Serialize for Service {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Service {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A line from the guest's agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestMessage {
+    /// The first line.
+    Hello(GuestHello),
+    /// Sessions are served from now on. Sent once for each connection, after the host's welcome.
+    Ready,
+    /// The guest is about to go down by its own will or the host's request.
+    Stopping(ShutdownAction),
+    /// The answer to the request of this id.
+    Reply {
+        /// The request's id.
+        id: u64,
+        /// What came of it; an error is one sentence.
+        result: Result<GuestReply, String>,
+    },
+}
+
+/// How a guest introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestHello {
+    /// Oldest agent protocol that the guest understands.
+    pub protocol_oldest: u32,
+    /// Newest agent protocol that the guest understands.
+    pub protocol_newest: u32,
+    /// Version of `banger-guest`.
+    pub version: String,
+    /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`), new at each boot.
+    pub boot_id: String,
+    /// The kernel's release, as `uname -r`.
+    pub kernel_release: String,
+    /// Whether the image's init is systemd.
+    pub systemd: bool,
+}
+
+/// A line to the guest's agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostMessage {
+    /// The first line, in answer to the guest's hello.
+    Welcome {
+        /// The protocol that both will speak: the newest that both know.
+        protocol: u32,
+        /// Host time, nanoseconds since the epoch; the guest sets its clock by it.
+        unix_time_ns: u64,
+    },
+    /// A request, answered by a reply with the same id.
+    Request {
+        /// Chosen by the host, never reused on a connection.
+        id: u64,
+        /// What to do.
+        request: GuestRequest,
+    },
+}
+
+/// What a host may ask of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestRequest {
+    /// Go down in order. Answered at once; then [`GuestMessage::Stopping`] and the end.
+    Shutdown(ShutdownAction),
+    /// Write everything to disk. Answered when it is there.
+    Sync,
+    /// Set the clock to this host time, in nanoseconds since the epoch.
+    SetClock(u64),
+    /// What the guest's kernel says of uptime and memory.
+    Stats,
+}
+
+/// What a guest answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestReply {
+    /// It is done, or begun for a shutdown.
+    Done,
+    /// Answer to [`GuestRequest::Stats`].
+    Stats(GuestStats),
+}
+
+/// The guest's own view of its resources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestStats {
+    /// Time since boot, milliseconds.
+    pub uptime_ms: u64,
+    /// Memory in all, bytes.
+    pub memory_total: u64,
+    /// Memory that programs could still get, bytes (`MemAvailable`).
+    pub memory_available: u64,
+}
+
+/// How to go down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShutdownAction {
+    /// Stop, for good.
+    Poweroff,
+    /// Stop and start again.
+    Reboot,
+}
+
+/// The SSH subsystem that runs a command given as an array.
+///
+/// `exec` requests of SSH (RFC 4254 section 6.5) are one string, for a shell to take apart. This
+/// subsystem needs no shell: after the subsystem request (and `pty-req` before it, if wanted) the
+/// client sends one line, an [`ExecRequest`] as JSON, and everything after its newline is the
+/// command's standard input. Standard error is extended data 1; signals, `window-change`,
+/// `exit-status` and `exit-signal` are those of any session.
+pub const EXEC_SUBSYSTEM: &str = "banger-exec";
+
+/// Longest line that the exec subsystem reads, bytes.
+pub const EXEC_REQUEST_LIMIT: usize = 4 << 20;
+
+/// A command for [`EXEC_SUBSYSTEM`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Program and arguments. Empty: the image's entrypoint and command. The program is looked up
+    /// in the resulting environment's `PATH` when it has no slash.
+    pub argv: Vec<ByteString>,
+    /// Variables on top of the image's, as `(name, value)`.
+    #[serde(default)]
+    pub environment: Vec<(ByteString, ByteString)>,
+    /// Working directory; `None` is the image's, else the user's home.
+    #[serde(default)]
+    pub directory: Option<ByteString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_reads_back_as_it_prints() {
+        for service in [Service::Agent, Service::Ssh, Service::Tcp(8080)] {
+            assert_eq!(service.to_string().parse(), Ok(service));
+        }
+        for bad in ["", "tcp", "tcp:", "tcp:0", "tcp:70000", "ssh:1", "../x"] {
+            assert!(bad.parse::<Service>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_not_text_survive() {
+        let request = ExecRequest {
+            argv: vec![ByteString(b"a b\n'\"\xff".to_vec())],
+            environment: Vec::new(),
+            directory: None,
+        };
+        let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<ExecRequest>(&json).unwrap(), request);
+    }
+}

@@ -1,0 +1,18 @@
+//! The words of banger, as data: what users ask for, what the daemon answers, and what the
+//! daemon, a VM's monitor and its guest say to each other. Nothing here reads a file, opens a
+//! socket or looks at a clock.
+
+pub mod bytes;
+pub mod error;
+pub mod guest;
+pub mod image;
+pub mod kernel;
+pub mod monitor;
+pub mod name;
+pub mod operation;
+pub mod size;
+pub mod system;
+pub mod vm;
+
+pub use error::{ApiError, ErrorKind};
+pub use name::{ImageId, KernelId, OperationId, VmId, VmName};

@@ -1,0 +1,180 @@
+//! What the daemon, the command line and a VM's monitor say to each other.
+//!
+//! `banger-monitor DIRECTORY` reads [`LaunchSpec`] from `launch.json` in the VM's directory, starts
+//! what it says, and listens on `monitor.sock` there (mode 0600, peer's uid checked). A client sends
+//! one [`MonitorRequest`] as a JSON line and gets one [`MonitorReply`] as a JSON line; the
+//! connection then goes on in lines, except after
+//!
+//! - [`MonitorRequest::Watch`]: each later line is a [`MonitorStatus`], one at each change;
+//! - [`MonitorRequest::Connect`]: after the reply [`MonitorReply::Connected`] the connection *is*
+//!   the stream to the guest's service.
+//!
+//! New requests and fields may be added; a monitor answers a request that it does not know with
+//! [`MonitorReply::Failed`], and both sides ignore unknown fields: a newer daemon talks to older
+//! monitors.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::guest::{GuestHello, GuestReply, GuestRequest, Service, ShutdownAction};
+
+/// Files that a monitor reads or writes in the VM's directory.
+pub mod file {
+    /// [`super::LaunchSpec`], written by the daemon.
+    pub const LAUNCH: &str = "launch.json";
+    /// The control socket.
+    pub const SOCKET: &str = "monitor.sock";
+    /// [`super::MonitorStatus`], replaced at each change of phase; the last one stays.
+    pub const STATUS: &str = "status.json";
+    /// What the guest printed on its serial console. Rotated to `serial.log.1`.
+    pub const SERIAL_LOG: &str = "serial.log";
+    /// What the VMM and its helpers printed on standard error. Rotated to `engine.log.1`.
+    pub const ENGINE_LOG: &str = "engine.log";
+    /// The monitor's own words.
+    pub const MONITOR_LOG: &str = "monitor.log";
+    /// Locked (flock) for as long as the monitor lives.
+    pub const LOCK: &str = "monitor.lock";
+}
+
+/// What a monitor starts and owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// Started before the VMM, in order; ended after it. The VMM does not outlive a helper.
+    pub helpers: Vec<Program>,
+    /// The VMM. Its standard output is the guest's serial console; standard input is `/dev/null`.
+    pub vmm: Program,
+    /// Where the control channel's byte stream comes from.
+    pub channel: ChannelSource,
+    /// Most bytes of a log before it is rotated; one older file is kept.
+    pub log_limit: u64,
+}
+
+/// A program to start, in the VM's directory, with no more of the environment than `PATH`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Shown in logs and in reasons: `qemu`, `passt`.
+    pub name: String,
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Arguments, without the program's own name.
+    pub arguments: Vec<String>,
+    /// Ends of socket pairs that it finds open under a fixed number.
+    #[serde(default)]
+    pub descriptors: Vec<InheritedDescriptor>,
+}
+
+/// One end of a connected pair of unix stream sockets that the monitor makes before it starts
+/// anything. Two programs that name the same pair are connected to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InheritedDescriptor {
+    /// The number in the program; 3 or more.
+    pub number: i32,
+    /// The pair's name.
+    pub pair: String,
+}
+
+/// Where the monitor gets the control channel's byte stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelSource {
+    /// The monitor keeps the other end of this pair, which the VMM inherits.
+    Pair(String),
+    /// The monitor listens on this path in the VM's directory; the newest connection counts.
+    Listen(PathBuf),
+}
+
+/// Where a VM stands in the monitor's eyes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MonitorPhase {
+    /// The VMM runs; the guest has not said that it is ready.
+    Booting,
+    /// The guest serves sessions.
+    Ready,
+    /// The guest said that it goes down.
+    Stopping(ShutdownAction),
+    /// The VMM has ended.
+    Ended(EndReason),
+}
+
+/// How a VMM ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReason {
+    /// The VMM's exit code, if it exited.
+    pub code: Option<i32>,
+    /// The signal that killed it, if one did.
+    pub signal: Option<i32>,
+    /// What the guest had announced before.
+    pub announced: Option<ShutdownAction>,
+    /// Whether somebody had asked the monitor to kill it.
+    pub killed: bool,
+    /// One sentence for people: "qemu exited with code 1", "killed on request".
+    pub message: String,
+}
+
+/// A monitor's whole public state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorStatus {
+    /// Version of `banger-monitor`.
+    pub version: String,
+    /// The monitor's process id.
+    pub monitor_pid: u32,
+    /// The VMM's process id.
+    pub vmm_pid: u32,
+    /// When the VMM was started, nanoseconds since the epoch.
+    pub started_at_ns: u64,
+    /// Where the VM stands.
+    pub phase: MonitorPhase,
+    /// What the guest said of itself; `None` before it did.
+    pub guest: Option<GuestHello>,
+    /// Forwards in force.
+    pub forwards: Vec<Forward>,
+}
+
+/// A TCP port of the host that leads to a port of the guest, through the control channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The host's address and port, as `127.0.0.1:8080`.
+    pub listen: std::net::SocketAddr,
+    /// The port of the guest's loopback address.
+    pub guest_port: u16,
+}
+
+/// A line to a monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MonitorRequest {
+    /// Answered by [`MonitorReply::Status`].
+    Status,
+    /// Answered by [`MonitorReply::Status`], then a status line at each change.
+    Watch,
+    /// Become a stream to the service. Refused while the guest is not connected.
+    Connect(Service),
+    /// Pass a request to the guest's agent; answered by [`MonitorReply::Guest`].
+    Guest(GuestRequest),
+    /// Kill the VMM at once. Answered by [`MonitorReply::Done`] when it has ended.
+    Kill,
+    /// Start a forward. Port 0 takes a free one; answered by [`MonitorReply::Forward`].
+    ForwardAdd(Forward),
+    /// End the forward that listens here. Open connections go on.
+    ForwardRemove(std::net::SocketAddr),
+}
+
+/// A line from a monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MonitorReply {
+    /// The state.
+    Status(MonitorStatus),
+    /// The stream begins with the next byte.
+    Connected,
+    /// The agent's answer.
+    Guest(GuestReply),
+    /// The forward as it stands, with the port that was taken.
+    Forward(Forward),
+    /// It is done.
+    Done,
+    /// It is not; one sentence.
+    Failed(String),
+}

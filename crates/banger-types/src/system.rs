@@ -1,0 +1,32 @@
+//! What the daemon says about itself.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Answer to `GET /v1/system`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemStatus {
+    /// Version of `bangerd`.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its data directory.
+    pub data_directory: PathBuf,
+    /// Its log file.
+    pub log: PathBuf,
+    /// The engine that new VMs get, and why.
+    pub engine: String,
+    /// How many VMs there are.
+    pub vms: u64,
+    /// How many of them run.
+    pub vms_running: u64,
+    /// How many images there are.
+    pub images: u64,
+    /// How many kernels there are.
+    pub kernels: u64,
+    /// When it was started.
+    pub started_at: jiff::Timestamp,
+}

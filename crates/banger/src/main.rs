@@ -1,0 +1,3 @@
+//! Real virtual machines for developers, in about the time a container takes.
+
+fn main() {}

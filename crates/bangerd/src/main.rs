@@ -1,0 +1,3 @@
+//! The daemon that owns a user's virtual machines and their images.
+
+fn main() {}
