@@ -1,1 +1,11 @@
-//! The daemon's HTTP API: routes and their typed client over a unix socket.
+//! The daemon's HTTP API: its routes, and a typed client over the daemon's unix socket.
+//!
+//! Bodies are JSON. A request that begins long work answers 202 with an
+//! [`Operation`](banger_types::operation::Operation), its address in `Location`; a failure answers
+//! with an [`ApiError`](banger_types::ApiError). Streams are newline-delimited JSON.
+
+mod client;
+pub mod request;
+pub mod route;
+
+pub use client::{Chunks, Client, ClientError, Lines};

@@ -1,1 +1,8 @@
-//! Decisions of banger's daemon without effects: VM state machine, request queue, plans, and the ports they act through.
+//! The decisions of banger's daemon, without effects, and the ports through which effects happen.
+//!
+//! Nothing here starts a process, opens a file or a socket, or looks at a clock. Adapters
+//! (`banger-image`, `banger-engine`, `banger-net`, `banger-host`, `banger-store`) implement the
+//! traits; `bangerd` puts them together.
+
+pub mod command;
+pub mod work;

@@ -7,6 +7,7 @@ pub mod error;
 pub mod guest;
 pub mod image;
 pub mod kernel;
+pub mod location;
 pub mod monitor;
 pub mod name;
 pub mod operation;

@@ -122,7 +122,8 @@ impl FromStr for VmName {
         let letter_or_digit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = text.as_bytes();
         let ends = bytes.first().zip(bytes.last());
-        let ends_are_good = ends.is_some_and(|(&first, &last)| letter_or_digit(first) && letter_or_digit(last));
+        let ends_are_good =
+            ends.is_some_and(|(&first, &last)| letter_or_digit(first) && letter_or_digit(last));
         let all_are_good = bytes.iter().all(|&b| letter_or_digit(b) || b == b'-');
         if ends_are_good && all_are_good && bytes.len() <= 63 {
             Ok(Self(text.to_owned()))

@@ -51,7 +51,8 @@ impl FromStr for Mebibytes {
         let range = || SizeError::Range(text.to_owned());
         let mut bytes = whole.checked_mul(bytes_per_unit).ok_or_else(range)?;
         if !fraction.is_empty() {
-            let scale = 10u64.checked_pow(u32::try_from(fraction.len()).map_err(|_| range())?).ok_or_else(range)?;
+            let scale =
+                10u64.checked_pow(u32::try_from(fraction.len()).map_err(|_| range())?).ok_or_else(range)?;
             let part: u64 = fraction.parse().map_err(|_| syntax())?;
             bytes = part
                 .checked_mul(bytes_per_unit)

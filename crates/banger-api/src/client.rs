@@ -1,0 +1,310 @@
+//! A typed client for the daemon's unix socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use banger_types::ApiError;
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
+use banger_types::operation::Operation;
+use banger_types::system::SystemStatus;
+use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmStopRequest};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::request::{LogKind, PullRequest};
+use crate::route;
+
+/// Largest body that the client takes in one piece, bytes.
+const BODY_LIMIT: usize = 64 << 20;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the daemon's socket.
+    #[error("cannot reach bangerd on {}", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke, or the request could not be made.
+    #[error("the connection to bangerd broke")]
+    Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The answer is not what the API says.
+    #[error("bangerd gave an answer that this version of banger does not understand")]
+    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The daemon refused or failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+fn transport(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    ClientError::Transport(error.into())
+}
+
+fn answer(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    ClientError::Answer(error.into())
+}
+
+type Result<T, E = ClientError> = std::result::Result<T, E>;
+
+/// A client of one daemon. Each call has its own connection.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Returns a client for the daemon that listens on `socket`. Connects to nothing yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// Returns the daemon's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Returns the daemon's status.
+    pub async fn system(&self) -> Result<SystemStatus> {
+        self.get(route::SYSTEM).await
+    }
+
+    /// Ends the daemon. VMs go on.
+    pub async fn shut_down(&self) -> Result<()> {
+        self.call(Method::POST, route::SYSTEM_SHUTDOWN, &()).await
+    }
+
+    /// Returns all VMs, ordered by name.
+    pub async fn vms(&self) -> Result<Vec<Vm>> {
+        self.get(route::VMS).await
+    }
+
+    /// Returns the VM of this name or id.
+    pub async fn vm(&self, name: &str) -> Result<Vm> {
+        self.get(&route::path(route::VM, name)).await
+    }
+
+    /// Begins to make a VM.
+    pub async fn create_vm(&self, request: &VmCreateRequest) -> Result<Operation> {
+        self.call(Method::POST, route::VMS, request).await
+    }
+
+    /// Begins to boot a VM.
+    pub async fn start_vm(&self, name: &str) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::VM_START, name), &()).await
+    }
+
+    /// Begins to stop a VM.
+    pub async fn stop_vm(&self, name: &str, request: &VmStopRequest) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::VM_STOP, name), request).await
+    }
+
+    /// Begins to stop a VM without asking its guest.
+    pub async fn kill_vm(&self, name: &str) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::VM_KILL, name), &()).await
+    }
+
+    /// Begins to delete a VM. `force` kills it first if it runs.
+    pub async fn delete_vm(&self, name: &str, force: bool) -> Result<Operation> {
+        let path = format!("{}?force={force}", route::path(route::VM, name));
+        self.call(Method::DELETE, &path, &()).await
+    }
+
+    /// Returns what is needed to open a session in a running VM.
+    pub async fn session(&self, name: &str) -> Result<SessionTarget> {
+        self.get(&route::path(route::VM_SESSION, name)).await
+    }
+
+    /// Returns one of a VM's logs, piece by piece.
+    pub async fn vm_logs(&self, name: &str, kind: LogKind) -> Result<Chunks> {
+        let kind = match kind {
+            LogKind::Serial => "serial",
+            LogKind::Engine => "engine",
+            LogKind::Monitor => "monitor",
+        };
+        let path = format!("{}?kind={kind}", route::path(route::VM_LOGS, name));
+        Ok(Chunks { body: self.send(Method::GET, &path, None).await?.into_body() })
+    }
+
+    /// Returns all images, ordered by name.
+    pub async fn images(&self) -> Result<Vec<Image>> {
+        self.get(route::IMAGES).await
+    }
+
+    /// Begins to make an image.
+    pub async fn pull_image(&self, request: &PullRequest) -> Result<Operation> {
+        self.call(Method::POST, route::IMAGES, request).await
+    }
+
+    /// Deletes an image that no VM uses.
+    pub async fn delete_image(&self, name: &str) -> Result<()> {
+        self.call(Method::DELETE, &route::path(route::IMAGE, name), &()).await
+    }
+
+    /// Returns all kernels, ordered by name.
+    pub async fn kernels(&self) -> Result<Vec<Kernel>> {
+        self.get(route::KERNELS).await
+    }
+
+    /// Begins to make a kernel.
+    pub async fn pull_kernel(&self, request: &PullRequest) -> Result<Operation> {
+        self.call(Method::POST, route::KERNELS, request).await
+    }
+
+    /// Deletes a kernel that no VM uses.
+    pub async fn delete_kernel(&self, name: &str) -> Result<()> {
+        self.call(Method::DELETE, &route::path(route::KERNEL, name), &()).await
+    }
+
+    /// Returns all operations that are still remembered, newest first.
+    pub async fn operations(&self) -> Result<Vec<Operation>> {
+        self.get(route::OPERATIONS).await
+    }
+
+    /// Returns the operation of this id.
+    pub async fn operation(&self, id: &str) -> Result<Operation> {
+        self.get(&route::path(route::OPERATION, id)).await
+    }
+
+    /// Follows an operation: it as it stands, then at each change, until it has ended.
+    pub async fn watch_operation(&self, id: &str) -> Result<Lines<Operation>> {
+        let path = route::path(route::OPERATION_WATCH, id);
+        Ok(Lines::new(self.send(Method::GET, &path, None).await?.into_body()))
+    }
+
+    /// Asks an operation to stop.
+    pub async fn cancel_operation(&self, id: &str) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::OPERATION_CANCEL, id), &()).await
+    }
+
+    /// Returns an operation's log.
+    pub async fn operation_log(&self, id: &str) -> Result<Chunks> {
+        let path = route::path(route::OPERATION_LOG, id);
+        Ok(Chunks { body: self.send(Method::GET, &path, None).await?.into_body() })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let response = self.send(Method::GET, path, None).await?;
+        decode(&collect(response.into_body()).await?)
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        let body = serde_json::to_vec(body).map_err(transport)?;
+        let response = self.send(method, path, Some(body)).await?;
+        decode(&collect(response.into_body()).await?)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::Connect { socket: self.socket.clone(), source })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(transport)?;
+        // Ends by itself when the response has been read or dropped.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "banger")
+            .header(route::VERSION_HEADER, env!("CARGO_PKG_VERSION"))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(transport)?;
+        let response = sender.send_request(request).await.map_err(transport)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(failure(response).await)
+    }
+}
+
+async fn failure(response: Response<Incoming>) -> ClientError {
+    let status: StatusCode = response.status();
+    match collect(response.into_body()).await {
+        Ok(body) => match serde_json::from_slice::<ApiError>(&body) {
+            Ok(error) => ClientError::Api(error),
+            Err(_) => answer(format!("HTTP status {status}: {}", String::from_utf8_lossy(&body).trim())),
+        },
+        Err(error) => error,
+    }
+}
+
+async fn collect(body: Incoming) -> Result<Bytes> {
+    let limited = http_body_util::Limited::new(body, BODY_LIMIT);
+    Ok(limited.collect().await.map_err(transport)?.to_bytes())
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(answer)
+}
+
+/// A body that is read piece by piece.
+#[derive(Debug)]
+pub struct Chunks {
+    body: Incoming,
+}
+
+impl Chunks {
+    /// Returns the next piece, or `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        next_data(&mut self.body).await
+    }
+}
+
+async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(transport)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// A stream of newline-delimited JSON.
+#[derive(Debug)]
+pub struct Lines<T> {
+    body: Incoming,
+    buffer: BytesMut,
+    of: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Lines<T> {
+    fn new(body: Incoming) -> Self {
+        Self { body, buffer: BytesMut::new(), of: std::marker::PhantomData }
+    }
+
+    /// Returns the next value, or `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<T>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(end);
+                self.buffer.advance(1);
+                return decode(&line).map(Some);
+            }
+            if self.buffer.len() > BODY_LIMIT {
+                return Err(answer("a line without an end"));
+            }
+            match next_data(&mut self.body).await? {
+                Some(data) => self.buffer.extend_from_slice(&data),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(transport("the stream ended inside a line")),
+            }
+        }
+    }
+}

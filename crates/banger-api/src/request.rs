@@ -1,0 +1,42 @@
+//! Bodies and queries of requests that belong to the API alone.
+
+use serde::{Deserialize, Serialize};
+
+/// Body of `POST /v1/images` and `POST /v1/kernels`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullRequest {
+    /// A name of the catalog, or a source: `debian:bookworm`, `tar:/home/me/rootfs.tar`.
+    pub source: String,
+    /// The name to give it; the source when there is none.
+    pub name: Option<String>,
+}
+
+/// Query of `DELETE /v1/vms/NAME`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeleteQuery {
+    /// Whether a running VM is killed first; otherwise it is a conflict.
+    pub force: bool,
+}
+
+/// Which of a VM's logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// What the guest printed on its serial console.
+    #[default]
+    Serial,
+    /// What the VMM and its helpers printed.
+    Engine,
+    /// The monitor's own words.
+    Monitor,
+}
+
+/// Query of `GET /v1/vms/NAME/logs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogQuery {
+    /// Which log.
+    pub kind: LogKind,
+}

@@ -1,0 +1,79 @@
+//! Paths of the API, written once: the server's patterns and the client's addresses.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+/// Header that carries the version of whoever sent the message.
+pub const VERSION_HEADER: &str = "banger-version";
+
+/// Status of the daemon.
+pub const SYSTEM: &str = "/v1/system";
+/// Ends the daemon; VMs go on.
+pub const SYSTEM_SHUTDOWN: &str = "/v1/system/shutdown";
+/// VMs.
+pub const VMS: &str = "/v1/vms";
+/// One VM, by name or id.
+pub const VM: &str = "/v1/vms/{name}";
+/// Boot it.
+pub const VM_START: &str = "/v1/vms/{name}/start";
+/// Stop it in order.
+pub const VM_STOP: &str = "/v1/vms/{name}/stop";
+/// Stop it at once.
+pub const VM_KILL: &str = "/v1/vms/{name}/kill";
+/// What a client needs to open a session.
+pub const VM_SESSION: &str = "/v1/vms/{name}/session";
+/// Its logs, as text.
+pub const VM_LOGS: &str = "/v1/vms/{name}/logs";
+/// Images.
+pub const IMAGES: &str = "/v1/images";
+/// One image, by name or id.
+pub const IMAGE: &str = "/v1/images/{name}";
+/// Kernels.
+pub const KERNELS: &str = "/v1/kernels";
+/// One kernel, by name or id.
+pub const KERNEL: &str = "/v1/kernels/{name}";
+/// Operations.
+pub const OPERATIONS: &str = "/v1/operations";
+/// One operation, by id.
+pub const OPERATION: &str = "/v1/operations/{name}";
+/// The operation at each change, until it has ended: a stream.
+pub const OPERATION_WATCH: &str = "/v1/operations/{name}/watch";
+/// Asks the operation to stop.
+pub const OPERATION_CANCEL: &str = "/v1/operations/{name}/cancel";
+/// The operation's log, as text.
+pub const OPERATION_LOG: &str = "/v1/operations/{name}/log";
+
+/// Everything that RFC 3986 section 3.3 does not allow in a path segment.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'|')
+    .add(b'[')
+    .add(b']');
+
+/// Returns the address of the thing called `name` under the pattern `route`.
+pub fn path(route: &str, name: &str) -> String {
+    route.replace("{name}", &utf8_percent_encode(name, SEGMENT).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_one_segment() {
+        assert_eq!(path(VM_STOP, "web"), "/v1/vms/web/stop");
+        assert_eq!(path(VM, "a/../b?c#d e"), "/v1/vms/a%2F..%2Fb%3Fc%23d%20e");
+        assert_eq!(path(IMAGE, "debian:bookworm"), "/v1/images/debian:bookworm");
+    }
+}

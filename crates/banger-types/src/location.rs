@@ -1,0 +1,97 @@
+//! Where a user's banger keeps things: decided from the environment alone.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Environment variables that banger reads.
+pub mod variable {
+    /// Overrides the daemon's socket.
+    pub const SOCKET: &str = "BANGER_SOCKET";
+    /// Overrides the data directory.
+    pub const DATA_DIRECTORY: &str = "BANGER_DATA_DIR";
+    /// Overrides where `bangerd`, `banger-monitor` and `banger-guest` are looked for.
+    pub const PROGRAM_DIRECTORY: &str = "BANGER_PROGRAM_DIR";
+    /// Number of an open descriptor on which a started program says that it is ready, or why not.
+    pub const READY_DESCRIPTOR: &str = "BANGER_READY_FD";
+    /// What the daemon logs, in `tracing`'s filter syntax.
+    pub const LOG: &str = "BANGER_LOG";
+}
+
+/// Neither `HOME` nor the variables that replace it are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cannot tell where to keep data: neither HOME, XDG_DATA_HOME nor BANGER_DATA_DIR is an absolute path")]
+pub struct NoHome;
+
+/// The directories and the socket of one user's banger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locations {
+    /// Machines, images, kernels, the database and the daemon's log. Mode 0700.
+    pub data: PathBuf,
+    /// The configuration file; need not exist.
+    pub configuration: Option<PathBuf>,
+    /// The daemon's socket.
+    pub socket: PathBuf,
+}
+
+impl Locations {
+    /// Returns the locations that `variable` (an environment) leads to.
+    ///
+    /// Without `XDG_RUNTIME_DIR` (root, su, cron) the socket is in the data directory, which is the
+    /// user's own, so that nobody else can take its place.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, NoHome> {
+        // Relative paths in these variables are to be ignored (XDG Base Directory Specification).
+        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = absolute("HOME");
+        let data = absolute(variable::DATA_DIRECTORY)
+            .or_else(|| absolute("XDG_DATA_HOME").map(|path| path.join("banger")))
+            .or_else(|| home.as_ref().map(|path| path.join(".local/share/banger")))
+            .ok_or(NoHome)?;
+        let configuration = absolute("XDG_CONFIG_HOME")
+            .or_else(|| home.map(|path| path.join(".config")))
+            .map(|path| path.join("banger/config.toml"));
+        // A data directory of its own is an installation of its own, with a daemon of its own.
+        let runtime = absolute("XDG_RUNTIME_DIR").filter(|_| variable(variable::DATA_DIRECTORY).is_none());
+        let socket = absolute(variable::SOCKET)
+            .or_else(|| runtime.map(|path| path.join("banger/bangerd.sock")))
+            .unwrap_or_else(|| data.join("run/bangerd.sock"));
+        Ok(Self { data, configuration, socket })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(pairs: &[(&str, &str)]) -> Result<Locations, NoHome> {
+        Locations::from_environment(|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn the_xdg_directories_decide() {
+        let locations =
+            from(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_DATA_HOME", "/d")]).unwrap();
+        assert_eq!(locations.data, PathBuf::from("/d/banger"));
+        assert_eq!(locations.socket, PathBuf::from("/run/user/7/banger/bangerd.sock"));
+        assert_eq!(locations.configuration, Some(PathBuf::from("/home/a/.config/banger/config.toml")));
+    }
+
+    #[test]
+    fn without_a_runtime_directory_the_socket_is_with_the_data() {
+        let locations = from(&[("HOME", "/root")]).unwrap();
+        assert_eq!(locations.socket, PathBuf::from("/root/.local/share/banger/run/bangerd.sock"));
+    }
+
+    #[test]
+    fn a_data_directory_of_its_own_has_a_socket_of_its_own() {
+        let locations =
+            from(&[("HOME", "/root"), ("XDG_RUNTIME_DIR", "/run"), ("BANGER_DATA_DIR", "/x")]).unwrap();
+        assert_eq!(locations.socket, PathBuf::from("/x/run/bangerd.sock"));
+    }
+
+    #[test]
+    fn relative_paths_do_not_count() {
+        assert_eq!(from(&[("HOME", "home")]), Err(NoHome));
+    }
+}
