@@ -5,4 +5,8 @@
 //! traits; `bangerd` puts them together.
 
 pub mod command;
+pub mod engine;
+pub mod journal;
+pub mod store;
+pub mod vm;
 pub mod work;

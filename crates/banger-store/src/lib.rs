@@ -1,1 +1,11 @@
-//! SQLite storage of VMs, images, kernels, operations and journals.
+//! SQLite storage of VMs, images, kernels, operations and journals: the [`Store`] port.
+//!
+//! One connection behind a lock: every call is one short transaction on a local file, and the
+//! daemon's tasks call it from blocking threads. Specifications and the like are JSON columns, so
+//! that adding a field needs no migration; what is looked up or must be unique is a column.
+
+mod migrations;
+mod rows;
+mod sqlite;
+
+pub use sqlite::SqliteStore;

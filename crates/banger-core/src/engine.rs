@@ -1,0 +1,142 @@
+//! The port to what runs a VM.
+//!
+//! An engine turns a [`BootPlan`] into a [`LaunchSpec`]: which programs a monitor starts, with what.
+//! Everything that lasts is the monitor's, so an engine holds no state of a VM, and nothing of one
+//! engine shows through this port.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use banger_types::guest::GuestNetwork;
+use banger_types::monitor::{LaunchSpec, Program};
+use banger_types::size::Mebibytes;
+use banger_types::vm::{Accelerator, EngineKind};
+
+/// What a VM boots with. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootPlan {
+    /// The VM's directory: sockets and logs go there.
+    pub directory: PathBuf,
+    /// The kernel image, a bzImage.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+    /// The image's root file system; read-only and shared. The guest's first drive.
+    pub base: PathBuf,
+    /// The VM's private disk; what the guest flushes must be on the host's disk when the flush is
+    /// acknowledged. The guest's second drive.
+    pub private_disk: PathBuf,
+    /// The kernel's modules; read-only and shared. The guest's third drive.
+    pub modules: PathBuf,
+    /// The configuration drive; read-only. The guest's fourth drive.
+    pub configuration: PathBuf,
+    /// Number of virtual CPUs.
+    pub vcpus: u32,
+    /// Memory.
+    pub memory: Mebibytes,
+    /// The network card, if any.
+    pub network: Option<NetworkPlan>,
+}
+
+/// A VM's network: the programs that carry it, and how the VMM meets them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPlan {
+    /// Started before the VMM.
+    pub helpers: Vec<Program>,
+    /// Where the VMM sends and receives frames.
+    pub attachment: Attachment,
+    /// What the guest is told.
+    pub guest: GuestNetwork,
+}
+
+/// Where a VMM sends and receives Ethernet frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// A connected stream socket, one end of this pair of the launch's, on which each frame comes
+    /// after its length as 32 bits in network byte order.
+    StreamPair(String),
+}
+
+/// Why an engine cannot run a VM.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Its program is not installed.
+    #[error("the program '{program}' is not installed")]
+    NotInstalled {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// A path cannot be said on its command line.
+    #[error("the path '{}' is not UTF-8, which {engine} cannot be told", path.display())]
+    Path {
+        /// The engine.
+        engine: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// The VMM did not answer, or not as it should.
+    #[error("cannot ask the VMM in {}", directory.display())]
+    Control {
+        /// The VM's directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What a VMM says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VmmStatus {
+    /// Whether its virtual CPUs run.
+    pub running: bool,
+    /// What isolates the guest.
+    pub accelerator: Accelerator,
+    /// How many flushes of the private disk it has passed on to the host.
+    pub private_disk_flushes: u64,
+}
+
+/// What runs VMs.
+pub trait Engine: Send + Sync {
+    /// Returns which one it is.
+    fn kind(&self) -> EngineKind;
+
+    /// Returns what new VMs will be isolated by, and why, for people.
+    fn describe(&self) -> String;
+
+    /// Returns what isolates a guest that is launched now.
+    fn accelerator(&self) -> Accelerator;
+
+    /// Returns what a monitor has to start for this VM.
+    fn plan(&self, plan: &BootPlan) -> Result<LaunchSpec, EngineError>;
+
+    /// Asks the VMM that runs in `directory`. Blocks for as long as it takes to answer.
+    fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError>;
+}
+
+/// The port to networks.
+pub trait Networks: Send + Sync {
+    /// Returns the plan of a user-mode network, which needs no root.
+    ///
+    /// `nameservers` are the host's own; those on its loopback are reached through the network
+    /// itself, never directly.
+    fn user(&self, nameservers: &[std::net::IpAddr]) -> Result<NetworkPlan, NetworkError>;
+}
+
+/// Why there is no such network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// Its program is not installed.
+    #[error("the program '{program}' is not installed")]
+    NotInstalled {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// The port on the host cannot be had.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr),
+}

@@ -1,0 +1,121 @@
+//! The port to what is remembered across the daemon's ends.
+
+use std::path::PathBuf;
+
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
+use banger_types::operation::Operation;
+use banger_types::vm::{VmSpec, VmState};
+use banger_types::{ImageId, KernelId, OperationId, VmId, VmName};
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Step;
+use crate::vm::Published;
+
+/// A VM as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRecord {
+    /// Its id.
+    pub id: VmId,
+    /// Its name.
+    pub name: VmName,
+    /// What was wanted of it.
+    pub spec: VmSpec,
+    /// What is shown of it.
+    pub published: Published,
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+    /// The process whose end is its end, if there is one.
+    pub owner: Option<ProcessIdentity>,
+    /// Public key of its SSH server, as in `known_hosts`; empty until its directory is made.
+    pub host_public_key: String,
+}
+
+impl VmRecord {
+    /// Returns whether its spec says that it goes when it ends.
+    pub const fn is_removed_at_end(&self) -> bool {
+        self.spec.remove
+    }
+
+    /// Returns whether it was alive when it was last written down.
+    pub const fn was_alive(&self) -> bool {
+        matches!(self.published.state, VmState::Starting | VmState::Running | VmState::Stopping)
+    }
+}
+
+/// A process, told apart from a later one with the same number by when it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// Its number.
+    pub pid: u32,
+    /// When it was started, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+}
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The name is taken.
+    #[error("the name '{0}' is taken")]
+    NameTaken(String),
+    /// Something refers to it.
+    #[error("it is in use by {}", .0.join(", "))]
+    InUse(Vec<String>),
+    /// The database is from a later version of banger.
+    #[error("the database {} was written by a newer version of banger", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database failed.
+    #[error("the database failed while trying to {action}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What the daemon remembers. Every call is one transaction.
+pub trait Store: Send + Sync {
+    /// Returns all VMs, ordered by name.
+    fn vms(&self) -> Result<Vec<VmRecord>, StoreError>;
+    /// Remembers a new VM; fails with [`StoreError::NameTaken`].
+    fn insert_vm(&self, vm: &VmRecord) -> Result<(), StoreError>;
+    /// Remembers a VM's present state, spec, owner and key.
+    fn update_vm(&self, vm: &VmRecord) -> Result<(), StoreError>;
+    /// Forgets a VM, if it is there.
+    fn delete_vm(&self, id: &VmId) -> Result<(), StoreError>;
+
+    /// Returns all images, ordered by name.
+    fn images(&self) -> Result<Vec<Image>, StoreError>;
+    /// Remembers an image; fails with [`StoreError::NameTaken`].
+    fn insert_image(&self, image: &Image) -> Result<(), StoreError>;
+    /// Forgets an image; fails with [`StoreError::InUse`].
+    fn delete_image(&self, id: &ImageId) -> Result<(), StoreError>;
+
+    /// Returns all kernels, ordered by name.
+    fn kernels(&self) -> Result<Vec<Kernel>, StoreError>;
+    /// Remembers a kernel; fails with [`StoreError::NameTaken`].
+    fn insert_kernel(&self, kernel: &Kernel) -> Result<(), StoreError>;
+    /// Forgets a kernel; fails with [`StoreError::InUse`].
+    fn delete_kernel(&self, id: &KernelId) -> Result<(), StoreError>;
+
+    /// Returns all operations, newest first.
+    fn operations(&self) -> Result<Vec<Operation>, StoreError>;
+    /// Remembers an operation as it stands.
+    fn put_operation(&self, operation: &Operation) -> Result<(), StoreError>;
+    /// Forgets operations that ended before `before`. Returns their ids.
+    fn prune_operations(&self, before: jiff::Timestamp) -> Result<Vec<OperationId>, StoreError>;
+
+    /// Writes down a step that is about to be done.
+    fn journal(&self, operation: &OperationId, step: &Step) -> Result<(), StoreError>;
+    /// Returns the steps of an operation, the last first.
+    fn journaled(&self, operation: &OperationId) -> Result<Vec<Step>, StoreError>;
+    /// Returns the operations that have steps in the journal.
+    fn unsettled(&self) -> Result<Vec<OperationId>, StoreError>;
+    /// Forgets an operation's steps: they are all done for good, or undone.
+    fn settle(&self, operation: &OperationId) -> Result<(), StoreError>;
+}

@@ -1,0 +1,165 @@
+//! What is shown of a VM, as a fold over what was seen.
+
+use banger_types::guest::ShutdownAction;
+use banger_types::monitor::{EndReason, MonitorPhase};
+use banger_types::vm::VmState;
+
+/// Something that was seen to have happened to a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// Its disk and its directory are complete.
+    Made,
+    /// A monitor was asked to launch it.
+    Launching,
+    /// It could not be launched; nothing of it runs.
+    LaunchFailed(String),
+    /// Its monitor said this.
+    Monitor(MonitorPhase),
+    /// Somebody asked for its end.
+    StopAsked,
+    /// Its monitor is gone without a word. A VMM never outlives its monitor.
+    MonitorLost,
+    /// It is being deleted.
+    DeleteAsked,
+}
+
+/// The state that is shown of a VM, with the reason and a counter of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The state.
+    pub state: VmState,
+    /// Why, when that needs a word.
+    pub reason: Option<String>,
+    /// Grows by one at each change.
+    pub generation: u64,
+}
+
+impl Published {
+    /// Returns what is shown of a VM that has only just been asked for.
+    pub const fn new() -> Self {
+        Self { state: VmState::Creating, reason: None, generation: 0 }
+    }
+
+    /// Takes an observation in. Returns whether anything that is shown has changed.
+    pub fn observe(&mut self, observation: &Observation) -> bool {
+        let (state, reason) = next(self.state, observation);
+        let changed = state != self.state || (reason.is_some() && reason != self.reason);
+        if changed {
+            self.state = state;
+            self.reason = reason;
+            self.generation += 1;
+        }
+        changed
+    }
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn next(state: VmState, observation: &Observation) -> (VmState, Option<String>) {
+    // Nothing brings a VM back that is being deleted.
+    if state == VmState::Deleting {
+        return (state, None);
+    }
+    match observation {
+        Observation::DeleteAsked => (VmState::Deleting, None),
+        Observation::Made => (VmState::Stopped, None),
+        Observation::Launching => (VmState::Starting, None),
+        Observation::LaunchFailed(why) => (VmState::Failed, Some(why.clone())),
+        Observation::StopAsked if is_alive(state) => (VmState::Stopping, None),
+        Observation::StopAsked => (state, None),
+        Observation::MonitorLost if state == VmState::Stopping => (VmState::Stopped, None),
+        Observation::MonitorLost => (VmState::Failed, Some("its monitor ended unexpectedly".to_owned())),
+        Observation::Monitor(phase) => monitor_says(state, phase),
+    }
+}
+
+fn monitor_says(state: VmState, phase: &MonitorPhase) -> (VmState, Option<String>) {
+    match phase {
+        MonitorPhase::Booting | MonitorPhase::Ready if state == VmState::Stopping => (state, None),
+        MonitorPhase::Booting => (VmState::Starting, None),
+        MonitorPhase::Ready => (VmState::Running, None),
+        MonitorPhase::Stopping(ShutdownAction::Poweroff | ShutdownAction::Reboot) => {
+            (VmState::Stopping, None)
+        }
+        MonitorPhase::Ended(reason) => ended(state, reason),
+    }
+}
+
+/// A VM that was asked to end, or that said it would, is stopped; any other end is a failure.
+fn ended(state: VmState, reason: &EndReason) -> (VmState, Option<String>) {
+    let expected = state == VmState::Stopping || reason.killed || reason.announced.is_some();
+    if expected { (VmState::Stopped, None) } else { (VmState::Failed, Some(reason.message.clone())) }
+}
+
+const fn is_alive(state: VmState) -> bool {
+    matches!(state, VmState::Starting | VmState::Running | VmState::Stopping)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(announced: Option<ShutdownAction>, killed: bool) -> Observation {
+        let message = "qemu was killed by signal 11".to_owned();
+        Observation::Monitor(MonitorPhase::Ended(EndReason {
+            code: None,
+            signal: Some(11),
+            announced,
+            killed,
+            message,
+        }))
+    }
+
+    fn after(observations: &[Observation]) -> Published {
+        let mut published = Published::new();
+        for observation in observations {
+            published.observe(observation);
+        }
+        published
+    }
+
+    const READY: Observation = Observation::Monitor(MonitorPhase::Ready);
+
+    #[test]
+    fn an_end_that_nobody_asked_for_is_a_failure_with_its_reason() {
+        let published = after(&[Observation::Made, Observation::Launching, READY, end(None, false)]);
+        assert_eq!(published.state, VmState::Failed);
+        assert_eq!(published.reason.as_deref(), Some("qemu was killed by signal 11"));
+    }
+
+    #[test]
+    fn a_guest_that_announces_its_end_is_stopped() {
+        let announced = Some(ShutdownAction::Poweroff);
+        assert_eq!(after(&[Observation::Launching, READY, end(announced, false)]).state, VmState::Stopped);
+        assert_eq!(after(&[Observation::Launching, READY, end(None, true)]).state, VmState::Stopped);
+        assert_eq!(
+            after(&[Observation::Launching, READY, Observation::StopAsked, end(None, false)]).state,
+            VmState::Stopped
+        );
+    }
+
+    #[test]
+    fn a_late_ready_does_not_bring_a_stopping_vm_back() {
+        let published = after(&[Observation::Launching, Observation::StopAsked, READY]);
+        assert_eq!(published.state, VmState::Stopping);
+    }
+
+    #[test]
+    fn nothing_brings_a_vm_back_that_is_being_deleted() {
+        let published =
+            after(&[Observation::Made, Observation::DeleteAsked, READY, Observation::MonitorLost]);
+        assert_eq!(published.state, VmState::Deleting);
+    }
+
+    #[test]
+    fn the_generation_counts_changes_and_only_changes() {
+        let mut published = after(&[Observation::Made, Observation::Launching]);
+        assert_eq!(published.generation, 2);
+        assert!(!published.observe(&Observation::Monitor(MonitorPhase::Booting)));
+        assert_eq!(published.generation, 2);
+    }
+}

@@ -1,0 +1,354 @@
+//! The [`Store`] port on one SQLite database.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use banger_core::journal::Step;
+use banger_core::store::{Store, StoreError, VmRecord};
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
+use banger_types::operation::Operation;
+use banger_types::{ImageId, KernelId, OperationId, VmId};
+use rusqlite::{Connection, ErrorCode, Transaction, params};
+
+use crate::migrations::migrations;
+use crate::rows::{VM_COLUMNS, from_json, to_json, vm};
+
+/// Everything the daemon remembers, in one file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    connection: Mutex<Connection>,
+}
+
+fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Database { action, source: Box::new(source) }
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, makes it when it is not there, and brings it up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] when a later version of banger wrote it; it is left as it is.
+    /// [`StoreError::Database`] when it cannot be opened or is damaged.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open(path).map_err(failed("open the database"))?;
+        Self::prepare(connection, path)
+    }
+
+    fn prepare(mut connection: Connection, path: &Path) -> Result<Self, StoreError> {
+        let configure = failed("configure the database");
+        // WAL with full synchronisation: what was answered for survives a power cut.
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+            .and_then(|()| connection.busy_timeout(Duration::from_secs(5)))
+            .map_err(configure)?;
+        migrations().to_latest(&mut connection).map_err(|error| match error {
+            rusqlite_migration::Error::MigrationDefinition(
+                rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
+            ) => StoreError::Newer { path: PathBuf::from(path) },
+            other => {
+                StoreError::Database { action: "bring the database up to date", source: Box::new(other) }
+            }
+        })?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// A panic while the lock was held left no transaction open: it was rolled back on unwinding.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write<T>(
+        &self,
+        action: &'static str,
+        body: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed(action))?;
+        let value = body(&transaction)?;
+        transaction.commit().map_err(failed(action))?;
+        Ok(value)
+    }
+
+    fn read<T>(
+        &self,
+        action: &'static str,
+        query: &str,
+        parameters: impl rusqlite::Params,
+        row: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(query).map_err(failed(action))?;
+        let rows = statement.query_map(parameters, row).map_err(failed(action))?;
+        rows.collect::<rusqlite::Result<Vec<T>>>().map_err(failed(action))
+    }
+
+    fn users_of(
+        transaction: &Transaction<'_>,
+        column: &'static str,
+        id: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let action = "see who uses it";
+        let query = format!("SELECT name FROM vms WHERE {column} = ?1 ORDER BY name");
+        let mut statement = transaction.prepare(&query).map_err(failed(action))?;
+        let rows = statement.query_map([id], |row| row.get(0)).map_err(failed(action))?;
+        rows.collect::<rusqlite::Result<Vec<String>>>().map_err(failed(action))
+    }
+
+    fn delete_unused(&self, table: &'static str, column: &'static str, id: &str) -> Result<(), StoreError> {
+        self.write("forget it", |transaction| {
+            let users = Self::users_of(transaction, column, id)?;
+            if !users.is_empty() {
+                return Err(StoreError::InUse(users));
+            }
+            transaction
+                .execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])
+                .map_err(failed("forget it"))?;
+            Ok(())
+        })
+    }
+}
+
+/// Tells a name that is taken from every other failure.
+fn inserted(result: rusqlite::Result<usize>, name: &str, action: &'static str) -> Result<(), StoreError> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error)
+            if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+                && error.to_string().contains(".name") =>
+        {
+            Err(StoreError::NameTaken(name.to_owned()))
+        }
+        Err(error) => Err(failed(action)(error)),
+    }
+}
+
+impl Store for SqliteStore {
+    fn vms(&self) -> Result<Vec<VmRecord>, StoreError> {
+        self.read("list VMs", &format!("SELECT {VM_COLUMNS} FROM vms ORDER BY name"), [], vm)
+    }
+
+    fn insert_vm(&self, vm: &VmRecord) -> Result<(), StoreError> {
+        let action = "remember a VM";
+        self.write(action, |transaction| {
+            let result = vm_parameters(vm).and_then(|values| {
+                transaction.execute(
+                    "INSERT INTO vms (id, name, spec, state, reason, generation, created_at, owner,
+                                      host_public_key, image, kernel)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                    params![
+                        values.id,
+                        values.name,
+                        values.spec,
+                        values.state,
+                        values.reason,
+                        values.generation,
+                        values.created_at,
+                        values.owner,
+                        values.host_public_key,
+                        vm.spec.image.as_str(),
+                        vm.spec.kernel.as_str()
+                    ],
+                )
+            });
+            inserted(result, vm.name.as_str(), action)
+        })
+    }
+
+    fn update_vm(&self, vm: &VmRecord) -> Result<(), StoreError> {
+        let action = "remember a VM's state";
+        self.write(action, |transaction| {
+            vm_parameters(vm)
+                .and_then(|values| {
+                    transaction.execute(
+                        "UPDATE vms SET name = ?2, spec = ?3, state = ?4, reason = ?5, generation = ?6,
+                                        owner = ?7, host_public_key = ?8
+                         WHERE id = ?1",
+                        params![
+                            values.id,
+                            values.name,
+                            values.spec,
+                            values.state,
+                            values.reason,
+                            values.generation,
+                            values.owner,
+                            values.host_public_key
+                        ],
+                    )
+                })
+                .map(drop)
+                .map_err(failed(action))
+        })
+    }
+
+    fn delete_vm(&self, id: &VmId) -> Result<(), StoreError> {
+        let action = "forget a VM";
+        self.write(action, |transaction| {
+            transaction
+                .execute("DELETE FROM vms WHERE id = ?1", [id.as_str()])
+                .map(drop)
+                .map_err(failed(action))
+        })
+    }
+
+    fn images(&self) -> Result<Vec<Image>, StoreError> {
+        self.read("list images", "SELECT document FROM images ORDER BY name", [], |row| from_json(row, 0))
+    }
+
+    fn insert_image(&self, image: &Image) -> Result<(), StoreError> {
+        let action = "remember an image";
+        self.write(action, |transaction| {
+            let result = to_json(image).and_then(|document| {
+                transaction.execute(
+                    "INSERT INTO images (id, name, document) VALUES (?1, ?2, ?3)",
+                    params![image.id.as_str(), image.name, document],
+                )
+            });
+            inserted(result, &image.name, action)
+        })
+    }
+
+    fn delete_image(&self, id: &ImageId) -> Result<(), StoreError> {
+        self.delete_unused("images", "image", id.as_str())
+    }
+
+    fn kernels(&self) -> Result<Vec<Kernel>, StoreError> {
+        self.read("list kernels", "SELECT document FROM kernels ORDER BY name", [], |row| from_json(row, 0))
+    }
+
+    fn insert_kernel(&self, kernel: &Kernel) -> Result<(), StoreError> {
+        let action = "remember a kernel";
+        self.write(action, |transaction| {
+            let result = to_json(kernel).and_then(|document| {
+                transaction.execute(
+                    "INSERT INTO kernels (id, name, document) VALUES (?1, ?2, ?3)",
+                    params![kernel.id.as_str(), kernel.name, document],
+                )
+            });
+            inserted(result, &kernel.name, action)
+        })
+    }
+
+    fn delete_kernel(&self, id: &KernelId) -> Result<(), StoreError> {
+        self.delete_unused("kernels", "kernel", id.as_str())
+    }
+
+    fn operations(&self) -> Result<Vec<Operation>, StoreError> {
+        let query = "SELECT document FROM operations ORDER BY created_at DESC, id";
+        self.read("list operations", query, [], |row| from_json(row, 0))
+    }
+
+    fn put_operation(&self, operation: &Operation) -> Result<(), StoreError> {
+        let action = "remember an operation";
+        self.write(action, |transaction| {
+            to_json(operation)
+                .and_then(|document| {
+                    transaction.execute(
+                        "INSERT INTO operations (id, created_at, updated_at, is_final, document)
+                         VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT (id) DO UPDATE SET
+                             updated_at = excluded.updated_at, is_final = excluded.is_final,
+                             document = excluded.document",
+                        params![
+                            operation.id.as_str(),
+                            sortable(operation.created_at),
+                            sortable(operation.updated_at),
+                            operation.status.is_final(),
+                            document
+                        ],
+                    )
+                })
+                .map(drop)
+                .map_err(failed(action))
+        })
+    }
+
+    fn prune_operations(&self, before: jiff::Timestamp) -> Result<Vec<OperationId>, StoreError> {
+        self.read(
+            "forget old operations",
+            "DELETE FROM operations WHERE is_final AND updated_at < ?1 RETURNING id",
+            [sortable(before)],
+            |row| {
+                let id: String = row.get(0)?;
+                id.parse().map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+                })
+            },
+        )
+    }
+
+    fn journal(&self, operation: &OperationId, step: &Step) -> Result<(), StoreError> {
+        let action = "write the journal";
+        self.write(action, |transaction| {
+            to_json(step)
+                .and_then(|step| {
+                    transaction.execute(
+                        "INSERT INTO journal (operation, step) VALUES (?1, ?2)",
+                        params![operation.as_str(), step],
+                    )
+                })
+                .map(drop)
+                .map_err(failed(action))
+        })
+    }
+
+    fn journaled(&self, operation: &OperationId) -> Result<Vec<Step>, StoreError> {
+        let query = "SELECT step FROM journal WHERE operation = ?1 ORDER BY sequence DESC";
+        self.read("read the journal", query, [operation.as_str()], |row| from_json(row, 0))
+    }
+
+    fn unsettled(&self) -> Result<Vec<OperationId>, StoreError> {
+        let query = "SELECT DISTINCT operation FROM journal ORDER BY operation";
+        let ids: Vec<String> = self.read("read the journal", query, [], |row| row.get(0))?;
+        ids.iter()
+            .map(|id| {
+                id.parse().map_err(|error| StoreError::Database {
+                    action: "read the journal",
+                    source: Box::new(error),
+                })
+            })
+            .collect()
+    }
+
+    fn settle(&self, operation: &OperationId) -> Result<(), StoreError> {
+        let action = "settle the journal";
+        self.write(action, |transaction| {
+            transaction
+                .execute("DELETE FROM journal WHERE operation = ?1", [operation.as_str()])
+                .map(drop)
+                .map_err(failed(action))
+        })
+    }
+}
+
+/// Times as text that sorts as the times do: all digits, always the same number of them.
+fn sortable(time: jiff::Timestamp) -> String {
+    format!("{time:.9}")
+}
+
+struct VmParameters<'a> {
+    id: &'a str,
+    name: &'a str,
+    spec: String,
+    state: String,
+    reason: Option<&'a str>,
+    generation: i64,
+    created_at: String,
+    owner: Option<String>,
+    host_public_key: &'a str,
+}
+
+fn vm_parameters(vm: &VmRecord) -> rusqlite::Result<VmParameters<'_>> {
+    Ok(VmParameters {
+        id: vm.id.as_str(),
+        name: vm.name.as_str(),
+        spec: to_json(&vm.spec)?,
+        state: to_json(&vm.published.state)?,
+        reason: vm.published.reason.as_deref(),
+        generation: i64::try_from(vm.published.generation).unwrap_or(i64::MAX),
+        created_at: vm.created_at.to_string(),
+        owner: vm.owner.as_ref().map(to_json).transpose()?,
+        host_public_key: &vm.host_public_key,
+    })
+}

@@ -1,0 +1,174 @@
+//! The store against real database files.
+
+use banger_core::journal::Step;
+use banger_core::store::{ProcessIdentity, Store, StoreError, VmRecord};
+use banger_core::vm::Published;
+use banger_store::SqliteStore;
+use banger_types::image::{Image, ImageConfig};
+use banger_types::kernel::Kernel;
+use banger_types::operation::{Operation, OperationKind, OperationStatus};
+use banger_types::size::Mebibytes;
+use banger_types::vm::{EngineKind, NetworkMode, VmSpec, VmState};
+use banger_types::{ImageId, KernelId, OperationId, VmId};
+
+fn image(number: u64, name: &str) -> Image {
+    Image {
+        id: ImageId::from_random(number),
+        name: name.to_owned(),
+        source: "tar:/x".to_owned(),
+        digest: "sha256:0".to_owned(),
+        size: 1,
+        disk_usage: 1,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        config: ImageConfig::default(),
+    }
+}
+
+fn kernel() -> Kernel {
+    Kernel {
+        id: KernelId::from_random(1),
+        name: "default".to_owned(),
+        source: "debian:bookworm".to_owned(),
+        release: "6.1.0".to_owned(),
+        version: "6.1.1-1".to_owned(),
+        disk_usage: 1,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn vm(number: u64, name: &str) -> VmRecord {
+    VmRecord {
+        id: VmId::from_random(number),
+        name: name.parse().unwrap(),
+        spec: VmSpec {
+            image: ImageId::from_random(1),
+            image_name: "base".to_owned(),
+            kernel: KernelId::from_random(1),
+            kernel_name: "default".to_owned(),
+            vcpus: 2,
+            memory: Mebibytes(512),
+            disk: Mebibytes(1024),
+            network: NetworkMode::User,
+            environment: vec!["A=b c".to_owned()],
+            forwards: Vec::new(),
+            engine: EngineKind::Qemu,
+            remove: true,
+        },
+        published: Published::new(),
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        owner: Some(ProcessIdentity { pid: 7, start_ticks: 8 }),
+        host_public_key: "ssh-ed25519 AAAA".to_owned(),
+    }
+}
+
+fn operation(number: u64, status: OperationStatus, second: i64) -> Operation {
+    let time = jiff::Timestamp::from_second(second).unwrap();
+    Operation {
+        id: OperationId::from_random(number),
+        kind: OperationKind::VmCreate,
+        subject: "web".to_owned(),
+        status,
+        progress: None,
+        finished_phases: Vec::new(),
+        may_cancel: true,
+        error: None,
+        created_at: time,
+        updated_at: time,
+    }
+}
+
+fn open() -> (tempfile::TempDir, SqliteStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&directory.path().join("banger.db")).unwrap();
+    store.insert_image(&image(1, "base")).unwrap();
+    store.insert_kernel(&kernel()).unwrap();
+    (directory, store)
+}
+
+#[test]
+fn what_was_written_is_there_after_the_file_is_opened_again() {
+    let (directory, store) = open();
+    let mut record = vm(1, "web");
+    store.insert_vm(&record).unwrap();
+    record.published = Published { state: VmState::Failed, reason: Some("why".to_owned()), generation: 9 };
+    store.update_vm(&record).unwrap();
+    drop(store);
+    let store = SqliteStore::open(&directory.path().join("banger.db")).unwrap();
+    assert_eq!(store.vms().unwrap(), vec![record]);
+    assert_eq!(store.images().unwrap(), vec![image(1, "base")]);
+    assert_eq!(store.kernels().unwrap(), vec![kernel()]);
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    let (_directory, store) = open();
+    store.insert_vm(&vm(1, "web")).unwrap();
+    assert!(matches!(store.insert_vm(&vm(2, "web")), Err(StoreError::NameTaken(name)) if name == "web"));
+    assert!(matches!(store.insert_image(&image(2, "base")), Err(StoreError::NameTaken(_))));
+    // The same id under another name is no taken name but a failure of the caller's.
+    assert!(matches!(store.insert_vm(&vm(1, "other")), Err(StoreError::Database { .. })));
+}
+
+#[test]
+fn what_a_vm_uses_is_kept() {
+    let (_directory, store) = open();
+    store.insert_vm(&vm(1, "web")).unwrap();
+    let users = |result| match result {
+        Err(StoreError::InUse(users)) => users,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(users(store.delete_image(&ImageId::from_random(1))), ["web"]);
+    assert_eq!(users(store.delete_kernel(&KernelId::from_random(1))), ["web"]);
+    store.delete_vm(&VmId::from_random(1)).unwrap();
+    store.delete_image(&ImageId::from_random(1)).unwrap();
+    store.delete_kernel(&KernelId::from_random(1)).unwrap();
+    assert!(store.images().unwrap().is_empty());
+}
+
+#[test]
+fn a_journal_is_read_backwards_until_it_is_settled() {
+    let (_directory, store) = open();
+    let operation = OperationId::from_random(1);
+    let steps = [Step::ReserveVm(VmId::from_random(1)), Step::MakeVmDirectory(VmId::from_random(1))];
+    for step in &steps {
+        store.journal(&operation, step).unwrap();
+    }
+    assert_eq!(store.unsettled().unwrap(), vec![operation.clone()]);
+    assert_eq!(store.journaled(&operation).unwrap(), vec![steps[1].clone(), steps[0].clone()]);
+    store.settle(&operation).unwrap();
+    assert!(store.unsettled().unwrap().is_empty());
+}
+
+#[test]
+fn only_old_operations_that_have_ended_are_forgotten() {
+    let (_directory, store) = open();
+    store.put_operation(&operation(1, OperationStatus::Succeeded, 10)).unwrap();
+    store.put_operation(&operation(2, OperationStatus::Running, 10)).unwrap();
+    store.put_operation(&operation(3, OperationStatus::Failed, 30)).unwrap();
+    let pruned = store.prune_operations(jiff::Timestamp::from_second(20).unwrap()).unwrap();
+    assert_eq!(pruned, vec![OperationId::from_random(1)]);
+    let left: Vec<_> = store.operations().unwrap().into_iter().map(|operation| operation.id).collect();
+    assert_eq!(left, vec![OperationId::from_random(3), OperationId::from_random(2)]);
+}
+
+#[test]
+fn a_database_from_the_future_is_refused_and_left_alone() {
+    let (directory, store) = open();
+    drop(store);
+    let path = directory.path().join("banger.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Newer { .. })));
+    let version: i64 = rusqlite::Connection::open(&path)
+        .unwrap()
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, 1000);
+}
+
+#[test]
+fn a_damaged_database_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("banger.db");
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Database { .. })));
+}
