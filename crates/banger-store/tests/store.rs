@@ -1,5 +1,7 @@
 //! The store against real database files.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use banger_core::journal::Step;
 use banger_core::store::{ProcessIdentity, Store, StoreError, VmRecord};
 use banger_core::vm::Published;

@@ -1,0 +1,167 @@
+//! Running the host's programs: the [`Commands`] port.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use banger_core::command::{CommandError, Commands, Consumer, HostCommand};
+use banger_core::work::Work;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// Most that is kept of a command's standard error for its failure, bytes.
+const STDERR_KEPT: usize = 4096;
+/// Longest line of standard error that is passed to the log, bytes.
+const LINE_LIMIT: u64 = 4096;
+/// Where programs are looked for besides `PATH`: administrators' tools are not on every user's.
+const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+
+/// Runs the host's own programs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostCommands;
+
+fn spawn(command: &HostCommand) -> Result<Child, CommandError> {
+    let not_installed = || CommandError::NotInstalled { program: command.program.clone() };
+    let path = HostCommands.find(&command.program).ok_or_else(not_installed)?;
+    Command::new(path)
+        .args(&command.arguments)
+        .envs(command.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(command.directory.as_deref().unwrap_or(Path::new("/")))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own, so that a cancel reaches everything that it starts.
+        .process_group(0)
+        .spawn()
+        .map_err(|source| CommandError::Io { command: command.to_string(), source })
+}
+
+impl Commands for HostCommands {
+    fn run(&self, command: &HostCommand, work: &dyn Work) -> Result<Vec<u8>, CommandError> {
+        let mut output = Vec::new();
+        self.stream(command, work, &mut |reader| {
+            reader.read_to_end(&mut output)?;
+            Ok(())
+        })?;
+        Ok(output)
+    }
+
+    fn stream(
+        &self,
+        command: &HostCommand,
+        work: &dyn Work,
+        consume: Consumer<'_>,
+    ) -> Result<(), CommandError> {
+        work.check()?;
+        let mut child = spawn(command)?;
+        let io_error = |source| CommandError::Io { command: command.to_string(), source };
+        let (stdout, stderr) = child
+            .stdout
+            .take()
+            .zip(child.stderr.take())
+            .ok_or_else(|| io_error(io::Error::other("its output was not opened")))?;
+        // Held until the child is reaped: its number cannot have become somebody else's.
+        let group = Arc::new(Mutex::new(i32::try_from(child.id()).ok().and_then(Pid::from_raw)));
+        let killer = Arc::clone(&group);
+        let cancel = work.on_cancel(Box::new(move || kill_group(&killer)));
+        let (consumed, kept) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| pass_on(stderr, work));
+            let mut stdout = stdout;
+            let consumed = consume(&mut stdout);
+            // A consumer that stopped early must not leave the program blocked on a full pipe.
+            drop(stdout);
+            (consumed, reader.join().unwrap_or_default())
+        });
+        let status = reap(&mut child, &group);
+        drop(cancel);
+        let status = status.map_err(io_error)?;
+        work.check()?;
+        match (status.success(), consumed) {
+            (true, Ok(())) => Ok(()),
+            // A program that was cut off by its consumer failed because of it.
+            (false, Err(source)) if status.signal() == Some(libc_sigpipe()) => {
+                Err(CommandError::Consumer { command: command.to_string(), source })
+            }
+            (true, Err(source)) => Err(CommandError::Consumer { command: command.to_string(), source }),
+            (false, _) => Err(CommandError::Failed {
+                command: command.to_string(),
+                status: describe(status),
+                stderr: kept,
+            }),
+        }
+    }
+
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        if program.contains('/') {
+            return is_executable(Path::new(program)).then(|| PathBuf::from(program));
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .filter(|directory| directory.is_absolute())
+            .chain(SYSTEM_DIRECTORIES.iter().map(PathBuf::from))
+            .map(|directory| directory.join(program))
+            .find(|candidate| is_executable(candidate))
+    }
+}
+
+fn libc_sigpipe() -> i32 {
+    Signal::PIPE.as_raw()
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+type Group = Mutex<Option<Pid>>;
+
+fn kill_group(group: &Group) {
+    if let Some(pid) = *group.lock().unwrap_or_else(PoisonError::into_inner) {
+        // It may have ended by itself: nothing to do then.
+        kill_process_group(pid, Signal::KILL).ok();
+    }
+}
+
+fn reap(child: &mut Child, group: &Group) -> io::Result<ExitStatus> {
+    // Wait without reaping first: until the lock has been taken the number stays the child's.
+    let pid = *group.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pid) = pid {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+    }
+    *group.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    child.wait()
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+/// Passes lines of standard error to the log and returns the end of it.
+fn pass_on(stderr: impl Read, work: &dyn Work) -> String {
+    let mut reader = BufReader::new(stderr);
+    let mut kept: VecDeque<u8> = VecDeque::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                let text = text.trim_end();
+                if !text.is_empty() {
+                    work.log(text);
+                }
+                kept.extend(&line);
+                let excess = kept.len().saturating_sub(STDERR_KEPT);
+                kept.drain(..excess);
+            }
+        }
+    }
+    String::from_utf8_lossy(kept.make_contiguous()).trim().to_owned()
+}

@@ -1,0 +1,220 @@
+//! Monitors, from the daemon's side: launching one, finding it again, talking to it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use banger_types::guest::GuestRequest;
+use banger_types::location::variable;
+use banger_types::monitor::{MonitorReply, MonitorRequest, MonitorStatus, file};
+use command_fds::{CommandFdExt as _, FdMapping};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+
+use crate::socket::{SocketError, connect_to};
+
+/// Longest line that a monitor may send, bytes.
+const LINE_LIMIT: u64 = 1 << 20;
+
+/// The number under which a monitor finds the pipe on which it says that it is ready.
+const READY_DESCRIPTOR: i32 = 3;
+
+/// Why a monitor could not be launched or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// It could not be started.
+    #[error("cannot start {}", program.display())]
+    Start {
+        /// The monitor's program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It started and gave up; its own words.
+    #[error("{0}")]
+    Launch(String),
+    /// It is not there.
+    #[error("its monitor does not answer")]
+    Unreachable(#[source] SocketError),
+    /// The connection broke.
+    #[error("the connection to its monitor broke")]
+    Connection(#[source] io::Error),
+    /// It answered something else than what was asked.
+    #[error("its monitor gave an answer that this version does not understand: {0}")]
+    Answer(String),
+    /// It answered that it cannot; its own words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Launches monitors.
+#[derive(Debug, Clone)]
+pub struct MonitorLauncher {
+    program: PathBuf,
+}
+
+impl MonitorLauncher {
+    /// Returns a launcher of this `banger-monitor`.
+    pub const fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    /// Launches what `launch.json` in `directory` says. Returns when the VMM has been started, or
+    /// why it was not. The monitor belongs to nobody: it outlives the daemon.
+    pub async fn launch(&self, directory: &Path) -> Result<MonitorStatus, MonitorError> {
+        let start_error = |source| MonitorError::Start { program: self.program.clone(), source };
+        let (ready, child_end) = std::io::pipe().map_err(start_error)?;
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .arg(directory)
+            .current_dir(directory)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
+            .env(variable::READY_DESCRIPTOR, READY_DESCRIPTOR.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(false)
+            .fd_mappings(vec![FdMapping { parent_fd: child_end.into(), child_fd: READY_DESCRIPTOR }])
+            .map_err(|error| start_error(io::Error::other(error)))?;
+        let mut child = command.spawn().map_err(start_error)?;
+        // Our copy of the write end: without it, the pipe ends with the monitor.
+        drop(command);
+        // Reaped whenever it ends, while this daemon lives; by init after that.
+        tokio::spawn(async move { child.wait().await });
+        let ready = pipe::Receiver::from_owned_fd(ready.into()).map_err(start_error)?;
+        let mut line = Vec::new();
+        BufReader::new(ready)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line)
+            .await
+            .map_err(MonitorError::Connection)?;
+        if line.is_empty() {
+            let log = directory.join(file::MONITOR_LOG);
+            return Err(MonitorError::Launch(format!("its monitor ended at once; see {}", log.display())));
+        }
+        serde_json::from_slice::<Result<MonitorStatus, String>>(&line)
+            .map_err(|error| MonitorError::Answer(error.to_string()))?
+            .map_err(MonitorError::Launch)
+    }
+}
+
+/// Returns the last state that a monitor wrote into the VM's directory, if any.
+pub fn read_last_status(directory: &Path) -> Option<MonitorStatus> {
+    serde_json::from_slice(&fs_err::read(directory.join(file::STATUS)).ok()?).ok()
+}
+
+/// A connection to a monitor: requests and replies in turn.
+#[derive(Debug)]
+pub struct MonitorConnection {
+    stream: BufReader<UnixStream>,
+}
+
+impl MonitorConnection {
+    /// Connects to the monitor of the VM in `directory`.
+    pub fn open(directory: &Path) -> Result<Self, MonitorError> {
+        let path = directory.join(file::SOCKET);
+        let stream = connect_to(&path).map_err(MonitorError::Unreachable)?;
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| UnixStream::from_std(stream))
+            .map_err(MonitorError::Connection)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Returns the monitor's state.
+    pub async fn status(&mut self) -> Result<MonitorStatus, MonitorError> {
+        match self.ask(&MonitorRequest::Status).await? {
+            MonitorReply::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Passes a request to the guest's agent and waits for its answer.
+    pub async fn guest(
+        &mut self,
+        request: GuestRequest,
+    ) -> Result<banger_types::guest::GuestReply, MonitorError> {
+        match self.ask(&MonitorRequest::Guest(request)).await? {
+            MonitorReply::Guest(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Kills the VMM and waits until it has ended.
+    pub async fn kill(&mut self) -> Result<(), MonitorError> {
+        match self.ask(&MonitorRequest::Kill).await? {
+            MonitorReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Starts a forward. Returns it with the port that was taken.
+    pub async fn add_forward(
+        &mut self,
+        forward: banger_types::monitor::Forward,
+    ) -> Result<banger_types::monitor::Forward, MonitorError> {
+        match self.ask(&MonitorRequest::ForwardAdd(forward)).await? {
+            MonitorReply::Forward(forward) => Ok(forward),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Turns the connection into a stream of the monitor's states, the present one first.
+    pub async fn watch(mut self) -> Result<StatusStream, MonitorError> {
+        match self.ask(&MonitorRequest::Watch).await? {
+            MonitorReply::Status(status) => Ok(StatusStream { first: Some(status), connection: self }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn ask(&mut self, request: &MonitorRequest) -> Result<MonitorReply, MonitorError> {
+        let mut line =
+            serde_json::to_vec(request).map_err(|error| MonitorError::Answer(error.to_string()))?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).await.map_err(MonitorError::Connection)?;
+        match self.line().await? {
+            Some(MonitorReply::Failed(reason)) => Err(MonitorError::Refused(reason)),
+            Some(reply) => Ok(reply),
+            None => Err(MonitorError::Connection(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    async fn line<T: DeserializeOwned>(&mut self) -> Result<Option<T>, MonitorError> {
+        let mut line = Vec::new();
+        let read = (&mut self.stream)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line)
+            .await
+            .map_err(MonitorError::Connection)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        serde_json::from_slice(&line).map(Some).map_err(|error| MonitorError::Answer(error.to_string()))
+    }
+}
+
+fn unexpected(reply: &MonitorReply) -> MonitorError {
+    MonitorError::Answer(format!("{reply:?}"))
+}
+
+/// A monitor's states as they change.
+#[derive(Debug)]
+pub struct StatusStream {
+    first: Option<MonitorStatus>,
+    connection: MonitorConnection,
+}
+
+impl StatusStream {
+    /// Returns the next state, or `None` when the monitor has gone.
+    pub async fn next(&mut self) -> Result<Option<MonitorStatus>, MonitorError> {
+        if let Some(status) = self.first.take() {
+            return Ok(Some(status));
+        }
+        self.connection.line().await
+    }
+}

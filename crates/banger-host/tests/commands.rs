@@ -1,0 +1,82 @@
+//! The host's own programs, run for real.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use banger_core::command::{CommandError, Commands as _, HostCommand};
+use banger_core::work::{CancelGuard, Cancelled, Unwatched, Work};
+use banger_host::HostCommands;
+use banger_types::operation::Unit;
+
+/// Work that is cancelled as soon as the program has said a line on standard error.
+#[derive(Default)]
+struct CancelledByALine {
+    cancelled: AtomicBool,
+    notify: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Work for CancelledByALine {
+    fn stage(&self, _: &str) {}
+    fn progress(&self, _: u64, _: Option<u64>, _: Unit) {}
+    fn log(&self, _: &str) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        if let Some(notify) = self.notify.lock().unwrap().take() {
+            notify();
+        }
+    }
+    fn check(&self) -> Result<(), Cancelled> {
+        if self.cancelled.load(Ordering::SeqCst) { Err(Cancelled) } else { Ok(()) }
+    }
+    fn on_cancel(&self, notify: Box<dyn FnOnce() + Send>) -> CancelGuard {
+        *self.notify.lock().unwrap() = Some(notify);
+        CancelGuard::new(|| ())
+    }
+}
+
+#[test]
+fn output_comes_back_and_arguments_are_not_a_shells() {
+    let command = HostCommand::new("printf").argument("%s|").argument("a b").argument("$HOME;`id`");
+    assert_eq!(HostCommands.run(&command, &Unwatched).unwrap(), b"a b|$HOME;`id`|");
+}
+
+#[test]
+fn a_failure_says_what_ran_and_what_it_said() {
+    let command = HostCommand::new("ls").argument("/nonexistent/thing").variable("LC_ALL", "C");
+    match HostCommands.run(&command, &Unwatched) {
+        Err(CommandError::Failed { command, status, stderr }) => {
+            assert_eq!(command, "ls /nonexistent/thing");
+            assert_eq!(status, "exit code 2");
+            assert!(stderr.contains("No such file or directory"), "{stderr}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let result = HostCommands.run(&HostCommand::new("no-such-program-at-all"), &Unwatched);
+    assert!(
+        matches!(result, Err(CommandError::NotInstalled { program }) if program == "no-such-program-at-all")
+    );
+}
+
+#[test]
+fn a_cancel_kills_the_program_and_what_it_started() {
+    // The inner `sleep` holds standard output open: only its own death lets the call return.
+    let script = "sleep 1000 & echo started >&2; wait";
+    let command = HostCommand::new("sh").argument("-c").argument(script);
+    let result = HostCommands.run(&command, &CancelledByALine::default());
+    assert!(matches!(result, Err(CommandError::Cancelled(_))), "{result:?}");
+}
+
+#[test]
+fn a_consumer_that_gives_up_ends_the_program() {
+    let command = HostCommand::new("yes");
+    let result = HostCommands.stream(&command, &Unwatched, &mut |_| Err("enough".into()));
+    match result {
+        Err(CommandError::Consumer { source, .. }) => assert_eq!(source.to_string(), "enough"),
+        other => panic!("{other:?}"),
+    }
+}
