@@ -1,1 +1,5 @@
-//! What runs a VM: QEMU behind the engine port.
+//! What runs a VM, behind the [`Engine`](banger_core::engine::Engine) port.
+
+mod qemu;
+
+pub use qemu::Qemu;

@@ -1,0 +1,164 @@
+//! QEMU's command line (qemu-system-x86_64(1)).
+
+use std::path::Path;
+
+use banger_core::engine::{BootPlan, EngineError};
+use banger_types::guest::CONTROL_PORT_NAME;
+use banger_types::vm::Accelerator;
+
+use super::{CONTROL_DESCRIPTOR, NETWORK_DESCRIPTOR};
+
+/// The QMP socket, in the VM's directory.
+pub(super) const QMP_SOCKET: &str = "qmp.sock";
+/// The block device of the private disk, as QMP knows it.
+pub(super) const PRIVATE_DRIVE: &str = "private";
+
+/// Kernel parameters (Linux, Documentation/admin-guide/kernel-parameters.rst).
+///
+/// `panic=-1`: a panic reboots at once, which `-no-reboot` turns into the end of the VMM.
+/// `i8042.*`: microvm has no keyboard controller; probing for one costs half a second.
+/// `tsc=reliable`, `no_timer_check`: no calibration against clocks that are emulated themselves.
+const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd tsc=reliable \
+     no_timer_check random.trust_cpu=on";
+
+pub(super) fn arguments(plan: &BootPlan, accelerator: Accelerator) -> Result<Vec<String>, EngineError> {
+    let mut arguments = Arguments(Vec::new());
+    let accelerator = match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg,thread=multi",
+    };
+    arguments
+        .option("-machine", "microvm,rtc=on,isa-serial=on")
+        .option("-accel", accelerator)
+        .option("-cpu", "max")
+        .option("-smp", plan.vcpus.to_string())
+        .option("-m", format!("{}M", plan.memory.0))
+        .flag("-nodefaults")
+        .flag("-no-user-config")
+        .flag("-no-reboot")
+        .option("-display", "none")
+        // The monitor reads standard output as the serial console.
+        .option("-chardev", "file,id=console,path=/dev/stdout")
+        .option("-serial", "chardev:console")
+        .option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"))
+        .option("-kernel", text(&plan.kernel)?)
+        .option("-initrd", text(&plan.initramfs)?)
+        .option("-append", KERNEL_PARAMETERS);
+    // The order is the guest's: /dev/vda, /dev/vdb and so on.
+    arguments
+        .drive("base", &plan.base, Access::ReadOnly)?
+        .drive(PRIVATE_DRIVE, &plan.private_disk, Access::Private)?
+        .drive("modules", &plan.modules, Access::ReadOnly)?
+        .drive("configuration", &plan.configuration, Access::ReadOnly)?;
+    arguments
+        .option("-device", "virtio-serial-device,max_ports=2")
+        .option("-chardev", format!("socket,id=control,fd={CONTROL_DESCRIPTOR}"))
+        .option("-device", format!("virtserialport,chardev=control,name={CONTROL_PORT_NAME}"))
+        .option("-device", "virtio-rng-device");
+    if let Some(network) = &plan.network {
+        let backend = format!("stream,id=network,addr.type=fd,addr.str={NETWORK_DESCRIPTOR}");
+        let card = format!("virtio-net-device,netdev=network,mac={}", network.guest.mac);
+        arguments.option("-netdev", backend).option("-device", card);
+    }
+    Ok(arguments.0)
+}
+
+/// How a drive is used.
+#[derive(Clone, Copy)]
+enum Access {
+    /// Shared with other VMs and never written.
+    ReadOnly,
+    /// This VM's own. `cache.writeback` passes a guest's flush on as fdatasync (QEMU manual,
+    /// "disk cache"), and blocks that the guest discards or fills with zeroes are given back.
+    Private,
+}
+
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.to_owned());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.0.extend([name.to_owned(), value.into()]);
+        self
+    }
+
+    fn drive(&mut self, id: &str, path: &Path, access: Access) -> Result<&mut Self, EngineError> {
+        let path = escaped(&text(path)?);
+        let rest = match access {
+            Access::ReadOnly => "readonly=on",
+            Access::Private => "cache=writeback,discard=unmap,detect-zeroes=unmap",
+        };
+        let drive = format!("if=none,id={id},format=raw,file.driver=file,file.filename={path},{rest}");
+        Ok(self.option("-drive", drive).option("-device", format!("virtio-blk-device,drive={id}")))
+    }
+}
+
+fn text(path: &Path) -> Result<String, EngineError> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| EngineError::Path { engine: "qemu", path: path.to_owned() })
+}
+
+/// A comma ends a value in QEMU's options; two of them are one comma (qemu(1), "-drive").
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use banger_types::size::Mebibytes;
+
+    use super::*;
+
+    fn plan(directory: &str) -> BootPlan {
+        let directory = PathBuf::from(directory);
+        BootPlan {
+            kernel: directory.join("vmlinuz"),
+            initramfs: directory.join("initramfs"),
+            base: directory.join("base.ext4"),
+            private_disk: directory.join("disk.ext4"),
+            modules: directory.join("modules.ext4"),
+            configuration: directory.join("configuration"),
+            vcpus: 2,
+            memory: Mebibytes(1536),
+            network: None,
+            directory,
+        }
+    }
+
+    fn values<'a>(arguments: &'a [String], name: &str) -> Vec<&'a str> {
+        arguments.windows(2).filter(|pair| pair[0] == name).map(|pair| pair[1].as_str()).collect()
+    }
+
+    #[test]
+    fn drives_come_in_the_guests_order_and_only_the_private_one_is_written() {
+        let arguments = arguments(&plan("/v"), Accelerator::Tcg).unwrap();
+        let drives = values(&arguments, "-drive");
+        let order: Vec<_> =
+            drives.iter().filter_map(|drive| drive.split("id=").nth(1)?.split(',').next()).collect();
+        assert_eq!(order, ["base", "private", "modules", "configuration"]);
+        for drive in drives {
+            assert_eq!(drive.contains("readonly=on"), !drive.contains("id=private"), "{drive}");
+        }
+    }
+
+    #[test]
+    fn a_guest_without_a_network_has_no_card() {
+        let arguments = arguments(&plan("/v"), Accelerator::Tcg).unwrap();
+        assert!(values(&arguments, "-netdev").is_empty());
+        assert_eq!(values(&arguments, "-m"), ["1536M"]);
+    }
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_it() {
+        let arguments = arguments(&plan("/a,readonly=off"), Accelerator::Tcg).unwrap();
+        let drive = values(&arguments, "-drive")[0];
+        assert!(drive.contains("file.filename=/a,,readonly=off/base.ext4,"), "{drive}");
+    }
+}

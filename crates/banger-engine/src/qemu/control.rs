@@ -1,0 +1,51 @@
+//! Questions to a running QEMU, over QMP.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use banger_core::engine::{EngineError, VmmStatus};
+use banger_types::vm::Accelerator;
+use qapi::Qmp;
+use qapi::qmp::{RunState, query_blockstats, query_kvm, query_status};
+
+use super::arguments::{PRIVATE_DRIVE, QMP_SOCKET};
+
+/// How long QEMU may take for one answer. It answers from its main loop, in which nothing blocks
+/// for long; more than this means that it hangs.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) fn inspect(directory: &Path) -> Result<VmmStatus, EngineError> {
+    ask(directory).map_err(|source| EngineError::Control { directory: directory.to_owned(), source })
+}
+
+fn ask(directory: &Path) -> Result<VmmStatus, AnyError> {
+    let stream = connect(directory)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+    let mut qmp = Qmp::from_stream(&stream);
+    qmp.handshake()?;
+    let status = qmp.execute(&query_status {})?;
+    let kvm = qmp.execute(&query_kvm {})?;
+    let drives = qmp.execute(&query_blockstats { query_nodes: None })?;
+    let flushes = drives
+        .iter()
+        .find(|drive| drive.device.as_deref() == Some(PRIVATE_DRIVE))
+        .map(|drive| drive.stats.flush_operations)
+        .unwrap_or_default();
+    Ok(VmmStatus {
+        running: status.status == RunState::running,
+        accelerator: if kvm.enabled { Accelerator::Kvm } else { Accelerator::Tcg },
+        private_disk_flushes: u64::try_from(flushes).unwrap_or_default(),
+    })
+}
+
+/// The directory may be too deep for a socket's address (107 bytes, unix(7)): name it by an open
+/// descriptor.
+fn connect(directory: &Path) -> std::io::Result<UnixStream> {
+    use std::os::fd::AsRawFd as _;
+    let directory = fs_err::File::open(directory)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{QMP_SOCKET}", directory.as_raw_fd()))
+}

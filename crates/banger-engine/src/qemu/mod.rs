@@ -1,0 +1,91 @@
+//! QEMU's microvm machine, by emulation (TCG).
+//!
+//! Why `microvm`: no PCI, no ACPI devices to probe, virtio-mmio only; a kernel is at its init in
+//! about 1.5 s under emulation, half a second sooner than with `q35`.
+
+mod arguments;
+mod control;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use banger_core::command::Commands;
+use banger_core::engine::{Attachment, BootPlan, Engine, EngineError, VmmStatus};
+use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Program};
+use banger_types::vm::{Accelerator, EngineKind};
+
+use self::arguments::arguments;
+
+/// The program.
+const PROGRAM: &str = "qemu-system-x86_64";
+/// The Debian package that has it.
+const PACKAGE: &str = "qemu-system-x86";
+/// The socket pair that carries the control channel.
+const CONTROL_PAIR: &str = "control";
+/// The number under which QEMU finds its end of the control channel.
+const CONTROL_DESCRIPTOR: i32 = 3;
+/// The number under which QEMU finds its end of the network.
+const NETWORK_DESCRIPTOR: i32 = 4;
+/// Most bytes of a log before it is rotated.
+const LOG_LIMIT: u64 = 4 << 20;
+
+/// QEMU on this host.
+pub struct Qemu {
+    commands: Arc<dyn Commands>,
+}
+
+impl std::fmt::Debug for Qemu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Qemu")
+    }
+}
+
+impl Qemu {
+    /// Returns the engine; it looks for QEMU through `commands` at each launch.
+    pub fn new(commands: Arc<dyn Commands>) -> Self {
+        Self { commands }
+    }
+}
+
+impl Engine for Qemu {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Qemu
+    }
+
+    fn describe(&self) -> String {
+        "qemu, by emulation (TCG)".to_owned()
+    }
+
+    fn accelerator(&self) -> Accelerator {
+        // A /dev/kvm that opens says nothing about whether a kernel boots under it; until that is
+        // found out by booting one, emulation is what works everywhere.
+        Accelerator::Tcg
+    }
+
+    fn plan(&self, plan: &BootPlan) -> Result<LaunchSpec, EngineError> {
+        let not_installed = EngineError::NotInstalled { program: PROGRAM, package: PACKAGE };
+        let path = self.commands.find(PROGRAM).ok_or(not_installed)?;
+        let mut descriptors =
+            vec![InheritedDescriptor { number: CONTROL_DESCRIPTOR, pair: CONTROL_PAIR.to_owned() }];
+        if let Some(network) = &plan.network {
+            let Attachment::StreamPair(pair) = &network.attachment;
+            descriptors.push(InheritedDescriptor { number: NETWORK_DESCRIPTOR, pair: pair.clone() });
+        }
+        let vmm = Program {
+            name: "qemu".to_owned(),
+            path,
+            arguments: arguments(plan, self.accelerator())?,
+            descriptors,
+        };
+        Ok(LaunchSpec {
+            helpers: plan.network.as_ref().map(|network| network.helpers.clone()).unwrap_or_default(),
+            vmm,
+            channel: ChannelSource::Pair(CONTROL_PAIR.to_owned()),
+            log_limit: LOG_LIMIT,
+        })
+    }
+
+    fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError> {
+        control::inspect(directory)
+    }
+}
