@@ -1,0 +1,79 @@
+//! What every answer has in common.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use banger_api::route;
+use banger_types::operation::Operation;
+use banger_types::{ApiError, ErrorKind};
+
+/// An [`ApiError`] on its way to a client.
+pub(crate) struct Failure(pub(crate) ApiError);
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self.0)).into_response()
+    }
+}
+
+/// What a handler returns.
+pub(crate) type Answer<T> = Result<T, Failure>;
+
+/// Work that has begun: 202, with the operation and its address.
+pub(crate) struct Begun(pub(crate) Operation);
+
+impl IntoResponse for Begun {
+    fn into_response(self) -> Response {
+        let location = route::path(route::OPERATION, self.0.id.as_str());
+        (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(self.0)).into_response()
+    }
+}
+
+/// A JSON body whose mistakes are answered in our form.
+#[derive(FromRequest)]
+#[from_request(via(Json), rejection(Failure))]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl From<JsonRejection> for Failure {
+    fn from(rejection: JsonRejection) -> Self {
+        let error = ApiError::new(ErrorKind::Usage, "cannot read the request's body");
+        Self(error.because(rejection.body_text()))
+    }
+}
+
+/// A query whose mistakes are answered in our form.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Failure))]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        let error = ApiError::new(ErrorKind::Usage, "cannot read the request's query");
+        Self(error.because(rejection.body_text()))
+    }
+}
+
+pub(super) async fn with_version(mut response: Response) -> Response {
+    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    response.headers_mut().insert(route::VERSION_HEADER, version);
+    response
+}
+
+pub(super) async fn no_such_route(uri: Uri) -> Failure {
+    ApiError::new(ErrorKind::NotFound, format!("the API has no '{}'", uri.path())).into()
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
+    let error = ApiError::new(ErrorKind::Usage, format!("'{}' cannot be asked with {method}", uri.path()));
+    (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response()
+}

@@ -1,0 +1,67 @@
+//! `/v1/images` and `/v1/kernels`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use banger_api::request::PullRequest;
+use banger_types::ApiError;
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
+
+use super::answer::{Answer, Begun, Body};
+use crate::daemon::Daemon;
+
+pub(super) async fn images(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Image>>> {
+    Ok(Json(daemon.artifacts().images().await?))
+}
+
+pub(super) async fn image(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Answer<Json<Image>> {
+    let images = daemon.artifacts().images().await?;
+    let image = images.into_iter().find(|image| image.name == name || image.id.as_str() == name);
+    Ok(Json(image.ok_or_else(|| ApiError::not_found("image", &name))?))
+}
+
+pub(super) async fn pull_image(
+    State(daemon): State<Arc<Daemon>>,
+    Body(request): Body<PullRequest>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.pull_image(request)?))
+}
+
+pub(super) async fn delete_image(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Answer<Json<()>> {
+    Ok(Json(daemon.artifacts().delete_image(&name).await?))
+}
+
+pub(super) async fn kernels(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Kernel>>> {
+    Ok(Json(daemon.artifacts().kernels().await?))
+}
+
+pub(super) async fn kernel(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Answer<Json<Kernel>> {
+    let kernels = daemon.artifacts().kernels().await?;
+    let kernel = kernels.into_iter().find(|kernel| kernel.name == name || kernel.id.as_str() == name);
+    Ok(Json(kernel.ok_or_else(|| ApiError::not_found("kernel", &name))?))
+}
+
+pub(super) async fn pull_kernel(
+    State(daemon): State<Arc<Daemon>>,
+    Body(request): Body<PullRequest>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.pull_kernel(request)?))
+}
+
+pub(super) async fn delete_kernel(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Answer<Json<()>> {
+    Ok(Json(daemon.artifacts().delete_kernel(&name).await?))
+}

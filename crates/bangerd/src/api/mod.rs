@@ -1,0 +1,45 @@
+//! The HTTP API: routes to the daemon's methods, and nothing else.
+
+mod answer;
+mod artifacts;
+mod listener;
+mod operations;
+mod system;
+mod vms;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use banger_api::route;
+
+pub(crate) use listener::{Client, PrivateListener};
+
+use crate::daemon::Daemon;
+
+/// Returns the API of `daemon`.
+pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
+    Router::new()
+        .route(route::SYSTEM, get(system::show))
+        .route(route::SYSTEM_SHUTDOWN, post(system::shut_down))
+        .route(route::VMS, get(vms::list).post(vms::create))
+        .route(route::VM, get(vms::show).delete(vms::delete))
+        .route(route::VM_START, post(vms::start))
+        .route(route::VM_STOP, post(vms::stop))
+        .route(route::VM_KILL, post(vms::kill))
+        .route(route::VM_SESSION, get(vms::session))
+        .route(route::VM_LOGS, get(vms::logs))
+        .route(route::IMAGES, get(artifacts::images).post(artifacts::pull_image))
+        .route(route::IMAGE, get(artifacts::image).delete(artifacts::delete_image))
+        .route(route::KERNELS, get(artifacts::kernels).post(artifacts::pull_kernel))
+        .route(route::KERNEL, get(artifacts::kernel).delete(artifacts::delete_kernel))
+        .route(route::OPERATIONS, get(operations::list))
+        .route(route::OPERATION, get(operations::show))
+        .route(route::OPERATION_WATCH, get(operations::watch))
+        .route(route::OPERATION_CANCEL, post(operations::cancel))
+        .route(route::OPERATION_LOG, get(operations::log))
+        .fallback(answer::no_such_route)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .layer(axum::middleware::map_response(answer::with_version))
+        .with_state(daemon)
+}

@@ -1,0 +1,20 @@
+//! `/v1/system`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use banger_types::system::SystemStatus;
+
+use super::answer::Answer;
+use crate::daemon::Daemon;
+
+pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SystemStatus>> {
+    Ok(Json(daemon.system().await?))
+}
+
+pub(super) async fn shut_down(State(daemon): State<Arc<Daemon>>) -> Json<()> {
+    tracing::info!("asked to end");
+    daemon.shutdown().cancel();
+    Json(())
+}

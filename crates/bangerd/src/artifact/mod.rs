@@ -1,0 +1,121 @@
+//! Images and kernels: found by name, or made from their source.
+
+mod image;
+mod kernel;
+mod single_flight;
+
+use std::sync::Arc;
+
+use banger_core::journal::Step;
+use banger_host::HostCommands;
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
+use banger_types::{ApiError, OperationId};
+
+use self::single_flight::SingleFlight;
+use crate::configuration::{Configuration, VmDefaults};
+use crate::operation::Handle;
+use crate::vm::{Context, remove_files};
+
+/// Everything that VMs are made from.
+pub(crate) struct Artifacts {
+    context: Arc<Context>,
+    configuration: Configuration,
+    commands: HostCommands,
+    /// The same thing is made once, however many ask for it at the same time.
+    pulls: SingleFlight,
+}
+
+impl Artifacts {
+    pub(crate) fn new(context: Arc<Context>, configuration: Configuration) -> Self {
+        Self { context, configuration, commands: HostCommands, pulls: SingleFlight::default() }
+    }
+
+    pub(crate) const fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(crate) const fn defaults(&self) -> &VmDefaults {
+        &self.configuration.vm
+    }
+
+    /// Returns all images.
+    pub(crate) async fn images(&self) -> Result<Vec<Image>, ApiError> {
+        self.context.store("list images", |store| store.images()).await
+    }
+
+    /// Returns all kernels.
+    pub(crate) async fn kernels(&self) -> Result<Vec<Kernel>, ApiError> {
+        self.context.store("list kernels", |store| store.kernels()).await
+    }
+
+    /// Returns the image of this name, made first if it is not there.
+    pub(crate) async fn image(&self, name: &str, operation: &Arc<Handle>) -> Result<Image, ApiError> {
+        if let Some(image) = self.images().await?.into_iter().find(|image| image.is_called(name)) {
+            return Ok(image);
+        }
+        self.pull_image(name, None, operation).await
+    }
+
+    /// Returns the kernel of this name, made first if it is not there.
+    pub(crate) async fn kernel(&self, name: &str, operation: &Arc<Handle>) -> Result<Kernel, ApiError> {
+        if let Some(kernel) = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(name)) {
+            return Ok(kernel);
+        }
+        self.pull_kernel(name, None, operation).await
+    }
+
+    /// Undoes what an operation had begun, the last step first. What cannot be undone now stays in
+    /// the journal, for the next start of the daemon.
+    pub(crate) async fn undo(&self, operation: &OperationId) {
+        if let Err(error) = self.try_undo(operation).await {
+            tracing::error!(%operation, %error, why = ?error.why, "cannot undo");
+        }
+    }
+
+    async fn try_undo(&self, operation: &OperationId) -> Result<(), ApiError> {
+        let id = operation.clone();
+        let steps = self.context.store("read the journal", move |store| store.journaled(&id)).await?;
+        for step in steps {
+            self.undo_step(step).await?;
+        }
+        let id = operation.clone();
+        self.context.store("settle the journal", move |store| store.settle(&id)).await
+    }
+
+    async fn undo_step(&self, step: Step) -> Result<(), ApiError> {
+        let layout = &self.context.layout;
+        match step {
+            Step::ReserveVm(id) => self.context.store("forget a VM", move |store| store.delete_vm(&id)).await,
+            Step::MakeVmDirectory(id) => remove_files(&layout.vm(&id)).await,
+            Step::MakeImageDirectory(id) => remove_files(&layout.image(&id)).await,
+            Step::MakeKernelDirectory(id) => remove_files(&layout.kernel(&id)).await,
+        }
+    }
+}
+
+/// Things that are found by name or id.
+trait Named {
+    /// Returns whether users mean this by `name`.
+    fn is_called(&self, name: &str) -> bool;
+}
+
+impl Named for Image {
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.id.as_str() == name
+    }
+}
+
+impl Named for Kernel {
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.id.as_str() == name
+    }
+}
+
+/// Returns the blocks that the files directly in `directory` take, bytes.
+pub(crate) fn disk_usage(directory: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = fs_err::read_dir(directory) else { return 0 };
+    // st_blocks counts 512 bytes, whatever the file system's blocks are (inode(7)).
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.blocks() * 512).sum()
+}

@@ -1,0 +1,188 @@
+//! The daemon as one object: what the API (and whatever comes beside it) calls.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use banger_api::request::PullRequest;
+use banger_core::vm::Request;
+use banger_types::operation::{Operation, OperationKind};
+use banger_types::system::SystemStatus;
+use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmState, VmStopRequest};
+use banger_types::{ApiError, ErrorKind, VmName};
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::Artifacts;
+use crate::failure::FromStore as _;
+use crate::layout::vm_file;
+use crate::operation::{Handle, Operations};
+use crate::vm::{self, Context, Origin, VmHandle};
+
+/// Everything that can be asked of the daemon.
+pub(crate) struct Daemon {
+    artifacts: Arc<Artifacts>,
+    socket: PathBuf,
+    started_at: jiff::Timestamp,
+    shutdown: CancellationToken,
+}
+
+impl Daemon {
+    pub(crate) fn new(artifacts: Arc<Artifacts>, socket: PathBuf) -> Self {
+        let shutdown = CancellationToken::new();
+        Self { artifacts, socket, started_at: jiff::Timestamp::now(), shutdown }
+    }
+
+    fn context(&self) -> &Arc<Context> {
+        self.artifacts.context()
+    }
+
+    pub(crate) fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.context().operations
+    }
+
+    pub(crate) fn operation_log(&self, id: &banger_types::OperationId) -> PathBuf {
+        self.context().layout.operation_log(id)
+    }
+
+    /// Cancelled when the daemon is to end.
+    pub(crate) const fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    pub(crate) async fn system(&self) -> Result<SystemStatus, ApiError> {
+        let vms = self.context().vms.list();
+        let layout = &self.context().layout;
+        Ok(SystemStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            socket: self.socket.clone(),
+            data_directory: layout.data().to_owned(),
+            log: layout.log(),
+            engine: self.context().engine.describe(),
+            vms: vms.len() as u64,
+            vms_running: vms.iter().filter(|vm| vm.state == VmState::Running).count() as u64,
+            images: self.artifacts.images().await?.len() as u64,
+            kernels: self.artifacts.kernels().await?.len() as u64,
+            started_at: self.started_at,
+        })
+    }
+
+    pub(crate) fn vms(&self) -> Vec<Vm> {
+        self.context().vms.list().into_iter().map(with_disk_usage).collect()
+    }
+
+    pub(crate) fn vm(&self, name: &str) -> Result<Vm, ApiError> {
+        Ok(with_disk_usage(self.find(name)?.snapshot()))
+    }
+
+    fn find(&self, name: &str) -> Result<VmHandle, ApiError> {
+        self.context().vms.find(name)
+    }
+
+    /// Begins to make a VM. `client` is the process that asks.
+    pub(crate) fn create_vm(&self, request: VmCreateRequest, client: u32) -> Result<Operation, ApiError> {
+        let prepared = vm::prepare_request(&self.artifacts, request, client)?;
+        let handle = self.begin(OperationKind::VmCreate, prepared.name.as_str())?;
+        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
+        tokio::spawn(async move {
+            let result = vm::create(&artifacts, prepared, &operation).await;
+            operation.finish(result);
+        });
+        Ok(handle.snapshot())
+    }
+
+    fn begin(&self, kind: OperationKind, subject: &str) -> Result<Arc<Handle>, ApiError> {
+        if self.shutdown.is_cancelled() {
+            return Err(ApiError::new(ErrorKind::Unreachable, "bangerd is about to end")
+                .fix("try again; the next command starts it anew"));
+        }
+        self.operations().begin(kind, subject).map_err(ApiError::from_store("begin an operation"))
+    }
+
+    pub(crate) async fn start_vm(&self, name: &str) -> Result<Operation, ApiError> {
+        self.request(name, Request::Start, VmStopRequest::default()).await
+    }
+
+    pub(crate) async fn stop_vm(&self, name: &str, stop: VmStopRequest) -> Result<Operation, ApiError> {
+        self.request(name, Request::Stop, stop).await
+    }
+
+    pub(crate) async fn kill_vm(&self, name: &str) -> Result<Operation, ApiError> {
+        self.request(name, Request::Kill, VmStopRequest::default()).await
+    }
+
+    pub(crate) async fn delete_vm(&self, name: &str, force: bool) -> Result<Operation, ApiError> {
+        self.request(name, Request::Delete { force }, VmStopRequest::default()).await
+    }
+
+    async fn request(
+        &self,
+        name: &str,
+        request: Request,
+        stop: VmStopRequest,
+    ) -> Result<Operation, ApiError> {
+        self.find(name)?.request(request, stop, Origin::Own).await
+    }
+
+    /// Returns what a client needs to open a session. Waits for a VM that is still booting.
+    pub(crate) async fn session(&self, name: &str) -> Result<SessionTarget, ApiError> {
+        let handle = self.find(name)?;
+        let mut watch = handle.watch();
+        let gone = || ApiError::not_found("VM", name);
+        let vm = watch.wait_for(|vm| vm.state != VmState::Starting).await.map_err(|_| gone())?.clone();
+        if vm.state != VmState::Running {
+            let error = ApiError::new(ErrorKind::Conflict, format!("cannot open a session in '{name}'"))
+                .because(format!("it is {}", vm.state));
+            return Err(error.fix(format!("`banger vm start {name}`")));
+        }
+        let image = self.artifacts.images().await?.into_iter().find(|image| image.id == vm.spec.image);
+        let user = image.map(|image| image.config.user).filter(|user| !user.is_empty());
+        Ok(SessionTarget {
+            monitor_socket: vm.directory.join(banger_types::monitor::file::SOCKET),
+            identity_file: vm.directory.join(vm_file::IDENTITY),
+            host_public_key: self.host_public_key(&vm.name).await?,
+            default_user: user.unwrap_or_else(|| "root".to_owned()),
+            id: vm.id,
+            name: vm.name,
+        })
+    }
+
+    async fn host_public_key(&self, name: &VmName) -> Result<String, ApiError> {
+        let records = self.context().store("look for a VM", |store| store.vms()).await?;
+        let record = records.into_iter().find(|record| record.name == *name);
+        Ok(record.ok_or_else(|| ApiError::not_found("VM", name.as_str()))?.host_public_key)
+    }
+
+    pub(crate) fn pull_image(&self, request: PullRequest) -> Result<Operation, ApiError> {
+        let subject = request.name.as_deref().unwrap_or(&request.source);
+        let handle = self.begin(OperationKind::ImagePull, subject)?;
+        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
+        tokio::spawn(async move {
+            let pulled = artifacts.pull_image(&request.source, request.name.as_deref(), &operation).await;
+            operation.finish(pulled.map(drop));
+        });
+        Ok(handle.snapshot())
+    }
+
+    pub(crate) fn pull_kernel(&self, request: PullRequest) -> Result<Operation, ApiError> {
+        let subject = request.name.as_deref().unwrap_or(&request.source);
+        let handle = self.begin(OperationKind::KernelPull, subject)?;
+        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
+        tokio::spawn(async move {
+            let pulled = artifacts.pull_kernel(&request.source, request.name.as_deref(), &operation).await;
+            operation.finish(pulled.map(drop));
+        });
+        Ok(handle.snapshot())
+    }
+}
+
+fn with_disk_usage(mut vm: Vm) -> Vm {
+    if let Ok(disk) = fs_err::metadata(vm.directory.join(vm_file::DISK)) {
+        vm.disk_usage = disk.blocks() * 512;
+    }
+    vm
+}

@@ -1,0 +1,44 @@
+//! Errors of the adapters as users see them: each kind mapped once.
+
+use banger_core::store::StoreError;
+use banger_core::vm::DenyReason;
+use banger_types::{ApiError, ErrorKind};
+
+/// A [`StoreError`] as an [`ApiError`].
+pub(crate) trait FromStore {
+    /// Returns what turns a store's error into "cannot `what`".
+    fn from_store(what: &str) -> impl Fn(StoreError) -> Self;
+}
+
+impl FromStore for ApiError {
+    fn from_store(what: &str) -> impl Fn(StoreError) -> Self {
+        move |error| {
+            let kind = match &error {
+                StoreError::NameTaken(_) | StoreError::InUse(_) => ErrorKind::Conflict,
+                StoreError::Newer { .. } | StoreError::Database { .. } => ErrorKind::Failed,
+            };
+            Self::caused_by(kind, format!("cannot {what}"), &error)
+        }
+    }
+}
+
+/// Returns the error of a request that a VM's state does not allow.
+pub(crate) fn denied(verb: &str, name: &str, reason: DenyReason) -> ApiError {
+    let error =
+        ApiError::new(ErrorKind::Conflict, format!("cannot {verb} '{name}'")).because(reason.to_string());
+    match reason {
+        DenyReason::InUse(_) => error.fix(format!("stop it first, or `banger vm rm --force {name}`")),
+        DenyReason::NotRunning(_) => error.fix(format!("`banger vm start {name}`")),
+        _ => error,
+    }
+}
+
+/// Returns an error of kind [`ErrorKind::Failed`].
+pub(crate) fn failed(what: impl Into<String>, source: &dyn std::error::Error) -> ApiError {
+    ApiError::caused_by(ErrorKind::Failed, what, source)
+}
+
+/// Returns the error of work that somebody cancelled.
+pub(crate) fn cancelled(what: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorKind::Cancelled, what).because("it was cancelled")
+}

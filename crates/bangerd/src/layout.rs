@@ -1,0 +1,89 @@
+//! Where things are in the data directory. Written once.
+
+use std::path::{Path, PathBuf};
+
+use banger_types::{ImageId, KernelId, OperationId, VmId};
+
+/// The data directory, file by file.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    data: PathBuf,
+}
+
+/// Files of a VM's directory; the monitor's are in `banger_types::monitor::file`.
+pub(crate) mod vm_file {
+    /// The private disk.
+    pub(crate) const DISK: &str = "disk.ext4";
+    /// The configuration drive, rewritten at each start.
+    pub(crate) const CONFIGURATION: &str = "configuration.img";
+    /// The key with which the owner logs in, OpenSSH's form, 0600.
+    pub(crate) const IDENTITY: &str = "identity";
+    /// The key of the guest's SSH server, OpenSSH's form, 0600.
+    pub(crate) const HOST_KEY: &str = "host_key";
+}
+
+impl Layout {
+    pub(crate) const fn new(data: PathBuf) -> Self {
+        Self { data }
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data.join("banger.db")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.data.join("bangerd.log")
+    }
+
+    pub(crate) fn vms(&self) -> PathBuf {
+        self.data.join("vms")
+    }
+
+    pub(crate) fn vm(&self, id: &VmId) -> PathBuf {
+        self.vms().join(id.as_str())
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    pub(crate) fn image(&self, id: &ImageId) -> PathBuf {
+        self.images().join(id.as_str())
+    }
+
+    pub(crate) fn kernels(&self) -> PathBuf {
+        self.data.join("kernels")
+    }
+
+    pub(crate) fn kernel(&self, id: &KernelId) -> PathBuf {
+        self.kernels().join(id.as_str())
+    }
+
+    pub(crate) fn templates(&self) -> PathBuf {
+        self.data.join("templates")
+    }
+
+    pub(crate) fn operations(&self) -> PathBuf {
+        self.data.join("operations")
+    }
+
+    pub(crate) fn operation_log(&self, id: &OperationId) -> PathBuf {
+        self.operations().join(format!("{id}.log"))
+    }
+
+    /// Every directory, parents first.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        vec![
+            self.data.clone(),
+            self.vms(),
+            self.images(),
+            self.kernels(),
+            self.templates(),
+            self.operations(),
+        ]
+    }
+}

@@ -1,0 +1,245 @@
+//! From nothing to a daemon that serves, and back.
+
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use banger_core::command::Commands;
+use banger_core::store::{Store, StoreError};
+use banger_engine::Qemu;
+use banger_host::{DirectoryLock, HostCommands, LockError, MonitorLauncher};
+use banger_net::Passt;
+use banger_store::SqliteStore;
+use banger_types::location::{Locations, variable};
+use banger_types::{ApiError, ErrorKind};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{self, Client, PrivateListener};
+use crate::artifact::Artifacts;
+use crate::configuration::Configuration;
+use crate::daemon::Daemon;
+use crate::failure::FromStore as _;
+use crate::layout::Layout;
+use crate::operation::Operations;
+use crate::programs::Programs;
+use crate::ready::Ready;
+use crate::reconcile::reconcile;
+use crate::vm::{self, VmDirectory};
+
+/// A log that is longer than this at start is set aside, bytes.
+const LOG_LIMIT: u64 = 8 << 20;
+/// How long open answers may take to end when the daemon does.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How long cancelled operations may take to undo what they had begun.
+const UNDO_LIMIT: Duration = Duration::from_secs(20);
+
+const USAGE: &str = "\
+usage: bangerd [--version]
+
+The daemon of banger. `banger` starts it when it is needed; it runs in the foreground and serves
+the API on a unix socket. `banger daemon status` says where.
+";
+
+/// Runs the daemon.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that speaks to a terminal")]
+pub(crate) fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        None if std::env::args_os().len() == 1 => {}
+        Some("--version" | "-V") => {
+            println!("bangerd {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some("--help" | "-h") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(ErrorKind::Usage.exit_code());
+        }
+    }
+    let mut ready = Ready::from_environment();
+    match run(&mut ready) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = as_api_error(&error);
+            eprintln!("bangerd: {error}: {}", error.why.join(": "));
+            tracing::error!(%error, why = ?error.why, "cannot go on");
+            let code = error.kind.exit_code();
+            ready.tell(&Err(error));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn as_api_error(error: &anyhow::Error) -> ApiError {
+    error.downcast_ref::<ApiError>().cloned().unwrap_or_else(|| {
+        let why = error.chain().map(ToString::to_string).collect();
+        ApiError { why, ..ApiError::new(ErrorKind::Failed, "bangerd cannot start") }
+    })
+}
+
+fn run(ready: &mut Ready) -> anyhow::Result<()> {
+    // Everything that the daemon makes is its user's alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let locations = Locations::from_environment(|name| std::env::var_os(name))?;
+    let layout = Layout::new(locations.data.clone());
+    make_directories(&layout)?;
+    let lock = lock(&layout, &locations.socket)?;
+    begin_log(&layout.log())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "bangerd begins");
+    let configuration = match &locations.configuration {
+        Some(path) => Configuration::read(path)?,
+        None => Configuration::default(),
+    };
+    let programs = Programs::find()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(serve(layout, &locations, configuration, programs, ready));
+    // Work that blocks may be in the middle of a long read; it has nothing left to say.
+    runtime.shutdown_background();
+    drop(lock);
+    result
+}
+
+fn make_directories(layout: &Layout) -> anyhow::Result<()> {
+    for directory in layout.directories() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    // One that was there may be open to others.
+    std::fs::set_permissions(layout.data(), std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot make {} private", layout.data().display()))
+}
+
+fn lock(layout: &Layout, socket: &Path) -> anyhow::Result<DirectoryLock> {
+    DirectoryLock::take(layout.data()).map_err(|error| match error {
+        LockError::Held { .. } => {
+            ApiError::caused_by(ErrorKind::Conflict, "bangerd is running already", &error)
+                .fix(format!("it should answer on {}", socket.display()))
+                .into()
+        }
+        LockError::Io { .. } => anyhow::Error::new(error),
+    })
+}
+
+/// Logs to a file. One that has grown long is set aside at start, and one older is kept.
+fn begin_log(path: &Path) -> anyhow::Result<()> {
+    if fs_err::metadata(path).is_ok_and(|log| log.len() > LOG_LIMIT) {
+        let mut older = path.to_owned().into_os_string();
+        older.push(".1");
+        fs_err::rename(path, PathBuf::from(older))?;
+    }
+    let file = fs_err::OpenOptions::new().create(true).append(true).open(path)?.into_file();
+    let filter = std::env::var(variable::LOG).unwrap_or_else(|_| "info".to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_default())
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(std::sync::Mutex::new(file))
+        .init();
+    Ok(())
+}
+
+async fn serve(
+    layout: Layout,
+    locations: &Locations,
+    configuration: Configuration,
+    programs: Programs,
+    ready: &mut Ready,
+) -> anyhow::Result<()> {
+    let artifacts = compose(layout, configuration, programs)?;
+    reconcile(&artifacts).await?;
+    let listener = banger_host::bind_private(&locations.socket)?;
+    let listener = PrivateListener::new(listener)?;
+    let daemon = Arc::new(Daemon::new(Arc::clone(&artifacts), locations.socket.clone()));
+    end_on_signals(&daemon)?;
+    ready.tell(&Ok(daemon.system().await?));
+    let service = api::router(Arc::clone(&daemon)).into_make_service_with_connect_info::<Client>();
+    let shutdown = daemon.shutdown().clone();
+    let server = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let drained = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
+    tokio::select! {
+        result = server.into_future() => result?,
+        () = drained => tracing::warn!("some answers were cut off"),
+    }
+    end_operations(&artifacts).await;
+    fs_err::remove_file(&locations.socket).ok();
+    tracing::info!("bangerd ends");
+    Ok(())
+}
+
+/// Puts everything together.
+fn compose(
+    layout: Layout,
+    configuration: Configuration,
+    programs: Programs,
+) -> anyhow::Result<Arc<Artifacts>> {
+    let store: Arc<dyn Store> = Arc::new(open_store(&layout)?);
+    let commands: Arc<dyn Commands> = Arc::new(HostCommands);
+    let operations = Arc::new(Operations::new(Arc::clone(&store), layout.clone()));
+    let context = vm::Context {
+        engine: Arc::new(Qemu::new(Arc::clone(&commands))),
+        networks: Arc::new(Passt::new(commands)),
+        launcher: MonitorLauncher::new(programs.monitor.clone()),
+        vms: VmDirectory::default(),
+        layout,
+        store,
+        programs,
+        operations,
+    };
+    Ok(Arc::new(Artifacts::new(Arc::new(context), configuration)))
+}
+
+fn open_store(layout: &Layout) -> anyhow::Result<SqliteStore> {
+    SqliteStore::open(&layout.database()).map_err(|error| {
+        let newer = matches!(error, StoreError::Newer { .. });
+        let api = ApiError::from_store("open the database")(error);
+        if newer { api.fix("use that newer version; nothing was changed").into() } else { api.into() }
+    })
+}
+
+fn end_on_signals(daemon: &Arc<Daemon>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = daemon.shutdown().clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to end by a signal");
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+/// Pulls and the like are cancelled and undone. Starts and stops are left to the monitors and to
+/// the next daemon: VMs do not end with this one.
+async fn end_operations(artifacts: &Arc<Artifacts>) {
+    let operations = &artifacts.context().operations;
+    let mut cancelled = Vec::new();
+    for watch in operations.running() {
+        let operation = watch.borrow().clone();
+        if operation.kind.is_undone_at_shutdown() && operations.cancel(&operation.id).is_ok() {
+            cancelled.push(watch);
+        }
+    }
+    let all_ended = async {
+        for mut watch in cancelled {
+            watch.wait_for(|operation| operation.status.is_final()).await.map(drop).ok();
+        }
+    };
+    if tokio::time::timeout(UNDO_LIMIT, all_ended).await.is_err() {
+        tracing::warn!("some operations did not end in time; the next start undoes them");
+    }
+}

@@ -1,0 +1,160 @@
+//! What has to be there before a VM's monitor is launched, and what is read when that failed.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use banger_core::engine::{BootPlan, NetworkPlan};
+use banger_core::store::VmRecord;
+use banger_image::kernel::initramfs::assemble;
+use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
+use banger_types::image::{Image, ImageConfig};
+use banger_types::monitor::{LaunchSpec, file};
+use banger_types::vm::NetworkMode;
+use banger_types::{ApiError, ErrorKind};
+
+use super::context::{Context, blocking};
+use super::files::{read_key, write_private};
+use crate::failure::{FromStore as _, failed};
+use crate::layout::vm_file;
+
+/// How many of the console's last lines a failed boot shows.
+const LAST_LINES: usize = 5;
+/// How much of the console's end is looked at for them, bytes.
+const LAST_BYTES: u64 = 4096;
+
+/// Writes everything that the monitor and the guest are told at this start.
+pub(super) async fn prepare(context: &Arc<Context>, record: &VmRecord) -> Result<(), ApiError> {
+    let (context, record) = (Arc::clone(context), record.clone());
+    blocking("prepare a VM", move || Preparation { context: &context, record: &record }.run()).await?
+}
+
+struct Preparation<'a> {
+    context: &'a Context,
+    record: &'a VmRecord,
+}
+
+impl Preparation<'_> {
+    fn run(&self) -> Result<(), ApiError> {
+        let image = self.image()?;
+        let network = self.network()?;
+        let directory = self.context.layout.vm(&self.record.id);
+        self.write_configuration(&directory, image.config, network.as_ref())?;
+        let spec = self.plan(&directory, network)?;
+        let document = serde_json::to_vec_pretty(&spec).map_err(|error| self.error(&error))?;
+        // What an earlier run left must not be taken for this one's.
+        fs_err::remove_file(directory.join(file::STATUS))
+            .or_else(ignore_missing)
+            .map_err(|e| self.error(&e))?;
+        write_private(&directory.join(file::LAUNCH), &document).map_err(|e| self.error(&e))
+    }
+
+    fn error(&self, source: &dyn std::error::Error) -> ApiError {
+        failed(format!("cannot start '{}'", self.record.name), source)
+    }
+
+    fn image(&self) -> Result<Image, ApiError> {
+        let what = format!("start '{}'", self.record.name);
+        let images = self.context.store.images().map_err(ApiError::from_store(&what))?;
+        let wanted = &self.record.spec.image;
+        images.into_iter().find(|image| image.id == *wanted).ok_or_else(|| {
+            ApiError::new(ErrorKind::Failed, format!("cannot {what}"))
+                .because(format!("its image '{}' is gone", self.record.spec.image_name))
+        })
+    }
+
+    fn network(&self) -> Result<Option<NetworkPlan>, ApiError> {
+        match self.record.spec.network {
+            NetworkMode::None => Ok(None),
+            NetworkMode::User => {
+                let plan = self.context.networks.user(&banger_host::nameservers());
+                plan.map(Some).map_err(|error| {
+                    let what = format!("cannot start '{}'", self.record.name);
+                    ApiError::caused_by(ErrorKind::NotPermitted, what, &error)
+                        .fix("`sudo apt install passt`, or create the VM with `--net none`")
+                })
+            }
+        }
+    }
+
+    fn write_configuration(
+        &self,
+        directory: &Path,
+        mut image: ImageConfig,
+        network: Option<&NetworkPlan>,
+    ) -> Result<(), ApiError> {
+        let host_key = read_key(directory, vm_file::HOST_KEY).map_err(|error| self.error(&error))?;
+        let identity = read_key(directory, vm_file::IDENTITY).map_err(|error| self.error(&error))?;
+        image.environment.extend(self.record.spec.environment.iter().cloned());
+        let private = host_key.to_openssh(ssh_key::LineEnding::LF).map_err(|error| self.error(&error))?;
+        let public = identity.public_key().to_openssh().map_err(|error| self.error(&error))?;
+        let configuration = GuestConfig {
+            version: CONFIG_VERSION,
+            hostname: self.record.name.to_string(),
+            ssh: SshKeys { host_private_key: private.to_string(), authorized_keys: vec![public] },
+            network: network.map(|plan| plan.guest.clone()),
+            image,
+            unix_time_ns: unix_time_ns(),
+        };
+        let json = serde_json::to_vec(&configuration).map_err(|error| self.error(&error))?;
+        banger_image::disk::write_configuration(&directory.join(vm_file::CONFIGURATION), &json)
+            .map_err(|error| self.error(&error))
+    }
+
+    fn plan(&self, directory: &Path, network: Option<NetworkPlan>) -> Result<LaunchSpec, ApiError> {
+        let spec = &self.record.spec;
+        let layout = &self.context.layout;
+        let kernel = layout.kernel(&spec.kernel);
+        let guest = self.context.programs.guest.load().map_err(|error| self.error(&error))?;
+        let initramfs = assemble(&kernel, &guest).map_err(|error| self.error(&error))?;
+        let plan = BootPlan {
+            directory: directory.to_owned(),
+            kernel: kernel.join(banger_image::kernel::file::KERNEL),
+            initramfs,
+            base: layout.image(&spec.image).join(banger_image::source::file::BASE),
+            private_disk: directory.join(vm_file::DISK),
+            modules: kernel.join(banger_image::kernel::file::MODULES),
+            configuration: directory.join(vm_file::CONFIGURATION),
+            vcpus: spec.vcpus,
+            memory: spec.memory,
+            network,
+        };
+        self.context.engine.plan(&plan).map_err(|error| {
+            ApiError::caused_by(
+                ErrorKind::NotPermitted,
+                format!("cannot start '{}'", self.record.name),
+                &error,
+            )
+            .fix("`sudo apt install qemu-system-x86`")
+        })
+    }
+}
+
+fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Host time, nanoseconds since the epoch.
+fn unix_time_ns() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Returns the last lines that the guest printed on its console, oldest first.
+pub(super) fn last_words(directory: &Path) -> Vec<String> {
+    let tail = tail_of(directory.join(file::SERIAL_LOG)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&tail);
+    let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+    let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].to_vec()
+}
+
+fn tail_of(path: PathBuf) -> std::io::Result<Vec<u8>> {
+    let mut log = fs_err::File::open(path)?;
+    let length = log.metadata()?.len();
+    log.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+    let mut tail = Vec::new();
+    log.take(LAST_BYTES).read_to_end(&mut tail)?;
+    Ok(tail)
+}

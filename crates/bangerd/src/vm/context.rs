@@ -1,0 +1,46 @@
+//! What every VM's task needs.
+
+use std::sync::Arc;
+
+use banger_core::engine::{Engine, Networks};
+use banger_core::store::{Store, StoreError};
+use banger_host::MonitorLauncher;
+use banger_types::ApiError;
+
+use super::directory::VmDirectory;
+use crate::failure::{FromStore as _, failed};
+use crate::layout::Layout;
+use crate::operation::Operations;
+use crate::programs::Programs;
+
+/// The ports and directories that VMs act through.
+pub(crate) struct Context {
+    pub(crate) layout: Layout,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) networks: Arc<dyn Networks>,
+    pub(crate) launcher: MonitorLauncher,
+    pub(crate) programs: Programs,
+    pub(crate) operations: Arc<Operations>,
+    pub(crate) vms: VmDirectory,
+}
+
+impl Context {
+    /// Calls the store from a thread that may block.
+    pub(crate) async fn store<T: Send + 'static>(
+        &self,
+        what: &str,
+        call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let store = Arc::clone(&self.store);
+        blocking(what, move || call(store.as_ref())).await?.map_err(ApiError::from_store(what))
+    }
+}
+
+/// Runs `work` on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| failed(format!("cannot {what}"), &error))
+}

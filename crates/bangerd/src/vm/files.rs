@@ -1,0 +1,80 @@
+//! What a VM's directory is made of: its disk and its keys.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use banger_core::command::Commands;
+use banger_core::work::Work;
+use banger_image::disk::{DiskError, Templates};
+use banger_types::size::Mebibytes;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use ssh_key::private::Ed25519Keypair;
+use ssh_key::{LineEnding, PrivateKey};
+
+use crate::layout::vm_file;
+
+/// Why a VM's files could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FilesError {
+    #[error("cannot make its disk")]
+    Disk(#[from] DiskError),
+    #[error("cannot make its keys")]
+    Key(#[from] ssh_key::Error),
+    #[error("cannot get random bytes for its keys")]
+    Random(#[source] io::Error),
+    #[error("cannot write its files")]
+    Io(#[from] io::Error),
+    #[error("cannot make its directory")]
+    Publish(#[from] banger_image::publish::PublishError),
+}
+
+/// Makes a VM's keys in `directory`. Returns the server's public key, as in `known_hosts`.
+pub(super) fn make_keys(directory: &Path) -> Result<String, FilesError> {
+    let identity = new_key("banger")?;
+    let host = new_key("")?;
+    write_key(&directory.join(vm_file::IDENTITY), &identity)?;
+    write_key(&directory.join(vm_file::HOST_KEY), &host)?;
+    Ok(host.public_key().to_openssh()?)
+}
+
+fn new_key(comment: &str) -> Result<PrivateKey, FilesError> {
+    let mut seed = [0; Ed25519Keypair::BYTE_SIZE / 2];
+    let mut filled = 0;
+    while filled < seed.len() {
+        let rest = &mut seed[filled..];
+        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| FilesError::Random(error.into()))?;
+    }
+    Ok(PrivateKey::new(Ed25519Keypair::from_seed(&seed).into(), comment)?)
+}
+
+fn write_key(path: &Path, key: &PrivateKey) -> Result<(), FilesError> {
+    let pem = key.to_openssh(LineEnding::LF)?;
+    write_private(path, pem.as_bytes())?;
+    Ok(())
+}
+
+/// Writes a file that only its owner reads. Not synced: the directory is, as a whole, before it is
+/// published, and what is written at a start is written anew at the next.
+pub(super) fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut options = fs_err::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(contents)
+}
+
+/// Reads a key of the VM in `directory`.
+pub(super) fn read_key(directory: &Path, name: &str) -> Result<PrivateKey, FilesError> {
+    Ok(PrivateKey::from_openssh(fs_err::read_to_string(directory.join(name))?)?)
+}
+
+/// Makes a VM's private disk.
+pub(super) fn make_disk(
+    directory: &Path,
+    templates: &Path,
+    size: Mebibytes,
+    commands: &dyn Commands,
+    work: &dyn Work,
+) -> Result<(), FilesError> {
+    Templates::new(templates).create(size, &directory.join(vm_file::DISK), commands, work)?;
+    Ok(())
+}
