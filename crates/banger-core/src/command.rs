@@ -109,7 +109,7 @@ pub enum CommandError {
 pub type Consumer<'a> =
     &'a mut dyn FnMut(&mut dyn Read) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// Runs programs. They get no standard input, end with the daemon, and are killed on a cancel
+/// Runs programs. They get no standard input, and on a cancel they are asked to end, and soon killed,
 /// together with everything that they started.
 pub trait Commands: Send + Sync {
     /// Runs `command` to its end and returns its standard output.

@@ -5,16 +5,19 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use banger_core::command::{CommandError, Commands, Consumer, HostCommand};
 use banger_core::work::Work;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// Most that is kept of a command's standard error for its failure, bytes.
 const STDERR_KEPT: usize = 4096;
 /// Longest line of standard error that is passed to the log, bytes.
 const LINE_LIMIT: u64 = 4096;
+/// How long a program may take to end in order when it is cancelled.
+const TERMINATION_LIMIT: Duration = Duration::from_secs(10);
 /// Where programs are looked for besides `PATH`: administrators' tools are not on every user's.
 const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
@@ -62,10 +65,9 @@ impl Commands for HostCommands {
             .take()
             .zip(child.stderr.take())
             .ok_or_else(|| io_error(io::Error::other("its output was not opened")))?;
-        // Held until the child is reaped: its number cannot have become somebody else's.
-        let group = Arc::new(Mutex::new(i32::try_from(child.id()).ok().and_then(Pid::from_raw)));
-        let killer = Arc::clone(&group);
-        let cancel = work.on_cancel(Box::new(move || kill_group(&killer)));
+        let group = Arc::new(Group::of(&child));
+        let ending = Arc::clone(&group);
+        let cancel = work.on_cancel(Box::new(move || drop(std::thread::spawn(move || ending.end()))));
         let (consumed, kept) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| pass_on(stderr, work));
             let mut stdout = stdout;
@@ -74,7 +76,7 @@ impl Commands for HostCommands {
             drop(stdout);
             (consumed, reader.join().unwrap_or_default())
         });
-        let status = reap(&mut child, &group);
+        let status = group.reap(&mut child);
         drop(cancel);
         let status = status.map_err(io_error)?;
         work.check()?;
@@ -114,24 +116,50 @@ fn is_executable(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-type Group = Mutex<Option<Pid>>;
-
-fn kill_group(group: &Group) {
-    if let Some(pid) = *group.lock().unwrap_or_else(PoisonError::into_inner) {
-        // It may have ended by itself: nothing to do then.
-        kill_process_group(pid, Signal::KILL).ok();
-    }
+/// The process group of a child that has not been reaped, so that its number is still its own.
+struct Group {
+    leader: Mutex<Option<Pid>>,
+    reaped: Condvar,
 }
 
-fn reap(child: &mut Child, group: &Group) -> io::Result<ExitStatus> {
-    // Wait without reaping first: until the lock has been taken the number stays the child's.
-    let pid = *group.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pid) = pid {
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
-        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+impl Group {
+    fn of(child: &Child) -> Self {
+        let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Self { leader: Mutex::new(leader), reaped: Condvar::new() }
     }
-    *group.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    child.wait()
+
+    fn leader(&self) -> MutexGuard<'_, Option<Pid>> {
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the group to end, and kills what has not ended in time. Programs such as mmdebstrap have
+    /// mounts and directories to take away before they end.
+    fn end(&self) {
+        let leader = self.leader();
+        if let Some(pid) = *leader {
+            // It may have ended by itself in this moment: nothing to do then.
+            kill_process_group(pid, Signal::TERM).ok();
+        }
+        let still_there = |leader: &mut Option<Pid>| leader.is_some();
+        let (leader, _) = self
+            .reaped
+            .wait_timeout_while(leader, TERMINATION_LIMIT, still_there)
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = *leader {
+            kill_process_group(pid, Signal::KILL).ok();
+        }
+    }
+
+    fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        // Wait without reaping first: the number must stay the child's for as long as it is known.
+        let pid = *self.leader();
+        if let Some(pid) = pid {
+            waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+        }
+        *self.leader() = None;
+        self.reaped.notify_all();
+        child.wait()
+    }
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -72,6 +72,18 @@ fn a_cancel_kills_the_program_and_what_it_started() {
 }
 
 #[test]
+fn a_cancelled_program_may_tidy_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let left = directory.path().join("left");
+    let script =
+        format!("trap 'rm {0}; exit 1' TERM; touch {0}; echo ready >&2; sleep 1000 & wait", left.display());
+    let command = HostCommand::new("sh").argument("-c").argument(script);
+    let result = HostCommands.run(&command, &CancelledByALine::default());
+    assert!(matches!(result, Err(CommandError::Cancelled(_))), "{result:?}");
+    assert!(!left.exists());
+}
+
+#[test]
 fn a_consumer_that_gives_up_ends_the_program() {
     let command = HostCommand::new("yes");
     let result = HostCommands.stream(&command, &Unwatched, &mut |_| Err("enough".into()));
