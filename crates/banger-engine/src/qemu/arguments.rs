@@ -17,11 +17,15 @@ pub(super) const PRIVATE_DRIVE: &str = "private";
 ///
 /// `panic=-1`: a panic reboots at once, which `-no-reboot` turns into the end of the VMM.
 /// `i8042.*`: microvm has no keyboard controller; probing for one costs half a second.
-/// `tsc=reliable`, `no_timer_check`: no calibration against clocks that are emulated themselves.
+/// `tsc=reliable`, `no_timer_check`: no checks against clocks that are emulated themselves.
 const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd tsc=reliable \
      no_timer_check random.trust_cpu=on";
 
-pub(super) fn arguments(plan: &BootPlan, accelerator: Accelerator) -> Result<Vec<String>, EngineError> {
+pub(super) fn arguments(
+    plan: &BootPlan,
+    accelerator: Accelerator,
+    counter_khz: u64,
+) -> Result<Vec<String>, EngineError> {
     let mut arguments = Arguments(Vec::new());
     let accelerator = match accelerator {
         Accelerator::Kvm => "kvm",
@@ -43,7 +47,7 @@ pub(super) fn arguments(plan: &BootPlan, accelerator: Accelerator) -> Result<Vec
         .option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"))
         .option("-kernel", text(&plan.kernel)?)
         .option("-initrd", text(&plan.initramfs)?)
-        .option("-append", KERNEL_PARAMETERS);
+        .option("-append", format!("{KERNEL_PARAMETERS} tsc_early_khz={counter_khz}"));
     // The order is the guest's: /dev/vda, /dev/vdb and so on.
     arguments
         .drive("base", &plan.base, Access::ReadOnly)?
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn drives_come_in_the_guests_order_and_only_the_private_one_is_written() {
-        let arguments = arguments(&plan("/v"), Accelerator::Tcg).unwrap();
+        let arguments = arguments(&plan("/v"), Accelerator::Tcg, 2_000_000).unwrap();
         let drives = values(&arguments, "-drive");
         let order: Vec<_> =
             drives.iter().filter_map(|drive| drive.split("id=").nth(1)?.split(',').next()).collect();
@@ -150,14 +154,14 @@ mod tests {
 
     #[test]
     fn a_guest_without_a_network_has_no_card() {
-        let arguments = arguments(&plan("/v"), Accelerator::Tcg).unwrap();
+        let arguments = arguments(&plan("/v"), Accelerator::Tcg, 2_000_000).unwrap();
         assert!(values(&arguments, "-netdev").is_empty());
         assert_eq!(values(&arguments, "-m"), ["1536M"]);
     }
 
     #[test]
     fn a_comma_in_a_path_does_not_end_it() {
-        let arguments = arguments(&plan("/a,readonly=off"), Accelerator::Tcg).unwrap();
+        let arguments = arguments(&plan("/a,readonly=off"), Accelerator::Tcg, 2_000_000).unwrap();
         let drive = values(&arguments, "-drive")[0];
         assert!(drive.contains("file.filename=/a,,readonly=off/base.ext4,"), "{drive}");
     }
