@@ -1,1 +1,50 @@
-fn main(){}
+//! What a developer of banger types: `cargo xtask run`, `cargo xtask test`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that speaks to a terminal")]
+
+use std::process::ExitCode;
+
+mod bench;
+mod build;
+mod layers;
+mod packages;
+mod process;
+mod run;
+mod test;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  run              install what is missing, build, and boot a first VM
+  test [--full]    everything that must hold before a change lands; --full adds what takes long
+  bench            compare with other ways to do the same, and write bench/RESULTS.md
+  check-layers     which crate may use which
+  build            build the programs, for release
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["run"] => run::run_first_vm(),
+        ["test"] => test::test(test::Extent::Daily),
+        ["test", "--full"] => test::test(test::Extent::Full),
+        ["bench"] => bench::bench(),
+        ["check-layers"] => layers::check(),
+        ["build"] => build::build(build::Profile::Release).map(drop),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! TCP ports of the host that lead to ports of the guest.
+
+use std::io;
+use std::net::SocketAddr;
+
+use banger_types::guest::Service;
+use banger_types::monitor::Forward;
+use mio::Interest;
+use mio::net::{TcpListener, TcpStream};
+
+use super::Monitor;
+use super::clients::SPLICE_LIMIT;
+use crate::guest::splice::Splice;
+use crate::host::peer::Peer;
+
+/// Most forwards at a time.
+const FORWARD_LIMIT: usize = 256;
+
+/// A forward in force.
+#[derive(Debug)]
+pub(crate) struct ForwardListener {
+    listener: TcpListener,
+    forward: Forward,
+    /// There may be a connection to accept.
+    pub(crate) ready: bool,
+}
+
+impl Monitor {
+    /// Starts a forward. Returns it with its real port, or one sentence.
+    pub(crate) fn add_forward(&mut self, forward: &Forward) -> Result<Forward, String> {
+        if forward.guest_port == 0 {
+            return Err("port 0 of the guest cannot be forwarded to".to_owned());
+        }
+        if self.forwards.len() >= FORWARD_LIMIT {
+            return Err(format!("the VM has {FORWARD_LIMIT} forwards, and may not have more"));
+        }
+        let fail = |error: io::Error| format!("cannot listen on {}: {}", forward.listen, reason(&error));
+        let mut listener = TcpListener::bind(forward.listen).map_err(fail)?;
+        let listen = listener.local_addr().map_err(fail)?;
+        let token = self.new_token();
+        self.registry().register(&mut listener, token, Interest::READABLE).map_err(fail)?;
+        let forward = Forward { listen, guest_port: forward.guest_port };
+        self.forwards.insert(token, ForwardListener { listener, forward: forward.clone(), ready: true });
+        self.publish_forwards();
+        Ok(forward)
+    }
+
+    /// Ends a forward.
+    pub(crate) fn remove_forward(&mut self, listen: SocketAddr) -> Result<(), String> {
+        let before = self.forwards.len();
+        self.forwards.retain(|_, forward| forward.forward.listen != listen);
+        if self.forwards.len() == before {
+            return Err(format!("there is no forward that listens on {listen}"));
+        }
+        self.publish_forwards();
+        Ok(())
+    }
+
+    fn publish_forwards(&mut self) {
+        let forwards = self.forwards.values().map(|forward| forward.forward.clone()).collect();
+        self.board.update(|status| status.forwards = forwards);
+    }
+
+    /// Ends all forwards. Open connections go on.
+    pub(crate) fn close_forwards(&mut self) {
+        self.forwards.clear();
+        self.publish_forwards();
+    }
+
+    /// Accepts what waits at the forwards' ports.
+    pub(crate) fn accept_forwards(&mut self) -> bool {
+        let mut accepted = Vec::new();
+        for forward in self.forwards.values_mut().filter(|forward| forward.ready) {
+            match forward.listener.accept() {
+                Ok((socket, _)) => accepted.push((socket, forward.forward.guest_port)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => forward.ready = false,
+                // A connection that broke before it was accepted, or no descriptors: try again later.
+                Err(_) => {}
+            }
+        }
+        let progress = !accepted.is_empty();
+        for (socket, port) in accepted {
+            if let Err(error) = self.relay(socket, port) {
+                self.words.complain("a forwarded connection was turned away", &error);
+            }
+        }
+        progress
+    }
+
+    /// Joins a connection to a port of the guest; where that cannot be, breaks it off.
+    fn relay(&mut self, socket: TcpStream, port: u16) -> io::Result<()> {
+        let token = self.new_token();
+        let peer = Peer::tcp(socket, self.registry(), token)?;
+        if self.splices.len() >= SPLICE_LIMIT {
+            peer.abort();
+            return Ok(());
+        }
+        match self.channel.endpoint.open(&Service::Tcp(port).to_string()) {
+            Ok(stream) => {
+                self.streams.insert(stream, token);
+                self.splices.insert(token, Splice::new(peer, stream, false, Vec::new()));
+            }
+            Err(_) => peer.abort(),
+        }
+        Ok(())
+    }
+}
+
+/// Says in words why a port cannot be listened on.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address in use".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "the host has no such address".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}

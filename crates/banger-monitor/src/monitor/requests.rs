@@ -1,0 +1,96 @@
+//! What clients may ask, one function each.
+
+use banger_types::guest::{GuestRequest, Service};
+use banger_types::monitor::{MonitorReply, MonitorRequest};
+use mio::Token;
+use rustix::process::Signal;
+
+use super::Monitor;
+use super::client::{Client, State};
+use super::clients::SPLICE_LIMIT;
+
+impl Monitor {
+    /// Acts on a line of a client.
+    pub(crate) fn request(&mut self, token: Token, client: &mut Client, line: &[u8]) {
+        let answer = match serde_json::from_slice(line) {
+            Ok(request) => self.dispatch(token, client, request),
+            Err(error) => Err(format!(
+                "this monitor ({}) does not know the request: {error}",
+                env!("CARGO_PKG_VERSION")
+            )),
+        };
+        match answer {
+            Ok(Some(reply)) => client.say(&reply),
+            Ok(None) => {}
+            Err(reason) => client.say(&MonitorReply::Failed(reason)),
+        }
+    }
+
+    /// Returns the answer, or nothing when it comes later.
+    fn dispatch(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        request: MonitorRequest,
+    ) -> Result<Option<MonitorReply>, String> {
+        match request {
+            MonitorRequest::Status => Ok(Some(MonitorReply::Status(self.board.status().clone()))),
+            MonitorRequest::Watch => {
+                client.state = State::Watching { told: self.board.generation() };
+                Ok(Some(MonitorReply::Status(self.board.status().clone())))
+            }
+            MonitorRequest::Connect(service) => self.connect(token, client, &service),
+            MonitorRequest::Guest(request) => self.ask_guest(token, client, request),
+            MonitorRequest::Kill => {
+                self.kill(client);
+                Ok(None)
+            }
+            MonitorRequest::ForwardAdd(forward) => {
+                self.add_forward(&forward).map(|forward| Some(MonitorReply::Forward(forward)))
+            }
+            MonitorRequest::ForwardRemove(listen) => {
+                self.remove_forward(listen).map(|()| Some(MonitorReply::Done))
+            }
+        }
+    }
+
+    fn connect(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        service: &Service,
+    ) -> Result<Option<MonitorReply>, String> {
+        if *service == Service::Agent {
+            return Err("the agent's stream is the monitor's own; ask with a guest request".to_owned());
+        }
+        if self.splices.len() >= SPLICE_LIMIT {
+            return Err("the monitor has too many open streams".to_owned());
+        }
+        let stream = self.channel.endpoint.open(&service.to_string()).map_err(|error| error.to_string())?;
+        self.streams.insert(stream, token);
+        client.state = State::Opening(stream);
+        Ok(None)
+    }
+
+    fn ask_guest(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        request: GuestRequest,
+    ) -> Result<Option<MonitorReply>, String> {
+        let agent = self.agent.as_mut().ok_or("the guest's agent is not connected")?;
+        agent.ask(request, Some(token)).map_err(|error| error.to_string())?;
+        client.state = State::AwaitingGuest;
+        self.flush_agent();
+        Ok(None)
+    }
+
+    fn kill(&mut self, client: &mut Client) {
+        client.state = State::AwaitingEnd;
+        if self.ending.is_none() {
+            self.killed = true;
+            self.words.say("the VMM is killed on request");
+            self.vmm().signal(Signal::KILL);
+        }
+    }
+}

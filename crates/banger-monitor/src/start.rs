@@ -1,0 +1,254 @@
+//! From the command line to the event loop.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use banger_types::monitor::{ChannelSource, LaunchSpec, MonitorPhase, MonitorStatus, file};
+use fs_err::File;
+use mio::net::UnixListener;
+use rustix::fs::{FlockOperation, Mode};
+
+use crate::host::log::{LogPipe, RotatingLog};
+use crate::host::process::{LaunchError, Pairs, Process};
+use crate::host::system;
+use crate::monitor::{Monitor, Parts, now_ns};
+
+/// Names the descriptor on which the spawner waits for one line.
+const READY_VARIABLE: &str = "BANGER_READY_FD";
+/// Most bytes of `launch.json`.
+const LAUNCH_LIMIT: u64 = 4 << 20;
+/// Most bytes of `monitor.log`.
+const WORDS_LIMIT: u64 = 1 << 20;
+
+/// Why the monitor did not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("usage: banger-monitor DIRECTORY")]
+    Usage,
+    #[error("{READY_VARIABLE} is '{0}', which is no open descriptor above 2")]
+    ReadyDescriptor(String),
+    #[error("cannot set up the process")]
+    Process(#[source] io::Error),
+    #[error("cannot use the directory '{}'", .0.display())]
+    Directory(PathBuf, #[source] io::Error),
+    #[error("another monitor works in '{}'", .0.display())]
+    Locked(PathBuf),
+    #[error("cannot use '{0}'")]
+    File(&'static str, #[source] io::Error),
+    #[error("'{}' is larger than {LAUNCH_LIMIT} bytes", file::LAUNCH)]
+    LaunchSize,
+    #[error("'{}' cannot be understood", file::LAUNCH)]
+    Launch(#[source] serde_json::Error),
+    #[error("cannot listen on '{}'", .0.display())]
+    Listen(PathBuf, #[source] io::Error),
+    #[error(transparent)]
+    Programs(#[from] LaunchError),
+    #[error("cannot start the event loop")]
+    Loop(#[source] io::Error),
+}
+
+/// The monitor's own words: `monitor.log`, which is standard error, too.
+#[derive(Debug)]
+pub(crate) struct Words(RotatingLog);
+
+impl Words {
+    fn open() -> io::Result<Self> {
+        let words = Self(RotatingLog::open(Path::new(file::MONITOR_LOG), WORDS_LIMIT)?);
+        words.redirect()?;
+        Ok(words)
+    }
+
+    fn redirect(&self) -> io::Result<()> {
+        rustix::stdio::dup2_stdout(self.0.file())?;
+        rustix::stdio::dup2_stderr(self.0.file())?;
+        Ok(())
+    }
+
+    /// Writes a line. If it cannot be written, there is nobody who could be told.
+    pub(crate) fn say(&mut self, line: &str) {
+        if let Ok(true) = self.0.write(format!("{} {line}\n", now_ns() / 1_000_000).as_bytes()) {
+            let _unredirected = self.redirect();
+        }
+    }
+
+    /// Writes a line about a failure, with all its causes.
+    pub(crate) fn complain(&mut self, what: &str, error: &dyn std::error::Error) {
+        self.say(&format!("{what}: {}", chain(error)));
+    }
+}
+
+/// Returns an error with all its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let ready = match take_ready_descriptor() {
+        Ok(ready) => ready,
+        Err(error) => return fail(None, &error),
+    };
+    // Kept for messages of a start that fails before there is a log.
+    let mut monitor = match start() {
+        Ok(monitor) => monitor,
+        Err(error) => return fail(ready, &error),
+    };
+    tell_ready(ready, &Ok(monitor.status().clone()));
+    let result = monitor.run();
+    // The socket of a monitor that is gone would only answer with an error; so does no socket.
+    let _gone = fs_err::remove_file(file::SOCKET);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(None, &StartError::Loop(error)),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "standard error is the log, or the spawner's before there is one")]
+fn fail(ready: Option<OwnedFd>, error: &StartError) -> ExitCode {
+    let text = chain(error);
+    eprintln!("banger-monitor: {text}");
+    tell_ready(ready, &Err(text));
+    ExitCode::FAILURE
+}
+
+/// Writes the spawner's line. A spawner that went away is no reason to stop.
+fn tell_ready(ready: Option<OwnedFd>, result: &Result<MonitorStatus, String>) {
+    if let (Some(ready), Ok(mut line)) = (ready, serde_json::to_vec(result)) {
+        line.push(b'\n');
+        let _unheard = std::fs::File::from(ready).write_all(&line);
+    }
+}
+
+/// Takes the spawner's descriptor and closes all others that were inherited.
+fn take_ready_descriptor() -> Result<Option<OwnedFd>, StartError> {
+    let ready = match std::env::var_os(READY_VARIABLE) {
+        None => None,
+        Some(text) => {
+            let bad = || StartError::ReadyDescriptor(text.to_string_lossy().into_owned());
+            let number = text.to_str().and_then(|text| text.parse().ok()).ok_or_else(bad)?;
+            Some((number, system::take_inherited(number).map_err(|_| bad())?))
+        }
+    };
+    system::close_inherited(ready.as_ref().map(|(number, _)| *number)).map_err(StartError::Process)?;
+    Ok(ready.map(|(_, descriptor)| descriptor))
+}
+
+fn start() -> Result<Monitor, StartError> {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(directory), None) = (arguments.next(), arguments.next()) else { return Err(StartError::Usage) };
+    let signals = detach().map_err(StartError::Process)?;
+    let lock = enter(directory)?;
+    let mut words = Words::open().map_err(|error| StartError::File(file::MONITOR_LOG, error))?;
+    words.say(&format!("banger-monitor {} begins", env!("CARGO_PKG_VERSION")));
+    let spec = read_launch()?;
+    let parts = start_programs(&spec, signals, words)?;
+    let mut monitor = Monitor::new(parts).map_err(StartError::Loop)?;
+    monitor.write_status().map_err(|error| StartError::File(file::STATUS, error))?;
+    // The lock is held until the process is gone.
+    std::mem::forget(lock);
+    Ok(monitor)
+}
+
+/// Leaves the spawner's session, signals and standard input behind.
+fn detach() -> io::Result<OwnedFd> {
+    // A process that leads a group already cannot; then its spawner has seen to it.
+    let _leader = rustix::process::setsid();
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    system::take_signals()
+}
+
+/// Goes to the VM's directory and locks it.
+fn enter(directory: OsString) -> Result<File, StartError> {
+    let directory = PathBuf::from(directory);
+    std::env::set_current_dir(&directory).map_err(|error| StartError::Directory(directory.clone(), error))?;
+    let fail = |error| StartError::File(file::LOCK, error);
+    let lock = fs_err::OpenOptions::new().create(true).append(true).open(file::LOCK).map_err(fail)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked(directory)),
+        Err(error) => Err(fail(error.into())),
+    }
+}
+
+fn read_launch() -> Result<LaunchSpec, StartError> {
+    use std::io::Read;
+    let fail = |error| StartError::File(file::LAUNCH, error);
+    let mut bytes = Vec::new();
+    let launch = File::open(file::LAUNCH).map_err(fail)?;
+    launch.take(LAUNCH_LIMIT + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > LAUNCH_LIMIT {
+        return Err(StartError::LaunchSize);
+    }
+    serde_json::from_slice(&bytes).map_err(StartError::Launch)
+}
+
+/// Listens on a path, in the place of whatever a monitor before this one left there.
+fn listen(path: &Path) -> Result<UnixListener, StartError> {
+    let listen = || {
+        match fs_err::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    listen().map_err(|error| StartError::Listen(path.to_owned(), error))
+}
+
+fn log_pipe(name: &'static str, limit: u64) -> Result<(LogPipe, OwnedFd), StartError> {
+    RotatingLog::open(Path::new(name), limit)
+        .and_then(LogPipe::new)
+        .map_err(|error| StartError::File(name, error))
+}
+
+fn start_programs(spec: &LaunchSpec, signals: OwnedFd, words: Words) -> Result<Parts, StartError> {
+    let control = listen(Path::new(file::SOCKET))?;
+    let (serial, console) = log_pipe(file::SERIAL_LOG, spec.log_limit)?;
+    let (engine, errors) = log_pipe(file::ENGINE_LOG, spec.log_limit)?;
+    let mut pairs = Pairs::new(spec)?;
+    let (channel_listener, channel_pair) = match &spec.channel {
+        ChannelSource::Pair(pair) => (None, pairs.take(pair)),
+        ChannelSource::Listen(path) => (Some(listen(path)?), None),
+    };
+    let another = |descriptor: &OwnedFd| descriptor.try_clone().map_err(StartError::Process);
+    let mut helpers = Vec::with_capacity(spec.helpers.len());
+    for helper in &spec.helpers {
+        helpers.push(Process::start(helper, &mut pairs, another(&errors)?, another(&errors)?)?);
+    }
+    let started_at_ns = now_ns();
+    let vmm = Process::start(&spec.vmm, &mut pairs, console, errors)?;
+    let status = MonitorStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        monitor_pid: std::process::id(),
+        vmm_pid: vmm.id(),
+        started_at_ns,
+        phase: MonitorPhase::Booting,
+        guest: None,
+        forwards: Vec::new(),
+    };
+    Ok(Parts {
+        signals,
+        control,
+        channel_listener,
+        channel_pair,
+        serial,
+        engine,
+        helpers,
+        vmm,
+        status,
+        words,
+    })
+}

@@ -1,0 +1,300 @@
+//! The program that the monitor starts as its VMM: it speaks the guest's side of the channel.
+//!
+//! `fake.txt` in its directory says what to do at the beginning. Then the test gives commands, one
+//! in a line, on streams to [`COMMANDS`].
+
+#![expect(clippy::exit, reason = "how it ends is what is tested")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use banger_channel::{Endpoint, Event, StreamId};
+use banger_types::guest::{GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage};
+
+/// Sends back what it gets.
+pub(crate) const ECHO: u16 = 7;
+/// Says how many bytes it got, when there are no more.
+pub(crate) const COUNT: u16 = 8;
+/// Reads nothing and sends nothing.
+pub(crate) const STALL: u16 = 9;
+/// Obeys.
+pub(crate) const COMMANDS: u16 = 1;
+
+#[test]
+#[ignore = "no test: the program that the monitor starts as its VMM"]
+fn fake_vmm() {
+    let Ok(script) = std::fs::read_to_string("fake.txt") else { return };
+    let mut words = script.split_whitespace();
+    match words.next() {
+        Some("exit") => std::process::exit(words.next().unwrap().parse().unwrap()),
+        Some("print") => print(words.next().unwrap().parse().unwrap()),
+        _ => {}
+    }
+    let oldest = if script.contains("future") { 1000 } else { 1 };
+    if script.contains("dial") {
+        Guest::new(UnixStream::connect("channel.sock").unwrap(), oldest).serve();
+        // The VMM runs on, whatever becomes of its channel.
+        loop {
+            std::thread::park();
+        }
+    }
+    Guest::new(UnixStream::from(inherited(3)), oldest).serve();
+}
+
+#[expect(unsafe_code, reason = "inherited under a number that the test chose")]
+fn inherited(number: i32) -> OwnedFd {
+    // SAFETY: the test's launch names this number, and it is taken once.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+fn print(lines: usize) {
+    let mut output = std::io::stdout().lock();
+    for number in 0..lines {
+        writeln!(output, "console line {number}").unwrap();
+    }
+    output.flush().unwrap();
+}
+
+#[derive(Default)]
+struct Stream {
+    service: String,
+    to_send: Vec<u8>,
+    input: Vec<u8>,
+    count: usize,
+    finished: bool,
+    closing: bool,
+}
+
+struct Guest {
+    connection: UnixStream,
+    endpoint: Endpoint,
+    streams: BTreeMap<StreamId, Stream>,
+    sessions: u32,
+    oldest: u32,
+}
+
+impl Guest {
+    fn new(connection: UnixStream, oldest: u32) -> Self {
+        Self {
+            connection,
+            endpoint: Endpoint::guest(session()),
+            streams: BTreeMap::new(),
+            sessions: 1,
+            oldest,
+        }
+    }
+
+    fn serve(&mut self) {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            while self.endpoint.has_output() {
+                let Ok(written) = self.connection.write(self.endpoint.output()) else { return };
+                self.endpoint.advance_output(written);
+            }
+            let length = match self.connection.read(&mut buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(length) => length,
+            };
+            self.endpoint.receive(&buffer[..length]).unwrap();
+            while let Some(event) = self.endpoint.next_event() {
+                self.heed(event);
+            }
+            let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+            for stream in streams {
+                self.pump(stream);
+            }
+        }
+    }
+
+    fn heed(&mut self, event: Event) {
+        match event {
+            Event::Incoming(stream, service) if service == "ssh" => {
+                self.endpoint.refuse(stream, "there is no ssh here");
+                self.streams.remove(&stream);
+            }
+            Event::Incoming(stream, service) => {
+                self.endpoint.accept(stream);
+                let hello = if service == "agent" { line(&self.hello()) } else { Vec::new() };
+                self.streams.insert(stream, Stream { service, to_send: hello, ..Stream::default() });
+            }
+            Event::Data(stream, bytes) => self.data(stream, &bytes),
+            Event::Finished(stream) => {
+                let stream = self.streams.get_mut(&stream).unwrap();
+                stream.finished = true;
+                if stream.service == format!("tcp:{COUNT}") {
+                    stream.to_send = stream.count.to_string().into_bytes();
+                }
+                stream.closing = stream.service != format!("tcp:{STALL}");
+            }
+            Event::Reset(stream) => {
+                self.streams.remove(&stream);
+            }
+            _ => {}
+        }
+    }
+
+    fn hello(&self) -> GuestMessage {
+        GuestMessage::Hello(GuestHello {
+            protocol_oldest: self.oldest,
+            protocol_newest: self.oldest,
+            version: format!("session {}", self.sessions),
+            boot_id: "boot".to_owned(),
+            kernel_release: "6.1".to_owned(),
+            systemd: false,
+        })
+    }
+
+    fn data(&mut self, id: StreamId, bytes: &[u8]) {
+        let stream = self.streams.get_mut(&id).unwrap();
+        stream.count += bytes.len();
+        if stream.service == format!("tcp:{ECHO}") {
+            stream.to_send.extend_from_slice(bytes);
+            return;
+        }
+        if stream.service == format!("tcp:{STALL}") {
+            return;
+        }
+        self.endpoint.consumed(id, bytes.len());
+        if stream.service == "agent" || stream.service == format!("tcp:{COMMANDS}") {
+            stream.input.extend_from_slice(bytes);
+            while let Some(newline) =
+                self.streams.get(&id).and_then(|s| s.input.iter().position(|b| *b == b'\n'))
+            {
+                let stream = self.streams.get_mut(&id).unwrap();
+                let line: Vec<u8> = stream.input.drain(..=newline).collect();
+                let agent = stream.service == "agent";
+                if agent {
+                    self.agent(id, &line);
+                } else {
+                    self.command(id, &String::from_utf8(line).unwrap());
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, stream: StreamId, message: &GuestMessage) {
+        self.streams.get_mut(&stream).unwrap().to_send.extend(line(message));
+    }
+
+    fn agent(&mut self, stream: StreamId, line: &[u8]) {
+        match serde_json::from_slice(line).unwrap() {
+            HostMessage::Welcome { protocol, unix_time_ns } => {
+                assert!(protocol == 1 && unix_time_ns > 1_600_000_000_000_000_000);
+                self.say(stream, &GuestMessage::Ready);
+            }
+            HostMessage::Request { id, request } => {
+                let result = match request {
+                    GuestRequest::Stats => Ok(GuestReply::Stats(GuestStats {
+                        uptime_ms: 1,
+                        memory_total: 2,
+                        memory_available: 3,
+                    })),
+                    GuestRequest::SetClock(0) => return,
+                    GuestRequest::Sync => Err("the disk is gone".to_owned()),
+                    _ => Ok(GuestReply::Done),
+                };
+                self.say(stream, &GuestMessage::Reply { id, result });
+                if let GuestRequest::Shutdown(action) = request {
+                    self.say(stream, &GuestMessage::Stopping(action));
+                    self.pump(stream);
+                    self.flush();
+                    std::process::exit(0);
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, stream: StreamId, line: &str) {
+        let mut words = line.split_whitespace();
+        match words.next().unwrap() {
+            "exit" => std::process::exit(words.next().unwrap().parse().unwrap()),
+            "bye" => {
+                let last = vec![b'z'; words.next().unwrap().parse().unwrap()];
+                self.streams.get_mut(&stream).unwrap().to_send.extend(last);
+                self.pump(stream);
+                self.flush();
+                std::process::exit(0);
+            }
+            "abort" => std::process::abort(),
+            "print" => print(words.next().unwrap().parse().unwrap()),
+            "warn" => std::io::stderr().write_all(b"a warning of the VMM\n").unwrap(),
+            "garbage" => self.connection.write_all(&[200; 100]).unwrap(),
+            "restart" => {
+                // The agent dies in the middle of a frame.
+                let cut: usize = words.next().unwrap().parse().unwrap();
+                let frame = [&[6, 0, 0xff, 0x3f, 1, 0, 0, 0][..], &vec![1; 1 << 14]].concat();
+                self.connection.write_all(&frame[..cut]).unwrap();
+                self.endpoint = Endpoint::guest(session());
+                self.streams.clear();
+                self.sessions += 1;
+            }
+            "describe" => {
+                let text = description();
+                self.streams.get_mut(&stream).unwrap().to_send.extend(text.into_bytes());
+            }
+            "pair" => {
+                let mut word = [0; 4];
+                UnixStream::from(inherited(4)).read_exact(&mut word).unwrap();
+                self.streams.get_mut(&stream).unwrap().to_send.extend([&word[..], b"\n"].concat());
+            }
+            other => panic!("unknown command {other}"),
+        }
+    }
+
+    fn flush(&mut self) {
+        while self.endpoint.has_output() {
+            let written = self.connection.write(self.endpoint.output()).unwrap();
+            self.endpoint.advance_output(written);
+        }
+    }
+
+    fn pump(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let sent = self.endpoint.send(id, &stream.to_send);
+        stream.to_send.drain(..sent);
+        if stream.service == format!("tcp:{ECHO}") {
+            self.endpoint.consumed(id, sent);
+        }
+        if stream.closing && stream.to_send.is_empty() {
+            self.endpoint.finish(id);
+            self.streams.remove(&id);
+        }
+    }
+}
+
+/// One line of JSON: open descriptors, environment, working directory, blocked and ignored signals.
+fn description() -> String {
+    let mut descriptors: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // The one through which the directory was read is closed by now.
+    descriptors.retain(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
+    descriptors.sort_unstable();
+    let environment: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let signals = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    let directory = std::env::current_dir().unwrap();
+    let stdin = std::fs::read_link("/proc/self/fd/0").unwrap();
+    let mut text = serde_json::json!({
+        "descriptors": descriptors, "environment": environment, "blocked": signals("SigBlk:"),
+        "directory": directory, "stdin": stdin,
+    })
+    .to_string();
+    text.push('\n');
+    text
+}
+
+fn session() -> [u8; 16] {
+    let mut session = [0; 16];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut session).unwrap();
+    session
+}
+
+fn line(message: &GuestMessage) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).unwrap();
+    line.push(b'\n');
+    line
+}

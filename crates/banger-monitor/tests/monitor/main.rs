@@ -1,0 +1,11 @@
+//! The real monitor with a VMM that is none: the test program itself, started by the monitor, plays
+//! VMM and guest (see `fake_vmm`).
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod fake_vmm;
+mod isolation;
+mod life;
+mod requests;
+mod streams;
+mod support;

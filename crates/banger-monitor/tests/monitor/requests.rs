@@ -1,0 +1,124 @@
+//! Questions and answers on the control socket.
+
+use std::io::Write;
+
+use banger_types::guest::{GuestReply, GuestRequest, Service};
+use banger_types::monitor::{MonitorPhase, MonitorReply, MonitorRequest};
+
+use crate::fake_vmm::ECHO;
+use crate::support::{Vm, launch};
+
+fn failure(reply: MonitorReply) -> String {
+    let MonitorReply::Failed(reason) = reply else { panic!("{reply:?}") };
+    reason
+}
+
+#[test]
+fn requests_follow_one_another_on_a_connection() {
+    let vm = Vm::ready();
+    let mut client = vm.connect();
+    // All at once, in one write: they are answered in order.
+    client.write(b"\"status\"\n{\"guest\":\"stats\"}\n{\"guest\":\"sync\"}\n\"later\"\n\"status\"\n");
+    assert!(matches!(client.read_line(), MonitorReply::Status(_)));
+    assert!(
+        matches!(client.read_line(), MonitorReply::Guest(GuestReply::Stats(stats)) if stats.memory_total == 2)
+    );
+    assert_eq!(failure(client.read_line()), "the disk is gone");
+    assert!(failure(client.read_line()).contains("does not know the request"));
+    client.finish();
+    assert!(matches!(client.read_line(), MonitorReply::Status(_)));
+    assert!(client.read_to_end().is_empty());
+}
+
+#[test]
+fn a_request_without_end_is_refused() {
+    let vm = Vm::ready();
+    let mut client = vm.connect();
+    // The monitor stops reading; so the write may fail, and has to.
+    let _broken = client.reader.get_mut().write_all(&vec![b' '; 8 << 20]);
+    assert_eq!(failure(client.read_line()), "the request is too long");
+}
+
+#[test]
+fn an_unknown_protocol_leaves_the_guest_reachable() {
+    let vm = Vm::start(&launch(), "future");
+    let status = vm.await_status(|status| status.guest.is_some());
+    assert_eq!(status.phase, MonitorPhase::Booting);
+    assert!(failure(vm.ask(&MonitorRequest::Guest(GuestRequest::Stats))).contains("not connected"));
+    assert!(vm.read("monitor.log").contains("the guest's agent speaks protocols 1000 to 1000"));
+    let mut stream = vm.stream(ECHO);
+    stream.write(b"still here");
+    stream.finish();
+    assert_eq!(stream.read_to_end(), b"still here");
+}
+
+#[test]
+fn refusals_are_passed_on() {
+    let vm = Vm::ready();
+    let mut client = vm.connect();
+    assert_eq!(failure(client.ask(&MonitorRequest::Connect(Service::Ssh))), "there is no ssh here");
+    assert!(failure(client.ask(&MonitorRequest::Connect(Service::Agent))).contains("monitor's own"));
+    // The connection goes on in lines.
+    assert!(matches!(client.ask(&MonitorRequest::Status), MonitorReply::Status(_)));
+}
+
+#[test]
+fn requests_under_way_fail_when_the_agent_goes() {
+    let vm = Vm::ready();
+    let mut client = vm.connect();
+    client.send(&MonitorRequest::Guest(GuestRequest::SetClock(0)));
+    // Requests are taken in the order of their connections: this one is answered, so that one is under way.
+    vm.ask(&MonitorRequest::Guest(GuestRequest::Stats));
+    let _stream = vm.command("restart 5");
+    assert_eq!(failure(client.read_line()), "the guest's agent went away");
+}
+
+#[test]
+fn a_restarted_agent_is_found_again() {
+    let vm = Vm::ready();
+    for (session, cut) in [(2, 0), (3, 1), (4, 7), (5, 8), (6, 9), (7, 5000)] {
+        let mut stream = vm.stream(ECHO);
+        let _command = vm.command(&format!("restart {cut}"));
+        // The old streams end.
+        assert!(stream.read_to_end().is_empty());
+        let wanted = format!("session {session}");
+        vm.await_status(|status| {
+            status.phase == MonitorPhase::Ready
+                && status.guest.as_ref().is_some_and(|guest| guest.version == wanted)
+        });
+        let mut stream = vm.stream(ECHO);
+        stream.write(b"again");
+        stream.finish();
+        assert_eq!(stream.read_to_end(), b"again");
+    }
+}
+
+#[test]
+fn garbage_of_the_guest_costs_the_guest_its_connection_only() {
+    let vm = Vm::ready();
+    let mut stream = vm.command("garbage");
+    assert!(stream.read_to_end().is_empty());
+    assert!(failure(vm.ask(&MonitorRequest::Connect(Service::Tcp(ECHO)))).contains("not connected"));
+    assert!(vm.read("monitor.log").contains("there is no frame of kind 200"));
+    assert_eq!(vm.ask(&MonitorRequest::Kill), MonitorReply::Done);
+}
+
+#[test]
+fn the_number_of_clients_is_limited() {
+    let vm = Vm::ready();
+    // Each is answered, so each is counted.
+    let clients: Vec<_> = (0..256)
+        .map(|_| {
+            let mut client = vm.connect();
+            assert!(matches!(client.ask(&MonitorRequest::Status), MonitorReply::Status(_)));
+            client
+        })
+        .collect();
+    assert_eq!(failure(vm.connect().read_line()), "the monitor has too many clients");
+    drop(clients);
+    crate::support::eventually("there is room again", || {
+        let mut client = vm.connect();
+        client.finish();
+        client.read_to_end().is_empty()
+    });
+}

@@ -1,0 +1,187 @@
+//! Streams to the guest, and forwards.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+
+use banger_types::monitor::{ChannelSource, Forward, MonitorPhase, MonitorReply, MonitorRequest};
+
+use crate::fake_vmm::{COUNT, ECHO, STALL};
+use crate::support::{PATIENCE, Vm, launch};
+
+const BULK: usize = 10 << 20;
+
+/// Bytes that repeat late and show any displacement.
+fn bulk(seed: u32) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..BULK)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[0]
+        })
+        .collect()
+}
+
+/// Sends everything, half-closes, and returns what comes back.
+fn echo(vm: &Vm, seed: u32) {
+    let mut stream = vm.stream(ECHO);
+    let mut writer = stream.reader.get_ref().try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let bytes = bulk(seed);
+        writer.write_all(&bytes).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+        bytes
+    });
+    let back = stream.read_to_end();
+    assert!(sender.join().unwrap() == back, "the bytes are not the same");
+}
+
+#[test]
+fn ten_mebibytes_come_back_the_same() {
+    echo(&Vm::ready(), 1);
+}
+
+#[test]
+fn many_streams_at_once_beside_one_that_stalls() {
+    let vm = Vm::ready();
+    let mut stalled = vm.stream(STALL);
+    stalled.reader.get_ref().set_nonblocking(true).unwrap();
+    let mut taken = 0;
+    // Fill it until neither the guest's window nor the socket takes more.
+    while let Ok(length) = stalled.reader.get_mut().write(&vec![0; 65_536]) {
+        taken += length;
+        assert!(taken < 4 << 20, "somebody buffers without bound");
+    }
+    std::thread::scope(|scope| {
+        for seed in 2..6 {
+            let vm = &vm;
+            scope.spawn(move || echo(vm, seed));
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_stalls_holds_nobody_up() {
+    let vm = Vm::ready();
+    let mut stalled = vm.stream(ECHO);
+    stalled.reader.get_ref().set_nonblocking(true).unwrap();
+    let mut taken = 0;
+    while let Ok(length) = stalled.reader.get_mut().write(&vec![0; 65_536]) {
+        taken += length;
+        assert!(taken < 8 << 20, "somebody buffers without bound");
+    }
+    echo(&vm, 9);
+    // It gets everything when it reads at last.
+    stalled.reader.get_ref().set_nonblocking(false).unwrap();
+    stalled.finish();
+    let back = stalled.read_to_end();
+    assert!(back.len() >= taken - 65_536 && back.len() <= taken);
+}
+
+#[test]
+fn bytes_sent_along_with_the_request_belong_to_the_stream() {
+    let vm = Vm::ready();
+    let mut client = vm.connect();
+    client.write(b"{\"connect\":\"tcp:7\"}\nright behind it");
+    client.finish();
+    assert_eq!(client.read_line::<MonitorReply>(), MonitorReply::Connected);
+    assert_eq!(client.read_to_end(), b"right behind it");
+}
+
+fn forward(vm: &Vm, guest_port: u16) -> SocketAddr {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let reply = vm.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port }));
+    let MonitorReply::Forward(forward) = reply else { panic!("{reply:?}") };
+    assert_ne!(forward.listen.port(), 0);
+    forward.listen
+}
+
+fn dial(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn a_forward_relays_half_closed_connections() {
+    let vm = Vm::ready();
+    let address = forward(&vm, COUNT);
+    let mut socket = dial(address);
+    socket.write_all(&vec![1; 100_000]).unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "100000");
+}
+
+#[test]
+fn a_forward_relays_bulk_and_outlives_its_removal() {
+    let vm = Vm::ready();
+    let address = forward(&vm, ECHO);
+    let mut socket = dial(address);
+    socket.write_all(b"x").unwrap();
+    socket.read_exact(&mut [0]).unwrap();
+    let removal = MonitorRequest::ForwardRemove(address);
+    assert_eq!(vm.ask(&removal), MonitorReply::Done);
+    assert!(matches!(vm.ask(&removal), MonitorReply::Failed(_)));
+    assert!(TcpStream::connect(address).is_err());
+    let mut writer = socket.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let bytes = bulk(20);
+        writer.write_all(&bytes).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+        bytes
+    });
+    let mut back = Vec::new();
+    socket.read_to_end(&mut back).unwrap();
+    assert!(sender.join().unwrap() == back);
+}
+
+#[test]
+fn forwards_are_published_and_taken_ports_are_told() {
+    let vm = Vm::ready();
+    let address = forward(&vm, ECHO);
+    let status = vm.await_status(|status| !status.forwards.is_empty());
+    assert_eq!(status.forwards, [Forward { listen: address, guest_port: ECHO }]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    assert_eq!(
+        vm.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port: 80 })),
+        MonitorReply::Failed(format!("cannot listen on {listen}: address in use"))
+    );
+}
+
+#[test]
+fn a_forward_without_a_guest_breaks_the_connection_off() {
+    let vm = Vm::start(&launch(), "");
+    vm.await_phase(|phase| *phase == MonitorPhase::Ready);
+    let address = forward(&vm, ECHO);
+    let mut stream = vm.command("garbage");
+    assert!(stream.read_to_end().is_empty());
+    let mut socket = dial(address);
+    assert!(socket.read(&mut [0]).is_err(), "a reset, not an end");
+}
+
+#[test]
+fn the_newest_connection_to_a_listened_channel_counts() {
+    let mut spec = launch();
+    spec.vmm.descriptors.clear();
+    spec.channel = ChannelSource::Listen("channel.sock".into());
+    let vm = Vm::start(&spec, "dial");
+    vm.await_phase(|phase| *phase == MonitorPhase::Ready);
+    echo(&vm, 30);
+    // Somebody else connects: the guest's connection is replaced.
+    let newest = std::os::unix::net::UnixStream::connect(vm.path("channel.sock")).unwrap();
+    vm.await_phase(|phase| *phase != MonitorPhase::Ready);
+    drop(newest);
+}
+
+#[test]
+fn what_the_guest_sent_last_is_delivered_after_its_end() {
+    let mut vm = Vm::ready();
+    let mut stream = vm.command("bye 200000");
+    assert!(crate::support::ends(crate::support::pid(vm.status.vmm_pid)));
+    assert_eq!(stream.read_to_end().len(), 200_000);
+    vm.wait_for_end();
+}

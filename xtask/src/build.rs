@@ -1,0 +1,46 @@
+//! Building banger's programs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::{cargo, output, run};
+
+/// The target of every program: see `.cargo/config.toml`.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// How the programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quick to build; what the tests run.
+    Development,
+    /// Optimised; what users run.
+    Release,
+}
+
+impl Profile {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Development => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Builds every program and returns the directory that holds them.
+pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--locked", "--bins", "--workspace", "--exclude", "xtask"]);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
+    run(&mut build)?;
+    Ok(target_directory()?.join(TARGET).join(profile.directory()))
+}
+
+fn target_directory() -> Result<PathBuf> {
+    let metadata = output(cargo().args(["metadata", "--no-deps", "--locked", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let directory = metadata["target_directory"].as_str().context("cargo names no target directory")?;
+    Ok(PathBuf::from(directory))
+}

@@ -1,0 +1,80 @@
+//! Debian packages that banger and its tests need.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::process::run;
+
+/// What a machine needs to build banger and to run VMs.
+const TO_RUN: &[&str] = &[
+    "gcc",
+    "libc6-dev",
+    "qemu-system-x86",
+    "passt",
+    "mmdebstrap",
+    "uidmap",
+    "e2fsprogs",
+    "kmod",
+    "debian-archive-keyring",
+];
+
+/// What the tests need beside that: peers to compare with, and clients to be compared by.
+const TO_TEST: &[&str] = &["busybox-static", "openssh-client", "rsync", "iproute2", "strace", "util-linux"];
+
+/// Installs what is missing to build banger and run VMs.
+pub(crate) fn install_to_run() -> Result<()> {
+    install(&missing(TO_RUN)?)
+}
+
+/// Installs what is missing to test banger.
+pub(crate) fn install_to_test() -> Result<()> {
+    install(&missing(&[TO_RUN, TO_TEST].concat())?)
+}
+
+fn missing(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
+    let query = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Abbrev} ${Package}\n"])
+        .args(wanted)
+        .stderr(Stdio::null())
+        .output();
+    let Ok(query) = query else {
+        bail!(
+            "this is no Debian-like system (dpkg-query is not there): install {} yourself",
+            wanted.join(", ")
+        );
+    };
+    let listed = String::from_utf8_lossy(&query.stdout).into_owned();
+    let is_installed = |name: &str| listed.lines().any(|line| line.strip_prefix("ii  ") == Some(name));
+    Ok(wanted.iter().copied().filter(|name| !is_installed(name)).collect())
+}
+
+fn install(missing: &[&str]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("These Debian packages are missing and will be installed: {}", missing.join(" "));
+    let mut update = as_root("apt-get")?;
+    run(update.args(["-qq", "update"]))?;
+    let mut install = as_root("apt-get")?;
+    run(install.args(["-qq", "-y", "--no-install-recommends", "install"]).args(missing).stdout(Stdio::null()))
+}
+
+/// Returns a command that runs as root: through sudo where we are not.
+fn as_root(program: &str) -> Result<Command> {
+    let id = Command::new("id").arg("-u").output()?;
+    let mut command = if id.stdout.trim_ascii() == b"0" {
+        Command::new("env")
+    } else {
+        if Command::new("sudo").arg("--version").stdout(Stdio::null()).status().is_err() {
+            bail!(
+                "only root can install packages, and sudo is not there: ask whoever administers this machine"
+            );
+        }
+        let mut sudo = Command::new("sudo");
+        sudo.arg("env");
+        sudo
+    };
+    command.arg("DEBIAN_FRONTEND=noninteractive").arg(program);
+    Ok(command)
+}
