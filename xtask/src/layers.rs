@@ -34,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "banger-types",
         ],
     ),
-    ("banger-testkit", &["banger-types"]),
+    ("banger-testkit", &[]),
     ("xtask", &[]),
 ];
 

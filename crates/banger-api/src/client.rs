@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use banger_types::ApiError;
 use banger_types::image::Image;
@@ -62,12 +63,18 @@ type Result<T, E = ClientError> = std::result::Result<T, E>;
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    server_version: Arc<OnceLock<String>>,
 }
 
 impl Client {
     /// Returns a client for the daemon that listens on `socket`. Connects to nothing yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), server_version: Arc::default() }
+    }
+
+    /// Returns the version that the daemon gave with its first answer; `None` before that.
+    pub fn server_version(&self) -> Option<&str> {
+        self.server_version.get().map(String::as_str)
     }
 
     /// Returns the daemon's socket.
@@ -227,6 +234,9 @@ impl Client {
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(transport)?;
         let response = sender.send_request(request).await.map_err(transport)?;
+        if let Some(version) = response.headers().get(route::VERSION_HEADER).and_then(|v| v.to_str().ok()) {
+            self.server_version.get_or_init(|| version.to_owned());
+        }
         if response.status().is_success() {
             return Ok(response);
         }

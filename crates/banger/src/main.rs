@@ -1,3 +1,7 @@
-//! Real virtual machines for developers, in about the time a container takes.
+//! The program `banger`; everything is in the library of the same name.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    banger::main()
+}

@@ -1,0 +1,55 @@
+//! What tests run in guests: says what it was given, byte by byte, and ends as it is told.
+#![expect(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program for tests")]
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+
+fn main() {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let verb = arguments.first().and_then(|verb| verb.to_str()).unwrap_or_default();
+    match verb {
+        // Each argument on a line, in hexadecimal.
+        "arguments" => {
+            for argument in &arguments[1..] {
+                let text: String = argument.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+                println!("{text}");
+            }
+        }
+        "exit" => {
+            let code = arguments.get(1).and_then(|code| code.to_str()).and_then(|code| code.parse().ok());
+            std::process::exit(code.unwrap_or(99));
+        }
+        "kill-self" => {
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::KILL).ok();
+        }
+        "cat" => {
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match std::io::stdin().read(&mut buffer) {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => {
+                        if std::io::stdout().write_all(&buffer[..read]).is_err() {
+                            std::process::exit(1);
+                        }
+                    }
+                }
+            }
+        }
+        "where" => println!("{}", std::env::current_dir().unwrap_or_default().display()),
+        "who" => println!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        "variable" => {
+            let name = arguments.get(1).cloned().unwrap_or_default();
+            println!("{}", std::env::var_os(name).unwrap_or_default().display());
+        }
+        // Says that it is there, then waits for ever: for what ends it from outside.
+        "wait" => {
+            println!("waiting");
+            loop {
+                std::thread::park();
+            }
+        }
+        "error" => eprintln!("on standard error"),
+        _ => std::process::exit(98),
+    }
+}

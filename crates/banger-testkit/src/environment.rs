@@ -1,0 +1,218 @@
+//! A home of its own, with a daemon of its own.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::seed;
+
+/// Returns the directory that holds banger's programs: as `cargo xtask test` says, else that of the
+/// test's own build.
+pub fn programs() -> PathBuf {
+    if let Some(directory) = std::env::var_os("BANGER_PROGRAM_DIR") {
+        return PathBuf::from(directory);
+    }
+    // target/TRIPLE/PROFILE/deps/test
+    let own = std::env::current_exe().expect("the test's own path");
+    own.ancestors().nth(2).expect("a target directory").to_owned()
+}
+
+/// How a program ended, and what it said.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its exit code; 128 and the signal's number when a signal killed it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error, as text.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Returns standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Returns standard output as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).expect("JSON on standard output")
+    }
+}
+
+/// An isolated banger. When it goes, its VMs and its daemon go with it.
+#[derive(Debug)]
+pub struct Environment {
+    data: PathBuf,
+    _directory: Option<TempDir>,
+}
+
+impl Environment {
+    /// Returns an environment that has the default kernel and the seed's images.
+    pub fn new() -> Self {
+        let environment = Self::empty();
+        seed::plant(&environment.data);
+        environment
+    }
+
+    /// Returns an environment in which there is nothing yet.
+    pub fn empty() -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("home-").tempdir_in(seed::scratch()).expect("make a home");
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).expect("make a data directory");
+        Self { data, _directory: Some(directory) }
+    }
+
+    /// Returns an environment whose data is in `data`, and stays.
+    pub(crate) const fn at(data: PathBuf) -> Self {
+        Self { data, _directory: None }
+    }
+
+    /// Returns the data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Returns a command that sees this environment and nothing of the user's own.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", format!("{}:{}", programs().display(), std::env::var("PATH").unwrap_or_default()))
+            .env("HOME", &self.data)
+            .env("TERM", "xterm")
+            .env("LANG", "C.UTF-8")
+            .env("BANGER_DATA_DIR", &self.data)
+            .env("BANGER_PROGRAM_DIR", programs())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Returns a `banger` command.
+    pub fn banger(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(programs().join("banger"));
+        command.args(arguments);
+        command
+    }
+
+    /// Runs `banger` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        outcome(&mut self.banger(arguments), &[])
+    }
+
+    /// Runs `banger` with this on its standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+        outcome(&mut self.banger(arguments), input)
+    }
+
+    /// Runs a command to its end.
+    pub fn outcome(&self, command: &mut Command) -> Outcome {
+        outcome(command, &[])
+    }
+
+    /// Runs `banger`, which must succeed, and returns what it printed.
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments);
+        assert_eq!(
+            outcome.code,
+            0,
+            "banger {arguments:?}\n{}\n{}\n{}",
+            outcome.text(),
+            outcome.stderr,
+            self.last_words()
+        );
+        outcome.text()
+    }
+
+    /// Returns what is shown of a VM.
+    pub fn vm(&self, name: &str) -> serde_json::Value {
+        let outcome = self.run(&["vm", "show", name, "--json"]);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        outcome.json()
+    }
+
+    /// Returns the process id of the daemon.
+    pub fn daemon_pid(&self) -> i32 {
+        let status = self.run(&["daemon", "status", "--json"]);
+        assert_eq!(status.code, 0, "{}", status.stderr);
+        let pid = status.json()["pid"].as_i64().expect("a process id");
+        i32::try_from(pid).expect("a process id")
+    }
+
+    /// Kills the daemon as a crash would, and waits until it is gone.
+    pub fn crash_daemon(&self) {
+        let pid = rustix::process::Pid::from_raw(self.daemon_pid()).expect("a process id");
+        let pidfd =
+            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("open a pidfd");
+        rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).expect("kill the daemon");
+        let mut ended = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut ended, None).expect("wait for the daemon's end");
+    }
+
+    /// What may explain a failure: the end of the daemon's log and of every VM's console.
+    pub fn last_words(&self) -> String {
+        let mut words = tail(&self.data.join("bangerd.log"));
+        for vm in std::fs::read_dir(self.data.join("vms")).into_iter().flatten().flatten() {
+            for log in ["serial.log", "engine.log", "monitor.log"] {
+                words.extend(["--- ", log, "\n"]);
+                words += &tail(&vm.path().join(log));
+            }
+        }
+        words
+    }
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let words = self.last_words();
+            std::io::stderr().write_all(words.as_bytes()).ok();
+        }
+        let listed = self.run(&["vm", "ls", "-q"]);
+        for name in listed.text().lines() {
+            self.run(&["vm", "rm", "--force", "--yes", name]);
+        }
+        self.run(&["daemon", "stop"]);
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n") + "\n"
+}
+
+fn outcome(command: &mut Command, input: &[u8]) -> Outcome {
+    use std::os::unix::process::ExitStatusExt as _;
+    if !input.is_empty() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        if let Some(mut stdin) = stdin {
+            // A program that has heard enough closes its end: no failure of the test's.
+            scope.spawn(move || stdin.write_all(input).ok());
+        }
+        child.wait_with_output().expect("wait for a program")
+    });
+    let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
+    Outcome {
+        code: code.expect("an exit code or a signal"),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}

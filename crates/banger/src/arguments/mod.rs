@@ -1,0 +1,190 @@
+//! Everything that can be typed after `banger`, as data.
+//!
+//! Nothing here acts: documentation, completion and manual pages can be made from
+//! [`Arguments`] alone.
+
+mod parse;
+mod vm;
+
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand};
+
+pub use vm::{
+    CreateArguments, ExecArguments, LogsArguments, Machine, NameArguments, NamesArguments, NetworkArgument,
+    ProxyArguments, RemoveArguments, RunArguments, SessionOptions, SshArguments, StopArguments, VmCommand,
+};
+
+/// Real virtual machines for developers, in about the time a container takes.
+#[derive(Debug, Parser)]
+#[command(name = "banger", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Arguments {
+    /// Print JSON: one document, or one line for each item of a stream
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The nouns, and short forms of their commonest verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make, use and look after virtual machines
+    #[command(subcommand, arg_required_else_help = true)]
+    Vm(VmCommand),
+    /// Look after images: root file systems that VMs are made from
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(ImageCommand),
+    /// Look after kernels that VMs boot
+    #[command(subcommand, arg_required_else_help = true)]
+    Kernel(KernelCommand),
+    /// Look after operations: long pieces of work
+    #[command(subcommand, name = "op", arg_required_else_help = true)]
+    Operation(OperationCommand),
+    /// Look after bangerd, the daemon that owns your VMs and images
+    #[command(subcommand, arg_required_else_help = true)]
+    Daemon(DaemonCommand),
+    /// Print the versions of banger and of bangerd
+    Version,
+    /// Short for 'vm run': make a VM and run a command or a shell in it
+    Run(RunArguments),
+    /// Short for 'vm ls': list VMs
+    Ps(ListArguments),
+    /// Short for 'vm exec': run a command in a VM
+    Exec(ExecArguments),
+    /// Short for 'vm ssh': open a shell in a VM
+    Ssh(SshArguments),
+    /// Short for 'vm logs': print a VM's serial console
+    Logs(LogsArguments),
+    /// Short for 'vm start': boot VMs
+    Start(NamesArguments),
+    /// Short for 'vm stop': stop VMs in order
+    Stop(StopArguments),
+    /// Short for 'vm rm': delete VMs
+    Rm(RemoveArguments),
+    /// Short for 'image pull': make an image
+    Pull(PullArguments),
+    /// Short for 'image ls': list images
+    Images(ListArguments),
+}
+
+impl Command {
+    /// Returns whether the exit code is that of a program in the guest, so that banger's own
+    /// failures need one of their own.
+    pub fn is_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Exec(_)
+                | Self::Ssh(_)
+                | Self::Vm(VmCommand::Run(_) | VmCommand::Exec(_) | VmCommand::Ssh(_))
+        )
+    }
+}
+
+/// `banger image …`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List images
+    Ls(ListArguments),
+    /// Make an image from a source: debian:RELEASE, or tar:FILE with a root file system
+    Pull(PullArguments),
+    /// Delete images that no VM uses
+    Rm(DeleteArguments),
+}
+
+/// `banger kernel …`.
+#[derive(Debug, Subcommand)]
+pub enum KernelCommand {
+    /// List kernels
+    Ls(ListArguments),
+    /// Make a kernel from a source: debian:RELEASE
+    Pull(PullArguments),
+    /// Delete kernels that no VM uses
+    Rm(DeleteArguments),
+}
+
+/// `banger op …`.
+#[derive(Debug, Subcommand)]
+pub enum OperationCommand {
+    /// List operations, the newest first
+    Ls(ListArguments),
+    /// Show everything about an operation
+    Show(IdArguments),
+    /// Follow an operation until it ends; its failure is the exit code
+    Watch(IdArguments),
+    /// Cancel an operation; what it had begun is undone
+    Cancel(IdArguments),
+    /// Print an operation's log
+    Logs(IdArguments),
+}
+
+/// `banger daemon …`.
+#[derive(Debug, Subcommand)]
+pub enum DaemonCommand {
+    /// Start bangerd; any command that needs it does so, too
+    Start,
+    /// Stop bangerd and wait until it is gone; VMs go on
+    Stop,
+    /// Show whether bangerd runs, and where it keeps things
+    Status,
+    /// Print bangerd's log
+    Logs,
+}
+
+/// Arguments of every `ls`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Print names alone, one a line
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `pull`.
+#[derive(Debug, Args)]
+pub struct PullArguments {
+    /// A name of the catalog, or a source
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub source: String,
+    /// Name to give it [default: the source]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+    /// How to wait for it.
+    #[command(flatten)]
+    pub wait: WaitOptions,
+}
+
+/// Arguments of `image rm` and `kernel rm`.
+#[derive(Debug, Args)]
+pub struct DeleteArguments {
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub names: Vec<String>,
+    /// Do not ask
+    #[arg(short, long, visible_short_alias = 'f')]
+    pub yes: bool,
+}
+
+/// The operation that a verb is about.
+#[derive(Debug, Args)]
+pub struct IdArguments {
+    /// The operation's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub id: String,
+}
+
+/// Whether to wait for an operation.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WaitOptions {
+    /// Print the operation and return at once
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Returns the duration that `text`, a number of seconds, says.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| format!("'{text}' is not a whole number of seconds"))
+}

@@ -1,0 +1,95 @@
+//! Values that need more than their type's own parser.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use banger_types::bytes::ByteString;
+use banger_types::monitor::Forward;
+
+/// Returns the forward that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`.
+pub(super) fn forward(text: &str) -> Result<Forward, String> {
+    let wrong = || format!("'{text}' is not [ADDRESS:]HOST_PORT:GUEST_PORT, as in 8080:80");
+    let (listen, guest) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let (address, host) = match listen.rsplit_once(':') {
+        Some((address, host)) => (Some(address), host),
+        None => (None, listen),
+    };
+    let address = match address {
+        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(address) => {
+            let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            let parsed: IpAddr = bare.unwrap_or(address).parse().map_err(|_| wrong())?;
+            // Without brackets, "::1:80:80" could be read in two ways.
+            if parsed.is_ipv6() != bare.is_some() {
+                return Err(wrong());
+            }
+            parsed
+        }
+    };
+    let guest_port: u16 = guest.parse().map_err(|_| wrong())?;
+    if guest_port == 0 {
+        return Err(wrong());
+    }
+    Ok(Forward { listen: SocketAddr::new(address, host.parse().map_err(|_| wrong())?), guest_port })
+}
+
+/// Returns the variables that `-e` options mean: `NAME=VALUE`, or `NAME` alone for the value that
+/// it has here; a name that has none here is left out, as Docker does.
+pub(super) fn environment(
+    options: &[OsString],
+    here: impl Fn(&OsString) -> Option<OsString>,
+) -> Vec<(ByteString, ByteString)> {
+    let pair = |option: &OsString| {
+        let bytes = option.as_bytes();
+        match bytes.iter().position(|&byte| byte == b'=') {
+            Some(at) => Some((bytes[..at].to_vec().into(), bytes[at + 1..].to_vec().into())),
+            None => here(option).map(|value| (bytes.to_vec().into(), value.into_vec().into())),
+        }
+    };
+    options.iter().filter_map(pair).collect()
+}
+
+/// Refuses a variable without a name.
+pub(super) fn variable(text: &std::ffi::OsStr) -> Result<(), &'static str> {
+    match text.as_bytes().first() {
+        None | Some(b'=') => Err("a variable needs a name: NAME=VALUE, or NAME for the value it has here"),
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_read_as_docker_writes_them() {
+        for (text, listen) in [
+            ("8080:80", "127.0.0.1:8080"),
+            ("0:80", "127.0.0.1:0"),
+            ("0.0.0.0:8080:80", "0.0.0.0:8080"),
+            ("[::1]:8080:80", "[::1]:8080"),
+        ] {
+            let forward = forward(text).unwrap();
+            assert_eq!((forward.listen.to_string().as_str(), forward.guest_port), (listen, 80), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_forward_is_refused() {
+        for text in
+            ["", "80", ":", "80:", ":80", "8080:0", "8080:70000", "::1:80:80", "host:1:2", "[1.1.1.1]:1:2"]
+        {
+            assert!(forward(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_may_come_from_here() {
+        let options: Vec<OsString> = ["A=1=2", "B", "C", "D="].map(OsString::from).into();
+        let here = |name: &OsString| (name == "B").then(|| OsString::from_vec(b"\xff".to_vec()));
+        let expected = [("A", b"1=2".to_vec()), ("B", b"\xff".to_vec()), ("D", Vec::new())]
+            .map(|(name, value)| (ByteString::from(name), ByteString::from(value)));
+        assert_eq!(environment(&options, here), expected);
+    }
+}

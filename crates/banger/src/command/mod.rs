@@ -1,0 +1,164 @@
+//! One file for each verb or noun, and the table that leads to them.
+
+mod daemon;
+mod image;
+mod kernel;
+mod operation;
+mod version;
+mod vm;
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use banger_types::operation::Operation;
+use serde::Serialize;
+
+use crate::arguments::{
+    Command, DaemonCommand, ImageCommand, KernelCommand, OperationCommand, VmCommand, WaitOptions,
+};
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::progress;
+
+/// What a command comes to: an exit code, or why it did not work.
+type Outcome = Result<u8, CommandError>;
+
+/// Exit code of success.
+const DONE: u8 = 0;
+
+/// Does what was typed and returns the exit code.
+pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Vm(command) => virtual_machine(context, command).await,
+        Command::Image(command) => match command {
+            ImageCommand::Ls(arguments) => image::list(context, &arguments).await,
+            ImageCommand::Pull(arguments) => image::pull(context, arguments).await,
+            ImageCommand::Rm(arguments) => image::remove(context, &arguments).await,
+        },
+        Command::Kernel(command) => match command {
+            KernelCommand::Ls(arguments) => kernel::list(context, &arguments).await,
+            KernelCommand::Pull(arguments) => kernel::pull(context, arguments).await,
+            KernelCommand::Rm(arguments) => kernel::remove(context, &arguments).await,
+        },
+        Command::Operation(command) => match command {
+            OperationCommand::Ls(arguments) => operation::list(context, &arguments).await,
+            OperationCommand::Show(arguments) => operation::show(context, &arguments).await,
+            OperationCommand::Watch(arguments) => operation::watch(context, &arguments).await,
+            OperationCommand::Cancel(arguments) => operation::cancel(context, &arguments).await,
+            OperationCommand::Logs(arguments) => operation::logs(context, &arguments).await,
+        },
+        Command::Daemon(command) => match command {
+            DaemonCommand::Start => daemon::start(context).await,
+            DaemonCommand::Stop => daemon::stop(context).await,
+            DaemonCommand::Status => daemon::status(context).await,
+            DaemonCommand::Logs => daemon::logs(context),
+        },
+        Command::Version => version::version(context).await,
+        Command::Run(arguments) => vm::run(context, arguments).await,
+        Command::Ps(arguments) => vm::list(context, &arguments).await,
+        Command::Exec(arguments) => vm::exec(context, &arguments).await,
+        Command::Ssh(arguments) => vm::ssh(context, &arguments).await,
+        Command::Logs(arguments) => vm::logs(context, &arguments).await,
+        Command::Start(arguments) => vm::start(context, &arguments).await,
+        Command::Stop(arguments) => vm::stop(context, &arguments).await,
+        Command::Rm(arguments) => vm::remove(context, &arguments).await,
+        Command::Pull(arguments) => image::pull(context, arguments).await,
+        Command::Images(arguments) => image::list(context, &arguments).await,
+    }
+}
+
+async fn virtual_machine(context: &Context, command: VmCommand) -> Outcome {
+    match command {
+        VmCommand::Create(arguments) => vm::create(context, arguments).await,
+        VmCommand::Run(arguments) => vm::run(context, arguments).await,
+        VmCommand::Ls(arguments) => vm::list(context, &arguments).await,
+        VmCommand::Show(arguments) => vm::show(context, &arguments).await,
+        VmCommand::Exec(arguments) => vm::exec(context, &arguments).await,
+        VmCommand::Ssh(arguments) => vm::ssh(context, &arguments).await,
+        VmCommand::Start(arguments) => vm::start(context, &arguments).await,
+        VmCommand::Stop(arguments) => vm::stop(context, &arguments).await,
+        VmCommand::Kill(arguments) => vm::kill(context, &arguments).await,
+        VmCommand::Rm(arguments) => vm::remove(context, &arguments).await,
+        VmCommand::Logs(arguments) => vm::logs(context, &arguments).await,
+        VmCommand::Proxy(arguments) => vm::proxy(context, &arguments).await,
+    }
+}
+
+/// What a deletion prints with `--json`.
+#[derive(Debug, Serialize)]
+struct Deleted<'a> {
+    deleted: &'a str,
+}
+
+/// Failures among several things that were asked for: each is told at once, the first one decides
+/// the exit code.
+#[derive(Debug, Default)]
+struct Failures(Option<u8>);
+
+impl Failures {
+    fn note(&mut self, context: &Context, result: Result<(), CommandError>) -> Result<(), CommandError> {
+        match result {
+            Ok(()) => Ok(()),
+            // These end the whole command.
+            Err(error @ (CommandError::BrokenPipe | CommandError::Reported(_))) => Err(error),
+            Err(error) => {
+                let code = context.explain(error).report(context.printer, false);
+                self.0.get_or_insert(code);
+                Ok(())
+            }
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        self.0.map_or(Ok(DONE), |code| Err(CommandError::Reported(code)))
+    }
+}
+
+/// Follows an operation and returns it, or prints it and returns `None` when nobody wants to wait.
+async fn follow_or_print(
+    context: &Context,
+    operation: Operation,
+    wait: WaitOptions,
+) -> Result<Option<Operation>, CommandError> {
+    if !wait.no_wait {
+        return progress::follow(context, operation).await.map(Some);
+    }
+    if context.printer.is_json() {
+        context.printer.item(&operation)?;
+    } else {
+        context.printer.line(operation.id.as_str())?;
+    }
+    Ok(None)
+}
+
+/// Asks before something is lost. Without a terminal to ask on, an error names the flag.
+fn confirm(question: &str) -> Result<(), CommandError> {
+    let unasked =
+        || CommandError::usage("this deletes something, and there is no terminal to ask on", "--yes");
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(unasked());
+    }
+    let mut terminal = io::stderr().lock();
+    let asked =
+        write!(terminal, "{} [y/N] ", crate::printer::printable(question)).and_then(|()| terminal.flush());
+    asked.map_err(|_| unasked())?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|_| unasked())?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(CommandError::failed(
+            banger_types::ErrorKind::Cancelled,
+            "nothing is deleted",
+            "answer y, or give --yes",
+        )),
+    }
+}
+
+/// Returns `'a', 'b' and 'c'`.
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}

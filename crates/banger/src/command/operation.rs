@@ -1,0 +1,154 @@
+//! `banger op …`.
+
+use banger_types::ErrorKind;
+use banger_types::operation::{Operation, OperationKind, OperationStatus, Unit};
+use banger_types::size::human_bytes;
+use jiff::Timestamp;
+
+use super::{DONE, Outcome};
+use crate::arguments::{IdArguments, ListArguments};
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::printer::{Table, ago, duration};
+use crate::progress;
+
+/// Lists operations.
+pub(super) async fn list(context: &Context, arguments: &ListArguments) -> Outcome {
+    let operations = context.daemon().await?.operations().await?;
+    if context.printer.is_json() {
+        context.printer.document(&operations)?;
+    } else if arguments.quiet {
+        operations.iter().try_for_each(|operation| context.printer.line(operation.id.as_str()))?;
+    } else {
+        let now = Timestamp::now();
+        let mut table = Table::new(["ID", "KIND", "SUBJECT", "STATUS", "BEGAN", "PHASE"]);
+        for operation in operations {
+            table.row([
+                operation.id.to_string(),
+                kind(operation.kind).to_owned(),
+                operation.subject.clone(),
+                status(operation.status).to_owned(),
+                ago(operation.created_at, now),
+                phase(&operation),
+            ]);
+        }
+        context.printer.table(&table)?;
+    }
+    Ok(DONE)
+}
+
+/// Shows everything about an operation.
+pub(super) async fn show(context: &Context, arguments: &IdArguments) -> Outcome {
+    let operation = context.daemon().await?.operation(&arguments.id).await?;
+    if context.printer.is_json() {
+        context.printer.document(&operation)?;
+        return Ok(DONE);
+    }
+    let now = Timestamp::now();
+    let mut table = Table::of_properties();
+    table.property("Id", operation.id.to_string());
+    table.property("Kind", kind(operation.kind));
+    table.property("Subject", operation.subject.clone());
+    table.property("Status", status(operation.status));
+    table.property("Began", ago(operation.created_at, now));
+    table.property("Changed", ago(operation.updated_at, now));
+    table.property("Phase", phase(&operation));
+    let finished = &operation.finished_phases;
+    table.properties(
+        "Finished",
+        finished.iter().map(|p| format!("{} ({})", p.stage, duration(p.duration_ms))),
+    );
+    if !operation.status.is_final() {
+        table.property("Can be cancelled", if operation.may_cancel { "yes" } else { "not now" });
+    }
+    if let Some(error) = &operation.error {
+        table.property("Error", error.what.clone());
+        table.properties("Because", &error.why);
+        table.properties("Try", &error.fix);
+    }
+    context.printer.table(&table)?;
+    Ok(DONE)
+}
+
+/// Follows an operation; with `--json`, each of its changes is a line.
+pub(super) async fn watch(context: &Context, arguments: &IdArguments) -> Outcome {
+    let client = context.daemon().await?;
+    if !context.printer.is_json() {
+        let operation = progress::follow(context, client.operation(&arguments.id).await?).await?;
+        context.printer.line(&operation.subject)?;
+        return Ok(DONE);
+    }
+    let mut changes = client.watch_operation(&arguments.id).await?;
+    let mut last: Option<Operation> = None;
+    while let Some(operation) = changes.next().await? {
+        context.printer.item(&operation)?;
+        last = Some(operation);
+    }
+    match last {
+        Some(operation) if operation.status.is_final() => progress::into_result(operation).map(|_| DONE),
+        _ => Err(CommandError::failed(
+            ErrorKind::Unreachable,
+            format!("bangerd stopped telling about operation {}", arguments.id),
+            format!("banger op watch {}", arguments.id),
+        )),
+    }
+}
+
+/// Cancels an operation and waits until it is undone.
+pub(super) async fn cancel(context: &Context, arguments: &IdArguments) -> Outcome {
+    let client = context.daemon().await?;
+    let operation = client.cancel_operation(&arguments.id).await?;
+    let operation = match progress::follow(context, operation).await {
+        // That is what was wanted.
+        Err(error) if error.is(ErrorKind::Cancelled) => client.operation(&arguments.id).await?,
+        other => other?,
+    };
+    if context.printer.is_json() {
+        context.printer.document(&operation)?;
+    } else {
+        context.printer.line(status(operation.status))?;
+    }
+    Ok(DONE)
+}
+
+/// Prints an operation's log.
+pub(super) async fn logs(context: &Context, arguments: &IdArguments) -> Outcome {
+    let mut pieces = context.daemon().await?.operation_log(&arguments.id).await?;
+    let mut log = context.printer.log();
+    while let Some(piece) = pieces.next().await? {
+        log.write(&piece)?;
+    }
+    log.finish()?;
+    Ok(DONE)
+}
+
+const fn kind(kind: OperationKind) -> &'static str {
+    match kind {
+        OperationKind::VmCreate => "create VM",
+        OperationKind::VmStart => "start VM",
+        OperationKind::VmStop => "stop VM",
+        OperationKind::VmDelete => "delete VM",
+        OperationKind::ImagePull => "pull image",
+        OperationKind::KernelPull => "pull kernel",
+    }
+}
+
+const fn status(status: OperationStatus) -> &'static str {
+    match status {
+        OperationStatus::Running => "running",
+        OperationStatus::Succeeded => "succeeded",
+        OperationStatus::Failed => "failed",
+        OperationStatus::Cancelled => "cancelled",
+    }
+}
+
+fn phase(operation: &Operation) -> String {
+    let Some(progress) = &operation.progress else { return String::new() };
+    match (progress.unit, progress.total) {
+        (Unit::Bytes, Some(total)) => {
+            format!("{} ({} of {})", progress.stage, human_bytes(progress.done), human_bytes(total))
+        }
+        (Unit::Bytes, None) => format!("{} ({})", progress.stage, human_bytes(progress.done)),
+        (Unit::None, _) => progress.stage.clone(),
+    }
+}

@@ -1,0 +1,25 @@
+//! `banger vm logs`.
+
+use banger_api::request::LogKind;
+
+use super::{DONE, Outcome};
+use crate::arguments::LogsArguments;
+use crate::context::Context;
+
+/// Prints one of a VM's logs.
+pub(in crate::command) async fn logs(context: &Context, arguments: &LogsArguments) -> Outcome {
+    let kind = if arguments.engine {
+        LogKind::Engine
+    } else if arguments.monitor {
+        LogKind::Monitor
+    } else {
+        LogKind::Serial
+    };
+    let mut pieces = context.daemon().await?.vm_logs(&arguments.name, kind).await?;
+    let mut log = context.printer.log();
+    while let Some(piece) = pieces.next().await? {
+        log.write(&piece)?;
+    }
+    log.finish()?;
+    Ok(DONE)
+}

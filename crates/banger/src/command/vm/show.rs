@@ -1,0 +1,66 @@
+//! `banger vm show`.
+
+use banger_types::size::human_bytes;
+use banger_types::vm::{Accelerator, EngineKind, NetworkMode, Vm};
+use jiff::Timestamp;
+
+use super::list::forward;
+use super::{DONE, Outcome};
+use crate::arguments::NameArguments;
+use crate::context::Context;
+use crate::printer::{Table, ago};
+
+/// Shows everything about a VM.
+pub(in crate::command) async fn show(context: &Context, arguments: &NameArguments) -> Outcome {
+    let vm = context.daemon().await?.vm(&arguments.name).await?;
+    if context.printer.is_json() {
+        context.printer.document(&vm)?;
+    } else {
+        context.printer.table(&properties(&vm, Timestamp::now()))?;
+    }
+    Ok(DONE)
+}
+
+fn properties(vm: &Vm, now: Timestamp) -> Table {
+    let mut table = Table::of_properties();
+    table.property("Name", vm.name.to_string());
+    table.property("Id", vm.id.to_string());
+    table.property("State", vm.state.to_string());
+    table.properties("Reason", &vm.reason);
+    table.property("Image", format!("{} ({})", vm.spec.image_name, vm.spec.image));
+    table.property("Kernel", format!("{} ({})", vm.spec.kernel_name, vm.spec.kernel));
+    table.property("vCPUs", vm.spec.vcpus.to_string());
+    table.property("Memory", vm.spec.memory.to_string());
+    table.property("Disk", format!("{} of {}", human_bytes(vm.disk_usage), vm.spec.disk));
+    table.property(
+        "Network",
+        match vm.spec.network {
+            NetworkMode::User => "user",
+            NetworkMode::None => "none",
+        },
+    );
+    table.property("Engine", engine(vm));
+    table.property("Created", ago(vm.created_at, now));
+    table.properties("Started", vm.started_at.map(|then| ago(then, now)));
+    table.properties("Process", vm.vmm_pid);
+    // A stopped VM has none in force; then those that it will have are of interest.
+    let forwards = if vm.forwards.is_empty() { &vm.spec.forwards } else { &vm.forwards };
+    table.properties("Ports", forwards.iter().map(forward));
+    table.properties("Environment", &vm.spec.environment);
+    if vm.spec.remove {
+        table.property("Deleted", "when it ends, or the client that made it does");
+    }
+    table.property("Directory", vm.directory.display().to_string());
+    table
+}
+
+fn engine(vm: &Vm) -> String {
+    let engine = match vm.spec.engine {
+        EngineKind::Qemu => "qemu",
+    };
+    match vm.accelerator {
+        Some(Accelerator::Kvm) => format!("{engine} (hardware virtualisation)"),
+        Some(Accelerator::Tcg) => format!("{engine} (emulation)"),
+        None => engine.to_owned(),
+    }
+}

@@ -1,0 +1,273 @@
+//! Following an operation until it ends: bars on a terminal, plain lines elsewhere.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use banger_api::Client;
+use banger_types::operation::{Operation, OperationStatus, Progress, Unit};
+use banger_types::size::human_bytes;
+use banger_types::{ApiError, ErrorKind};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::event::{PollFd, PollFlags};
+use rustix::pipe::PipeFlags;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::printer::{Printer, duration, printable};
+
+/// Exit code of a wait that the user gave up: nothing failed.
+const DETACHED: u8 = 0;
+
+/// Follows an operation to its end and returns it. Its failure, and its cancel, are errors.
+///
+/// Ctrl-C on a terminal asks whether to let it go on or to cancel it; elsewhere it cancels. A
+/// second one stops waiting at once.
+pub(crate) async fn follow(context: &Context, operation: Operation) -> Result<Operation, CommandError> {
+    let client = context.daemon().await?;
+    let mut display = Display::new(context.printer);
+    let ended = wait(client, operation, &mut display).await;
+    display.clear();
+    let operation = match ended? {
+        Waited::Ended(operation) => operation,
+        Waited::Detached(operation) => {
+            let id = &operation.id;
+            context.printer.note(&format!("operation {id} goes on; to follow it: banger op watch {id}"));
+            return Err(CommandError::Reported(DETACHED));
+        }
+    };
+    into_result(operation)
+}
+
+/// Follows an operation as [`follow`] does, without showing it.
+pub(crate) async fn quietly(context: &Context, operation: Operation) -> Result<Operation, CommandError> {
+    let mut display = Display::hidden();
+    match wait(context.daemon().await?, operation, &mut display).await? {
+        Waited::Ended(operation) => into_result(operation),
+        Waited::Detached(_) => Err(CommandError::Reported(DETACHED)),
+    }
+}
+
+/// Returns a succeeded operation, or what became of it as an error.
+pub(crate) fn into_result(operation: Operation) -> Result<Operation, CommandError> {
+    let subject = &operation.subject;
+    match operation.status {
+        OperationStatus::Running | OperationStatus::Succeeded => Ok(operation),
+        OperationStatus::Cancelled => {
+            Err(ApiError::new(ErrorKind::Cancelled, format!("cancelled; nothing is left of '{subject}'"))
+                .into())
+        }
+        OperationStatus::Failed => Err(operation
+            .error
+            .unwrap_or_else(|| {
+                ApiError::new(ErrorKind::Failed, format!("the operation on '{subject}' failed"))
+                    .fix(format!("banger op logs {}", operation.id))
+            })
+            .into()),
+    }
+}
+
+enum Waited {
+    Ended(Operation),
+    Detached(Operation),
+}
+
+async fn wait(
+    client: &Client,
+    mut operation: Operation,
+    display: &mut Display,
+) -> Result<Waited, CommandError> {
+    let mut interrupts = Interrupts::new()?;
+    let id = operation.id.clone();
+    let mut changes = client.watch_operation(id.as_str()).await?;
+    let mut cancelled = false;
+    while !operation.status.is_final() {
+        display.update(&operation);
+        tokio::select! {
+            change = changes.next() => if let Some(change) = change? {
+                operation = change;
+            } else {
+                // The stream ends with the operation, or with the daemon.
+                operation = client.operation(id.as_str()).await?;
+                if !operation.status.is_final() {
+                    return Err(CommandError::failed(
+                        ErrorKind::Unreachable,
+                        format!("bangerd stopped telling about operation {id}"),
+                        format!("banger op watch {id}"),
+                    ));
+                }
+            },
+            () = interrupts.next() => {
+                if cancelled {
+                    return Ok(Waited::Detached(operation));
+                }
+                match display.ask(&mut interrupts).await? {
+                    Answer::Wait => {}
+                    Answer::Detach => return Ok(Waited::Detached(operation)),
+                    Answer::Cancel => {
+                        cancelled = true;
+                        cancel(client, &operation, display).await?;
+                    }
+                }
+            }
+        }
+    }
+    display.update(&operation);
+    Ok(Waited::Ended(operation))
+}
+
+async fn cancel(client: &Client, operation: &Operation, display: &Display) -> Result<(), CommandError> {
+    match client.cancel_operation(operation.id.as_str()).await {
+        Ok(_) => display.note("cancelling; once more to stop waiting"),
+        // It ended meanwhile, or is past the point where it can be undone.
+        Err(banger_api::ClientError::Api(error)) if error.kind == ErrorKind::Conflict => {
+            display.note(&format!("{}; waiting for it, once more to stop waiting", error.what));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// What a user wants after Ctrl-C.
+enum Answer {
+    Wait,
+    Detach,
+    Cancel,
+}
+
+/// Ctrl-C and `kill`.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Self, CommandError> {
+        let listen =
+            |kind| signal(kind).map_err(|source| CommandError::io("cannot listen to signals", &source));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Shows an operation on standard error.
+struct Display {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    finished: usize,
+    stage: Option<String>,
+}
+
+impl Display {
+    fn new(printer: Printer) -> Self {
+        let bar = (!printer.is_json() && io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar, quiet: printer.is_json(), finished: 0, stage: None }
+    }
+
+    fn hidden() -> Self {
+        Self { bar: None, quiet: true, finished: 0, stage: None }
+    }
+
+    fn note(&self, text: &str) {
+        let text = printable(text);
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None if self.quiet => {}
+            None => drop(io::Write::write_all(&mut io::stderr().lock(), format!("{text}\n").as_bytes())),
+        }
+    }
+
+    fn update(&mut self, operation: &Operation) {
+        for phase in operation.finished_phases.iter().skip(self.finished) {
+            self.note(&format!("{}: {}", phase.stage, duration(phase.duration_ms)));
+        }
+        self.finished = self.finished.max(operation.finished_phases.len());
+        let Some(progress) = operation.progress.as_ref().filter(|_| !operation.status.is_final()) else {
+            return;
+        };
+        if let Some(bar) = &self.bar {
+            show(bar, progress);
+        } else if self.stage.as_ref() != Some(&progress.stage) {
+            self.note(&format!("{} ...", progress.stage));
+            self.stage = Some(progress.stage.clone());
+        }
+    }
+
+    /// Asks what an interrupt means; without a terminal it means to cancel.
+    async fn ask(&self, interrupts: &mut Interrupts) -> Result<Answer, CommandError> {
+        let (Some(bar), true) = (&self.bar, io::stdin().is_terminal()) else {
+            return Ok(Answer::Cancel);
+        };
+        bar.println(
+            "Stop waiting? d: detach, it goes on by itself; c: cancel it; anything else: keep waiting",
+        );
+        tokio::select! {
+            line = line_from_terminal() => Ok(match line?.trim().to_lowercase().as_str() {
+                "d" | "detach" => Answer::Detach,
+                "c" | "cancel" => Answer::Cancel,
+                _ => Answer::Wait,
+            }),
+            () = interrupts.next() => Ok(Answer::Cancel),
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn show(bar: &ProgressBar, progress: &Progress) {
+    let stage = printable(&progress.stage);
+    let template = match (progress.unit, progress.total) {
+        (Unit::Bytes, Some(_)) => "{spinner} {msg} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        (Unit::Bytes, None) | (Unit::None, _) => "{spinner} {msg} {elapsed}",
+    };
+    if bar.message() != stage {
+        bar.reset();
+        bar.set_message(stage.clone());
+    }
+    match (progress.unit, progress.total) {
+        (Unit::Bytes, Some(total)) => {
+            bar.set_length(total);
+            bar.set_position(progress.done.min(total));
+        }
+        (Unit::Bytes, None) => bar.set_message(format!("{stage} {}", human_bytes(progress.done))),
+        (Unit::None, _) => {}
+    }
+    // The templates are constants that a test checks.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
+/// Reads a line from the terminal. When the future is dropped, the thread that waits for the line
+/// gives up, so that it cannot take a key of what comes later.
+async fn line_from_terminal() -> Result<String, CommandError> {
+    let failed = |source: io::Error| CommandError::io("cannot read the answer", &source);
+    let (given_up, _wanted) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    let read = tokio::task::spawn_blocking(move || {
+        let terminal = io::stdin();
+        let mut descriptors = [PollFd::new(&terminal, PollFlags::IN), PollFd::new(&given_up, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut descriptors, None))?;
+        if descriptors[0].revents().is_empty() {
+            return Ok(String::new());
+        }
+        // A terminal gives whole lines.
+        let mut buffer = [0; 256];
+        let count = rustix::io::read(&terminal, &mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
+    });
+    read.await.map_err(|source| failed(source.into()))?.map_err(failed)
+}

@@ -1,0 +1,60 @@
+//! Connecting to a guest's service through its VM's monitor.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+use banger_types::guest::Service;
+use banger_types::monitor::{MonitorReply, MonitorRequest};
+use rustix::fs::{Mode, OFlags};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::SessionError;
+
+/// Longest path of a unix socket, without the NUL that ends it: unix(7).
+const SOCKET_PATH_LIMIT: usize = 107;
+
+/// Longest line of a monitor, bytes.
+const LINE_LIMIT: usize = 64 << 10;
+
+/// Returns a stream to the guest's `service`.
+pub(crate) async fn connect(socket: &Path, service: Service) -> Result<UnixStream, SessionError> {
+    let failed = |source| SessionError::Monitor { socket: socket.to_owned(), source };
+    let mut stream = connect_path(socket).await.map_err(failed)?;
+    let mut line = serde_json::to_vec(&MonitorRequest::Connect(service)).map_err(SessionError::Encode)?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(failed)?;
+    let answer = read_line(&mut stream).await.map_err(failed)?;
+    match serde_json::from_slice(&answer) {
+        Ok(MonitorReply::Connected) => Ok(stream),
+        Ok(MonitorReply::Failed(reason)) => Err(SessionError::NotConnected(reason)),
+        _ => Err(SessionError::MonitorAnswer { answer: String::from_utf8_lossy(&answer).into_owned() }),
+    }
+}
+
+/// Connects to a socket of any path: one too long for an address is reached through its directory.
+async fn connect_path(socket: &Path) -> io::Result<UnixStream> {
+    if socket.as_os_str().len() <= SOCKET_PATH_LIMIT {
+        return UnixStream::connect(socket).await;
+    }
+    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let directory =
+        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    UnixStream::connect(short).await
+}
+
+/// Reads one line byte by byte: what follows it belongs to the guest's service.
+async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => return Ok(line),
+            _ if line.len() >= LINE_LIMIT => return Err(io::Error::other("its answer does not end")),
+            byte => line.push(byte),
+        }
+    }
+}

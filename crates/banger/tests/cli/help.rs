@@ -1,0 +1,264 @@
+//! What can be typed, and what cannot.
+
+use crate::support::World;
+
+#[test]
+fn the_help_names_what_exists() {
+    let world = World::without_daemon();
+    insta::assert_snapshot!(world.run(["--help"]), @r"
+    exit code: 0
+    --- stdout
+    Real virtual machines for developers, in about the time a container takes
+
+    Usage: banger [OPTIONS] <COMMAND>
+
+    Commands:
+      vm       Make, use and look after virtual machines
+      image    Look after images: root file systems that VMs are made from
+      kernel   Look after kernels that VMs boot
+      op       Look after operations: long pieces of work
+      daemon   Look after bangerd, the daemon that owns your VMs and images
+      version  Print the versions of banger and of bangerd
+      run      Short for 'vm run': make a VM and run a command or a shell in it
+      ps       Short for 'vm ls': list VMs
+      exec     Short for 'vm exec': run a command in a VM
+      ssh      Short for 'vm ssh': open a shell in a VM
+      logs     Short for 'vm logs': print a VM's serial console
+      start    Short for 'vm start': boot VMs
+      stop     Short for 'vm stop': stop VMs in order
+      rm       Short for 'vm rm': delete VMs
+      pull     Short for 'image pull': make an image
+      images   Short for 'image ls': list images
+
+    Options:
+          --json     Print JSON: one document, or one line for each item of a stream
+      -h, --help     Print help
+      -V, --version  Print version
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["vm", "--help"]), @r"
+    exit code: 0
+    --- stdout
+    Make, use and look after virtual machines
+
+    Usage: banger vm [OPTIONS] <COMMAND>
+
+    Commands:
+      create  Make a VM and boot it
+      run     Make a VM and run a command or a login shell in it
+      ls      List VMs
+      show    Show everything about a VM
+      exec    Run a command, exactly as given, in a running VM
+      ssh     Open a login shell in a running VM, or run a command line with the user's shell
+      start   Boot VMs
+      stop    Ask VMs to shut down, and stop those that do not in time
+      kill    Stop VMs at once, without asking their guests
+      rm      Delete VMs and their disks
+      logs    Print a VM's serial console
+
+    Options:
+          --json  Print JSON: one document, or one line for each item of a stream
+      -h, --help  Print help
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["image", "--help"]), @r"
+    exit code: 0
+    --- stdout
+    Look after images: root file systems that VMs are made from
+
+    Usage: banger image [OPTIONS] <COMMAND>
+
+    Commands:
+      ls    List images
+      pull  Make an image from a source: debian:RELEASE, or tar:FILE with a root file system
+      rm    Delete images that no VM uses
+
+    Options:
+          --json  Print JSON: one document, or one line for each item of a stream
+      -h, --help  Print help
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["op", "--help"]), @r"
+    exit code: 0
+    --- stdout
+    Look after operations: long pieces of work
+
+    Usage: banger op [OPTIONS] <COMMAND>
+
+    Commands:
+      ls      List operations, the newest first
+      show    Show everything about an operation
+      watch   Follow an operation until it ends; its failure is the exit code
+      cancel  Cancel an operation; what it had begun is undone
+      logs    Print an operation's log
+
+    Options:
+          --json  Print JSON: one document, or one line for each item of a stream
+      -h, --help  Print help
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["daemon", "--help"]), @r"
+    exit code: 0
+    --- stdout
+    Look after bangerd, the daemon that owns your VMs and images
+
+    Usage: banger daemon [OPTIONS] <COMMAND>
+
+    Commands:
+      start   Start bangerd; any command that needs it does so, too
+      stop    Stop bangerd and wait until it is gone; VMs go on
+      status  Show whether bangerd runs, and where it keeps things
+      logs    Print bangerd's log
+
+    Options:
+          --json  Print JSON: one document, or one line for each item of a stream
+      -h, --help  Print help
+    --- stderr
+    ");
+}
+
+#[test]
+fn the_help_of_sessions_tells_their_exit_codes() {
+    let world = World::without_daemon();
+    insta::assert_snapshot!(world.run(["run", "--help"]), @r"
+    exit code: 0
+    --- stdout
+    Short for 'vm run': make a VM and run a command or a shell in it
+
+    Usage: banger run [OPTIONS] [CMD]...
+
+    Arguments:
+      [CMD]...
+              The command and its arguments, taken as they are
+
+    Options:
+          --json
+              Print JSON: one document, or one line for each item of a stream
+
+          --name <NAME>
+              Its name [default: one is made up]
+
+          --image <IMAGE>
+              Name or source of the image [default: the default image]
+
+          --vcpus <N>
+              Number of virtual CPUs
+
+      -m, --memory <SIZE>
+              Memory, as 512M or 2G
+
+          --disk <SIZE>
+              Size of the private disk, as 20G; it takes space only as it fills
+
+          --kernel <KERNEL>
+              Name or source of the kernel [default: the default kernel]
+
+          --net <NETWORK>
+              Its network
+
+              Possible values:
+              - user: Outward connections, without root
+              - none: No network card; exec and ssh work all the same
+
+              [default: user]
+
+      -p, --publish <HOST:GUEST>
+              Lead a TCP port of this host into it: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an
+              address
+
+      -e, --env <NAME=VALUE>
+              Set a variable in its sessions: NAME=VALUE, or NAME for the value it has here
+
+          --rm
+              Delete it when the program ends, or this client does, however it ends
+
+      -i, --interactive
+              Keep standard input open; it always is, so this is for Docker's '-it'
+
+      -t, --tty
+              Give the program a terminal
+
+      -u, --user <USER>
+              User to run as [default: the image's, else root]
+
+      -w, --workdir <DIR>
+              Directory to run in [default: the image's, else the user's home]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Without CMD: a login shell. The exit code is the program's own: 128+N after signal N, 125 when
+    banger itself failed.
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["exec", "-h"]), @r"
+    exit code: 0
+    --- stdout
+    Short for 'vm exec': run a command in a VM
+
+    Usage: banger exec [OPTIONS] NAME [--] CMD...
+
+    Arguments:
+      <NAME> <CMD>...  The VM's name or id, then the command and its arguments, taken as they are
+
+    Options:
+      -i, --interactive       Keep standard input open; it always is, so this is for Docker's '-it'
+          --json              Print JSON: one document, or one line for each item of a stream
+      -t, --tty               Give the program a terminal
+      -u, --user <USER>       User to run as [default: the image's, else root]
+      -w, --workdir <DIR>     Directory to run in [default: the image's, else the user's home]
+      -e, --env <NAME=VALUE>  Set a variable: NAME=VALUE, or NAME for the value it has here
+      -h, --help              Print help
+
+    Arguments arrive unchanged, and no shell is involved. Signals are passed on; a second Ctrl-C within
+    two seconds ends the client. The exit code is the program's own: 128+N after signal N, 125 when
+    banger itself failed.
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["ssh", "-h"]), @r"
+    exit code: 0
+    --- stdout
+    Short for 'vm ssh': open a shell in a VM
+
+    Usage: banger ssh [OPTIONS] <NAME> [CMD]...
+
+    Arguments:
+      <NAME>    The VM's name or id
+      [CMD]...  A command line for the user's shell
+
+    Options:
+          --json           Print JSON: one document, or one line for each item of a stream
+      -u, --user <USER>    User to log in as [default: the image's, else root]
+      -t, --tty            Give CMD a terminal; a login shell has one where standard input is one
+      -A, --forward-agent  Let the guest use this host's SSH agent while the session lasts
+      -h, --help           Print help
+
+    CMD's words are joined with spaces and given to the user's shell, as ssh does. The exit code is the
+    shell's own.
+    --- stderr
+    ");
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    let world = World::without_daemon();
+    for arguments in [
+        &["vm"] as &[&str],
+        &["frobnicate"],
+        &["vm", "create", "Not_A_Name"],
+        &["vm", "create", "--memory", "lots"],
+        &["vm", "create", "--vcpus", "0"],
+        &["vm", "create", "-p", "80"],
+        &["vm", "create", "-e", "=x"],
+        &["vm", "create", "--net", "moon"],
+        &["exec", "web"],
+        &["vm", "show", ""],
+        &["vm", "logs", "--serial", "--engine", "web"],
+        &["image", "build"],
+    ] {
+        let ended = world.run(arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}: {ended}");
+        assert!(ended.stdout.is_empty(), "{arguments:?}: {ended}");
+    }
+    assert!(!world.path().join("data").exists(), "an error of usage must not start anything");
+}

@@ -1,0 +1,18 @@
+//! The program `banger` as its users see it: against a fake daemon that speaks the API, and a fake
+//! monitor with a real SSH server behind it, both in this process.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a failure is the test's")]
+
+mod daemon;
+mod errors;
+mod exec;
+mod help;
+mod image;
+mod kernel;
+mod operation;
+mod run;
+mod ssh;
+mod support;
+mod terminal;
+mod version;
+mod vm;

@@ -1,0 +1,110 @@
+//! Operations, and Ctrl-C while one runs.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use banger_types::operation::{Operation, OperationKind, OperationStatus};
+use banger_types::{ApiError, ErrorKind};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{World, operation, succeeded};
+
+fn failed() -> Vec<Operation> {
+    let mut steps = succeeded(OperationKind::VmCreate, "web");
+    let last = steps.last_mut().unwrap();
+    last.status = OperationStatus::Failed;
+    last.error = Some(ApiError::new(ErrorKind::Conflict, "the name 'web' is taken").fix("banger vm rm web"));
+    steps
+}
+
+#[test]
+fn operations_are_listed_and_shown() {
+    let world = World::new();
+    world.daemon().prepare(succeeded(OperationKind::VmCreate, "web"));
+    insta::assert_snapshot!(world.run(["op", "ls"]), @r"
+    exit code: 0
+    --- stdout
+    ID             KIND        SUBJECT   STATUS      BEGAN          PHASE
+    0000000000c1   create VM   web       running     1 minute ago   disk: copy template
+    0000000000c1   create VM   web       running     1 minute ago   boot (10.4 MB of 20.9 MB)
+    0000000000c1   create VM   web       succeeded   1 minute ago   boot (10.4 MB of 20.9 MB)
+    --- stderr
+    ");
+    world.daemon().prepare(failed());
+    insta::assert_snapshot!(world.run(["op", "show", "0000000000c1"]), @r"
+    exit code: 0
+    --- stdout
+    Id:         0000000000c1
+    Kind:       create VM
+    Subject:    web
+    Status:     failed
+    Began:      1 minute ago
+    Changed:    1 minute ago
+    Phase:      boot (10.4 MB of 20.9 MB)
+    Finished:   disk: copy template (12 ms)
+                boot (2.3 s)
+    Error:      the name 'web' is taken
+    Try:        banger vm rm web
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["op", "show", "none"]), @r"
+    exit code: 3
+    --- stdout
+    --- stderr
+    error: there is no operation named 'none'
+    ");
+    assert_eq!(world.run(["op", "logs", "0000000000c1"]).text(), "line of the log\n");
+}
+
+#[test]
+fn a_watch_tells_each_phase_and_the_end() {
+    let world = World::new();
+    world.daemon().prepare(succeeded(OperationKind::VmCreate, "web"));
+    // A finished operation is followed from its last step.
+    assert_eq!(world.run(["op", "watch", "0000000000c1"]).text(), "web\n");
+    let ended = world.run(["op", "watch", "0000000000c1", "--json"]);
+    let steps: Vec<Operation> =
+        ended.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(steps.len(), 3);
+    world.daemon().prepare(failed());
+    insta::assert_snapshot!(world.run(["op", "watch", "0000000000c1"]), @r"
+    exit code: 4
+    --- stdout
+    --- stderr
+    disk: copy template: 12 ms
+    boot: 2.3 s
+    error: the name 'web' is taken
+      try: banger vm rm web
+    ");
+}
+
+#[test]
+fn a_cancel_waits_until_all_is_undone() {
+    let world = World::new();
+    world.daemon().prepare(vec![operation(OperationKind::ImagePull, "mine")]);
+    assert_eq!(world.run(["op", "cancel", "0000000000c1"]).text(), "cancelled\n");
+    assert_eq!(world.daemon().requests()[0].path, "/v1/operations/0000000000c1/cancel");
+}
+
+#[test]
+fn an_interrupt_without_a_terminal_cancels() {
+    let world = World::new();
+    world.daemon().shown(|shown| {
+        shown.operations.push_back(vec![operation(OperationKind::VmCreate, "web")]);
+    });
+    let mut child = world.command(["vm", "create", "web"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    errors.read_line(&mut line).unwrap();
+    assert_eq!(line, "disk: copy template ...\n");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut errors, &mut rest).unwrap();
+    let ended = world.end(child);
+    assert_eq!(ended.code, 7);
+    insta::assert_snapshot!(rest, @r"
+    cancelling; once more to stop waiting
+    error: cancelled; nothing is left of 'web'
+    ");
+    assert_eq!(world.daemon().requests()[1].path, "/v1/operations/0000000000c1/cancel");
+}

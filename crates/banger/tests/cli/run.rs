@@ -1,0 +1,68 @@
+//! `banger run`.
+
+use banger_types::operation::{OperationKind, OperationStatus};
+use banger_types::vm::VmCreateRequest;
+use banger_types::{ApiError, ErrorKind};
+
+use crate::exec;
+use crate::support::{GuestShown, World, operation, succeeded};
+
+fn world() -> World {
+    let world = exec::world();
+    world.daemon().shown(|shown| shown.operations.push_back(succeeded(OperationKind::VmCreate, "web")));
+    world
+}
+
+fn created(world: &World) -> VmCreateRequest {
+    serde_json::from_value(world.daemon().requests()[0].body.clone()).unwrap()
+}
+
+#[test]
+fn a_command_runs_in_a_new_vm() {
+    let world = world();
+    let ended = world.run(["run", "--name", "web", "-e", "A=1", "-w", "/srv", "show", "-l", "--rm"]);
+    let shown: GuestShown = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(shown.request.argv, ["show".into(), "-l".into(), "--rm".into()]);
+    assert_eq!(shown.request.directory, Some("/srv".into()));
+    let request = created(&world);
+    assert_eq!(request.environment, ["A=1"]);
+    assert_eq!((request.name.unwrap().as_str(), request.remove), ("web", false));
+    assert_eq!(world.daemon().requests().len(), 1, "it stays");
+    insta::assert_snapshot!(ended.stderr, @r"
+    disk: copy template ...
+    disk: copy template: 12 ms
+    boot ...
+    boot: 2.3 s
+    ");
+}
+
+#[test]
+fn without_a_command_it_is_a_login_shell() {
+    let ended = world().run_with_input(["run"], b"typed\n".to_vec());
+    assert_eq!((ended.code, ended.text()), (5, "login shell of dev without a terminal\ntyped\n"));
+}
+
+#[test]
+fn with_rm_the_daemon_is_told_and_the_vm_is_gone_at_the_end() {
+    let world = world();
+    world.daemon().shown(|shown| shown.operations.push_back(succeeded(OperationKind::VmDelete, "web")));
+    assert_eq!(world.run(["run", "--rm", "--", "exit", "3"]).code, 3);
+    assert!(created(&world).remove);
+    assert_eq!(world.daemon().requests()[1].path, "/v1/vms/web?force=true");
+}
+
+#[test]
+fn a_vm_that_cannot_be_made_is_bangers_failure() {
+    let world = exec::world();
+    let mut steps = vec![operation(OperationKind::VmCreate, "web"); 2];
+    steps[1].status = OperationStatus::Failed;
+    steps[1].error = Some(ApiError::new(ErrorKind::NotFound, "there is no image 'x'"));
+    world.daemon().shown(|shown| shown.operations.push_back(steps));
+    insta::assert_snapshot!(world.run(["run", "--image", "x", "true"]), @r"
+    exit code: 125
+    --- stdout
+    --- stderr
+    disk: copy template ...
+    error: there is no image 'x'
+    ");
+}

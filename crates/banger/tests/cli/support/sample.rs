@@ -1,0 +1,134 @@
+//! Things that the fake daemon can show.
+
+use std::path::Path;
+
+use banger_types::image::{Image, ImageConfig};
+use banger_types::kernel::Kernel;
+use banger_types::operation::{FinishedPhase, Operation, OperationKind, OperationStatus, Progress, Unit};
+use banger_types::size::Mebibytes;
+use banger_types::system::SystemStatus;
+use banger_types::vm::{Accelerator, EngineKind, NetworkMode, Vm, VmSpec, VmState};
+use jiff::{SignedDuration, Timestamp};
+
+/// Long enough ago that a slow test still sees the same minute.
+fn minutes_ago(minutes: i64) -> Timestamp {
+    Timestamp::now() - SignedDuration::from_secs(minutes * 60 + 5)
+}
+
+pub(crate) fn vm(name: &str, state: VmState) -> Vm {
+    let running = state == VmState::Running;
+    let forward =
+        banger_types::monitor::Forward { listen: "127.0.0.1:8080".parse().unwrap(), guest_port: 80 };
+    Vm {
+        id: "0123456789ab".parse().unwrap(),
+        name: name.parse().unwrap(),
+        state,
+        generation: 7,
+        reason: (state == VmState::Failed).then(|| "qemu exited with code 1".to_owned()),
+        spec: VmSpec {
+            image: "00000000000a".parse().unwrap(),
+            image_name: "debian:bookworm".to_owned(),
+            kernel: "00000000000b".parse().unwrap(),
+            kernel_name: "debian:bookworm".to_owned(),
+            vcpus: 2,
+            memory: Mebibytes(2048),
+            disk: Mebibytes(20480),
+            network: NetworkMode::User,
+            environment: vec!["LANG=C".to_owned()],
+            forwards: vec![forward.clone()],
+            engine: EngineKind::Qemu,
+            remove: false,
+        },
+        accelerator: running.then_some(Accelerator::Tcg),
+        created_at: minutes_ago(180),
+        started_at: running.then(|| minutes_ago(3)),
+        vmm_pid: running.then_some(4242),
+        forwards: if running { vec![forward] } else { Vec::new() },
+        directory: "/data/vms/0123456789ab".into(),
+        disk_usage: 26_713_492,
+    }
+}
+
+pub(crate) fn image(name: &str) -> Image {
+    Image {
+        id: "00000000000a".parse().unwrap(),
+        name: name.to_owned(),
+        source: "debian:bookworm".to_owned(),
+        digest: "sha256:00".to_owned(),
+        size: 1_073_741_824,
+        disk_usage: 312_000_000,
+        created_at: minutes_ago(3),
+        config: ImageConfig::default(),
+    }
+}
+
+pub(crate) fn kernel(name: &str) -> Kernel {
+    Kernel {
+        id: "00000000000b".parse().unwrap(),
+        name: name.to_owned(),
+        source: "debian:bookworm".to_owned(),
+        release: "6.1.0-41-cloud-amd64".to_owned(),
+        version: "6.1.158-1".to_owned(),
+        disk_usage: 41_000_000,
+        created_at: minutes_ago(3),
+    }
+}
+
+pub(crate) fn operation(kind: OperationKind, subject: &str) -> Operation {
+    Operation {
+        id: "0000000000c1".parse().unwrap(),
+        kind,
+        subject: subject.to_owned(),
+        status: OperationStatus::Running,
+        progress: Some(Progress {
+            stage: "disk: copy template".to_owned(),
+            done: 0,
+            total: None,
+            unit: Unit::None,
+        }),
+        finished_phases: Vec::new(),
+        may_cancel: true,
+        error: None,
+        created_at: minutes_ago(1),
+        updated_at: minutes_ago(1),
+    }
+}
+
+/// Returns the operation at its beginning, in its middle and at its good end.
+pub(crate) fn succeeded(kind: OperationKind, subject: &str) -> Vec<Operation> {
+    let begun = operation(kind, subject);
+    let finished = |stage: &str, duration_ms| FinishedPhase { stage: stage.to_owned(), duration_ms };
+    let middle = Operation {
+        progress: Some(Progress {
+            stage: "boot".to_owned(),
+            done: 10 << 20,
+            total: Some(20 << 20),
+            unit: Unit::Bytes,
+        }),
+        finished_phases: vec![finished("disk: copy template", 12)],
+        ..begun.clone()
+    };
+    let ended = Operation {
+        status: OperationStatus::Succeeded,
+        finished_phases: vec![finished("disk: copy template", 12), finished("boot", 2_345)],
+        may_cancel: false,
+        ..middle.clone()
+    };
+    vec![begun, middle, ended]
+}
+
+pub(crate) fn system(directory: &Path, pid: u32) -> SystemStatus {
+    SystemStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid,
+        socket: directory.join("data/run/bangerd.sock"),
+        data_directory: directory.join("data"),
+        log: directory.join("data/bangerd.log"),
+        engine: "qemu, in emulation: the kernel did not boot under KVM".to_owned(),
+        vms: 2,
+        vms_running: 1,
+        images: 1,
+        kernels: 1,
+        started_at: minutes_ago(3),
+    }
+}
