@@ -1,1 +1,18 @@
 //! Root file systems and kernel bundles: sources, ext4 and cpio writing.
+//!
+//! - [`rootfs`]: the trait behind which root file systems are written, and the ext4 writer.
+//! - [`source`]: where images come from: `debian:`, `tar:`.
+//! - [`kernel`]: kernel bundles and the initramfs.
+//! - [`disk`]: a VM's private disk and its configuration drive.
+//! - [`publish`]: how a finished result appears under its name: whole or not at all.
+//!
+//! Everything blocks; the daemon calls it from threads made for that. Programs of the host are run
+//! through [`banger_core::command::Commands`] alone.
+
+mod encoding;
+
+pub mod disk;
+pub mod kernel;
+pub mod publish;
+pub mod rootfs;
+pub mod source;

@@ -1,0 +1,79 @@
+//! The initramfs of a kernel bundle and a build of `banger-guest`.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use fs_err as fs;
+
+use super::cpio::Archive;
+use super::{KernelError, describe, file, key};
+use crate::publish::write_file;
+
+/// How many archives stay in a bundle's directory: that of this build, and one more, which a daemon
+/// that is just being replaced may be about to boot.
+const KEPT: usize = 2;
+const PREFIX: &str = "initramfs-";
+const SUFFIX: &str = ".cpio";
+
+/// A build of `banger-guest`, hashed once.
+#[derive(Debug, Clone)]
+pub struct GuestBinary {
+    path: PathBuf,
+    key: String,
+}
+
+impl GuestBinary {
+    /// Reads the binary and takes its digest.
+    pub fn load(path: &Path) -> Result<Self, KernelError> {
+        let bytes = fs::read(path).map_err(KernelError::io("read banger-guest"))?;
+        Ok(Self { path: path.to_owned(), key: key(&bytes) })
+    }
+
+    /// Returns the first 16 hexadecimal digits of its SHA-256 digest.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Returns the path of the initramfs in the bundle's directory, and makes it if it is not there.
+/// Safe to call from several threads and processes at once: the name says the content.
+pub fn assemble(bundle: &Path, guest: &GuestBinary) -> Result<PathBuf, KernelError> {
+    let modules_key = describe(bundle)?.modules_key;
+    let path = bundle.join(format!("{PREFIX}{modules_key}-{}{SUFFIX}", guest.key));
+    if path.exists() {
+        return Ok(path);
+    }
+    let mut archive =
+        fs::read(bundle.join(file::MODULES_ARCHIVE)).map_err(KernelError::io("read the modules' archive"))?;
+    let binary = fs::read(&guest.path).map_err(KernelError::io("read banger-guest"))?;
+    if key(&binary) != guest.key {
+        let changed = std::io::Error::other(format!("'{}' has changed meanwhile", guest.path.display()));
+        return Err(KernelError::io("read banger-guest")(changed));
+    }
+    archive.extend(Archive::new().file("init", 0o755, &binary).finish());
+    write_file(&path, &archive, 0o644)?;
+    remove_old(bundle, &path).map_err(KernelError::io("remove older initramfs archives"))?;
+    Ok(path)
+}
+
+/// Removes all but the newest archives. `newest` stays whatever the clock says.
+fn remove_old(bundle: &Path, newest: &Path) -> std::io::Result<()> {
+    let mut others: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(bundle)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        if ours && entry.path() != newest {
+            others.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    others.sort();
+    let surplus = others.len().saturating_sub(KEPT - 1);
+    for (_, path) in &others[..surplus] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! Kernel bundles: a bootable kernel, its modules as a small file system, and the initramfs.
+//!
+//! A bundle is a directory with the files of [`file`]. The initramfs that a VM boots with is made of
+//! two concatenated cpio archives: the modules needed to mount, which are part of the bundle, and
+//! `banger-guest` as `/init`, which changes with each build. [`initramfs::assemble`] puts them
+//! together, under a name made of both keys, so that a new build never boots a stale guest.
+
+mod apt;
+pub mod cpio;
+pub mod initramfs;
+mod modules;
+mod unpack;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use banger_core::command::{CommandError, Commands, HostCommand};
+use banger_core::work::{Cancelled, Work};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::publish::{PublishError, Staging};
+use crate::rootfs::WriteError;
+use crate::source::ImageSourceError;
+use crate::source::debian::{DebianMirror, Suite};
+use crate::source::tar::hexadecimal;
+
+/// Files of a bundle's directory.
+pub mod file {
+    /// The kernel image, a bzImage.
+    pub const KERNEL: &str = "vmlinuz";
+    /// All modules, as an ext4 whose root is `/lib/modules/RELEASE`.
+    pub const MODULES: &str = "modules.ext4";
+    /// The modules needed to mount, as the first half of an initramfs.
+    pub const MODULES_ARCHIVE: &str = "modules.cpio";
+    /// [`super::KernelBundle`] as JSON.
+    pub const DESCRIPTION: &str = "kernel.json";
+}
+
+/// Which modules are in the initramfs and how it is laid out. To be raised with every change to
+/// either, so that bundles of an older recipe are made anew.
+pub const RECIPE: u32 = 1;
+
+/// What must be loaded before the private disk, the modules and the image can be mounted and the
+/// host be spoken to. Everything else is on the modules drive.
+const BOOT_MODULES: [&str; 5] = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "overlay"];
+
+/// The package that depends on the newest kernel for virtual machines.
+const METAPACKAGE: &str = "linux-image-cloud-amd64";
+
+/// A source of kernels, as users write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelSource {
+    /// `debian:SUITE`: the newest cloud kernel of a Debian suite.
+    Debian(Suite),
+}
+
+/// Why a text is no source of kernels.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KernelSourceError {
+    /// No transport that we know.
+    #[error("'{0}' is not a kernel source; write debian:SUITE, as in debian:bookworm")]
+    Transport(String),
+    /// The suite.
+    #[error(transparent)]
+    Suite(#[from] ImageSourceError),
+}
+
+impl Default for KernelSource {
+    /// Returns the source of the kernel that VMs boot unless told otherwise.
+    #[expect(clippy::expect_used, reason = "a constant that the tests parse")]
+    fn default() -> Self {
+        Self::Debian("bookworm".parse().expect("a suite's name"))
+    }
+}
+
+impl FromStr for KernelSource {
+    type Err = KernelSourceError;
+
+    fn from_str(text: &str) -> Result<Self, KernelSourceError> {
+        match text.split_once(':') {
+            Some(("debian", suite)) => Ok(Self::Debian(suite.parse()?)),
+            _ => Err(KernelSourceError::Transport(text.chars().take(200).collect())),
+        }
+    }
+}
+
+impl fmt::Display for KernelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Debian(suite) => write!(f, "debian:{suite}"),
+        }
+    }
+}
+
+/// What a bundle is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelBundle {
+    /// The kernel's release, as `uname -r` prints it.
+    pub release: String,
+    /// The package's version.
+    pub version: String,
+    /// [`RECIPE`] of the writer.
+    pub recipe: u32,
+    /// First 16 hexadecimal digits of the SHA-256 digest of the modules' archive.
+    pub modules_key: String,
+}
+
+/// Why a kernel bundle could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A program that is needed is not there.
+    #[error("the program '{program}' is not installed")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
+    /// Debian's keys are not there, so that nothing could be verified.
+    #[error("there is no '{0}' to verify Debian's packages with")]
+    NoKeyring(PathBuf),
+    /// A directory whose name cannot stand in apt's configuration.
+    #[error("the path '{0}' has quotes or line breaks in it, which apt cannot take")]
+    Directory(PathBuf),
+    /// A command failed.
+    #[error("cannot {doing}")]
+    Command {
+        /// What it was for, as a clause.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: CommandError,
+    },
+    /// apt answered, and not with what is needed.
+    #[error("the Debian suite '{suite}' has no kernel package as expected: {problem}")]
+    Package {
+        /// The suite.
+        suite: String,
+        /// What is odd about it.
+        problem: String,
+    },
+    /// A module that is needed is not there.
+    #[error("the kernel {release} has no module '{module}', neither built in nor loadable")]
+    NoModule {
+        /// The kernel.
+        release: String,
+        /// The module.
+        module: String,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {doing}")]
+    Io {
+        /// What it was for, as a clause.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file system of the modules could not be written.
+    #[error("cannot write the file system of the modules")]
+    Modules(#[source] WriteError),
+    /// A bundle's description is not one.
+    #[error("'{path}' does not describe a kernel")]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It could not be published.
+    #[error("cannot keep the kernel")]
+    Publish(#[from] PublishError),
+    /// Somebody cancelled.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl KernelError {
+    pub(crate) fn io(doing: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+
+    /// Returns whether somebody's cancel is the reason.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Cancelled(_) => true,
+            Self::Command { source, .. } => crate::source::was_cancelled(source),
+            _ => false,
+        }
+    }
+
+    /// Returns what a person can do about it.
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Self::Missing { package, .. } => Some(format!("sudo apt-get install {package}")),
+            Self::NoKeyring(_) => Some("sudo apt-get install debian-archive-keyring".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Makes the bundle of `source` and publishes it as the directory `destination`, with the files of
+/// [`file`]. Needs no root, installs nothing, and leaves apt's own state alone.
+pub fn build(
+    source: &KernelSource,
+    mirror: &DebianMirror,
+    destination: &Path,
+    commands: &dyn Commands,
+    work: &dyn Work,
+) -> Result<KernelBundle, KernelError> {
+    let KernelSource::Debian(suite) = source;
+    let staging = Staging::beside(destination)?;
+    // Not inside of what is published, yet on the same file system and as short-lived.
+    let scratch = Staging::beside(destination)?;
+    let package = apt::fetch(suite, mirror, scratch.path(), commands, work)?;
+    work.stage("kernel: unpack");
+    let tree = scratch.path().join("tree");
+    let unpacked = unpack::unpack(&package, suite, &tree, staging.path(), commands, work)?;
+    work.stage("kernel: write modules");
+    let depmod = program("depmod", "kmod", commands)?.argument("-b");
+    let depmod = depmod.argument(text(&tree)?).argument(&unpacked.release);
+    run(commands, &depmod, "list the kernel's modules", work)?;
+    let modules = tree.join("lib/modules").join(&unpacked.release);
+    modules::write_ext4(&modules, unpacked.modified, &staging.path().join(file::MODULES), work)?;
+    let archive = modules::boot_archive(&modules, &unpacked.release, &BOOT_MODULES)?;
+    fs::write(staging.path().join(file::MODULES_ARCHIVE), &archive)
+        .map_err(KernelError::io("write the modules' archive"))?;
+    let bundle = KernelBundle {
+        release: unpacked.release,
+        version: package.version,
+        recipe: RECIPE,
+        modules_key: key(&archive),
+    };
+    let json = serde_json::to_vec_pretty(&bundle).map_err(std::io::Error::from);
+    let json = json.map_err(KernelError::io("describe the kernel"))?;
+    fs::write(staging.path().join(file::DESCRIPTION), json)
+        .map_err(KernelError::io("write the kernel's description"))?;
+    work.check()?;
+    staging.publish()?;
+    Ok(bundle)
+}
+
+/// Reads the description of the bundle in `directory`.
+pub fn describe(directory: &Path) -> Result<KernelBundle, KernelError> {
+    let path = directory.join(file::DESCRIPTION);
+    let json = fs::read(&path).map_err(KernelError::io("read the kernel's description"))?;
+    serde_json::from_slice(&json).map_err(|source| KernelError::Description { path, source })
+}
+
+/// Returns the first 16 hexadecimal digits of the SHA-256 digest.
+fn key(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    hexadecimal(&sha2::Sha256::digest(bytes)[..8])
+}
+
+/// Returns a command of this program, if it is installed.
+fn program(
+    program: &'static str,
+    package: &'static str,
+    commands: &dyn Commands,
+) -> Result<HostCommand, KernelError> {
+    let path = commands.find(program).ok_or(KernelError::Missing { program, package })?;
+    Ok(HostCommand::new(text(&path)?))
+}
+
+fn run(
+    commands: &dyn Commands,
+    command: &HostCommand,
+    doing: &'static str,
+    work: &dyn Work,
+) -> Result<Vec<u8>, KernelError> {
+    commands.run(command, work).map_err(|source| KernelError::Command { doing, source })
+}
+
+/// Returns a path as text that can stand in a command and in apt's configuration.
+fn text(path: &Path) -> Result<String, KernelError> {
+    let refuse = || KernelError::Directory(path.to_owned());
+    let text = path.to_str().ok_or_else(refuse)?;
+    if text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
+        return Err(refuse());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_source_reads_back_as_it_prints() {
+        assert_eq!(KernelSource::default().to_string(), "debian:bookworm");
+        assert_eq!("debian:trixie".parse::<KernelSource>().unwrap().to_string(), "debian:trixie");
+        for bad in ["", "bookworm", "debian:", "debian:../x", "https://x", "debian:a b"] {
+            assert!(bad.parse::<KernelSource>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_that_would_break_the_configuration_are_refused() {
+        assert!(text(Path::new("/home/ü b/x")).is_ok());
+        for bad in ["/a\"b", "/a\nb", "/a\\b"] {
+            assert!(text(Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+}

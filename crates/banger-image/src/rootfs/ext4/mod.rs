@@ -1,0 +1,179 @@
+//! An ext4 writer that needs one pass, a buffer, and no more memory than the tree's names.
+//!
+//! File data goes into consecutive blocks as it arrives, right after a small fixed area for the
+//! superblock and the group descriptors. Everything else is written at the end (see [`finish`]),
+//! when all sizes are known: an image is as large as what is in it. Its features:
+//!
+//! | feature | why |
+//! |---|---|
+//! | `extent`, `filetype`, `extra_isize`, `large_file`, `huge_file`, `dir_nlink`, `ext_attr` | what the tree may need |
+//! | `flex_bg` | groups' bitmaps and inode tables all at the end, as only then their size is known |
+//! | `sparse_super2` without backups | no superblock copies in the way of the data |
+//! | no journal, no checksums | written once, then only read; a digest is kept outside |
+//!
+//! The same entries in the same order give the same bytes: nothing is taken from a clock or a
+//! random source, and the UUID is a digest of the inodes.
+//!
+//! The format is documented in the kernel's Documentation/filesystems/ext4/.
+
+mod attribute;
+mod blocks;
+mod directory;
+mod extent;
+mod finish;
+mod inode;
+mod layout;
+mod superblock;
+mod tree;
+
+use std::io::Read;
+
+use crate::encoding::low_32;
+use crate::rootfs::{Metadata, RootfsWriter, Special, TreePath, WriteError};
+use attribute::Attributes;
+use blocks::BlockStream;
+use extent::Extent;
+use layout::{BLOCK_BYTES, FIRST_DATA_BLOCK, LIMIT_GIB, LONGEST_TARGET, MOST_BLOCKS, MOST_EXTENTS};
+use tree::{Kind, Node, Tree};
+
+/// Zeros in a row that become a hole of the file, bytes. Shorter runs are allocated but not written.
+const SHORTEST_HOLE: usize = 64 << 10;
+/// A file gets no more holes once it has this many extents, so that the tree of extents suffices.
+const EXTENTS_WITH_HOLES: usize = MOST_EXTENTS / 2;
+
+/// Writes an ext4 file system to a file.
+#[derive(Debug)]
+pub struct Ext4Writer {
+    stream: BlockStream,
+    tree: Tree,
+    label: String,
+}
+
+impl Ext4Writer {
+    /// Returns a writer to `file`, which must be empty. `label` is cut to 16 bytes.
+    pub fn new(file: fs_err::File, label: &str) -> Self {
+        Self { stream: BlockStream::new(file, FIRST_DATA_BLOCK), tree: Tree::new(), label: label.to_owned() }
+    }
+
+    fn add(&mut self, path: &TreePath, metadata: Metadata, kind: Kind) -> Result<(), WriteError> {
+        let node = node(path, metadata, kind)?;
+        let place = self.tree.place(path)?;
+        self.tree.put(path, place, node)?;
+        Ok(())
+    }
+
+    /// Streams a file's content into blocks.
+    fn content(
+        &mut self,
+        path: &TreePath,
+        size: u64,
+        content: &mut dyn Read,
+        extents: &mut Vec<Extent>,
+    ) -> Result<(), WriteError> {
+        let limit = |limit| WriteError::Limit { path: path.to_string(), limit };
+        let (mut remaining, mut logical) = (size, 0u32);
+        while remaining > 0 {
+            let read = self.stream.read(content, remaining).map_err(WriteError::Image)?;
+            let chunk = read.map_err(|source| WriteError::Content { path: path.to_string(), source })?;
+            remaining -= crate::encoding::count(chunk.got);
+            if chunk.got < chunk.asked {
+                let missing = remaining;
+                return Err(WriteError::ContentEnds { path: path.to_string(), missing });
+            }
+            let blocks = chunk.blocks();
+            let hole = chunk.zeros && chunk.got >= SHORTEST_HOLE && extents.len() < EXTENTS_WITH_HOLES;
+            if !hole {
+                extent::push(extents, logical, low_32(self.stream.next()), blocks);
+                self.stream.commit(chunk.got);
+            }
+            logical += blocks;
+            if extents.len() > MOST_EXTENTS {
+                return Err(limit("the file is in too many pieces"));
+            }
+            if self.stream.next() > MOST_BLOCKS {
+                return Err(WriteError::TooLarge { limit_gib: LIMIT_GIB });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn node(path: &TreePath, metadata: Metadata, kind: Kind) -> Result<Node, WriteError> {
+    let Metadata { mode, uid, gid, modified, attributes } = metadata;
+    let attributes = Attributes::place(path, attributes)?;
+    Ok(Node { mode, uid, gid, modified, attributes, kind, names: 1 })
+}
+
+impl RootfsWriter for Ext4Writer {
+    fn directory(&mut self, path: &TreePath, metadata: Metadata) -> Result<(), WriteError> {
+        let attributes = Attributes::place(path, metadata.attributes)?;
+        self.tree.directory(path, |node| {
+            node.mode = metadata.mode;
+            node.uid = metadata.uid;
+            node.gid = metadata.gid;
+            node.modified = metadata.modified;
+            node.attributes = attributes;
+        })
+    }
+
+    fn file(
+        &mut self,
+        path: &TreePath,
+        metadata: Metadata,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), WriteError> {
+        /// Block numbers within a file have 32 bits (ifork.rst).
+        const LARGEST: u64 = (1 << 32) * BLOCK_BYTES - BLOCK_BYTES;
+        if size > LARGEST {
+            return Err(WriteError::Limit { path: path.to_string(), limit: "a file has at most 16 TiB" });
+        }
+        let empty = Kind::File { size, extents: Box::default() };
+        let mut node = node(path, metadata, empty)?;
+        let place = self.tree.place(path)?;
+        let mut extents = Vec::new();
+        if let Err(error) = self.content(path, size, content, &mut extents) {
+            self.tree.free(&extents);
+            return Err(error);
+        }
+        node.kind = Kind::File { size, extents: extents.into() };
+        self.tree.put(path, place, node)?;
+        Ok(())
+    }
+
+    fn symbolic_link(
+        &mut self,
+        path: &TreePath,
+        metadata: Metadata,
+        target: &[u8],
+    ) -> Result<(), WriteError> {
+        let refuse = |rule| Err(WriteError::LinkTarget { path: path.to_string(), rule });
+        match target.len() {
+            0 => return refuse("is empty"),
+            1..=LONGEST_TARGET => {}
+            _ => return refuse("has more than 4095 bytes"),
+        }
+        if target.contains(&0) {
+            return refuse("contains a NUL byte");
+        }
+        self.add(path, metadata, Kind::Link(target.into()))
+    }
+
+    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), WriteError> {
+        self.tree.hard_link(path, target)
+    }
+
+    fn special(&mut self, path: &TreePath, metadata: Metadata, special: Special) -> Result<(), WriteError> {
+        if let Special::CharacterDevice { major, minor } | Special::BlockDevice { major, minor } = special
+            && (major >= 1 << 12 || minor >= 1 << 20)
+        {
+            return Err(WriteError::DeviceNumber { path: path.to_string(), major, minor });
+        }
+        self.add(path, metadata, Kind::Special(special))
+    }
+
+    fn finish(self: Box<Self>) -> Result<u64, WriteError> {
+        let Self { stream, mut tree, label } = *self;
+        finish::finish(&mut tree, stream, &label)
+    }
+}

@@ -1,0 +1,99 @@
+//! What a root file system is made of, and the trait behind which it is written.
+
+mod error;
+pub mod ext4;
+mod path;
+
+use std::io::Read;
+
+pub use error::WriteError;
+pub use path::{PathError, TreePath};
+
+/// A point in time, as file systems keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timestamp {
+    /// Seconds since the epoch; negative before it.
+    pub seconds: i64,
+    /// Nanoseconds on top, below 1,000,000,000.
+    pub nanoseconds: u32,
+}
+
+/// An extended attribute: its whole name, prefix included, and its value, as `getxattr(2)` has them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExtendedAttribute {
+    /// As `security.capability`.
+    pub name: Vec<u8>,
+    /// Any bytes.
+    pub value: Vec<u8>,
+}
+
+/// What every entry has apart from its content.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// Permission bits with setuid, setgid and sticky: the low 12 bits of `st_mode`.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// When its content changed last.
+    pub modified: Timestamp,
+    /// Extended attributes, in any order; a later one of the same name counts.
+    pub attributes: Vec<ExtendedAttribute>,
+}
+
+/// An entry without content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// Character device.
+    CharacterDevice {
+        /// Major number, at most 12 bits.
+        major: u32,
+        /// Minor number, at most 20 bits.
+        minor: u32,
+    },
+    /// Block device.
+    BlockDevice {
+        /// Major number, at most 12 bits.
+        major: u32,
+        /// Minor number, at most 20 bits.
+        minor: u32,
+    },
+    /// Named pipe.
+    Fifo,
+    /// Unix socket.
+    Socket,
+}
+
+/// Writes a root file system, entry by entry, in one pass.
+///
+/// An entry replaces an earlier one of the same path, whatever that was, with everything beneath it;
+/// only a directory over a directory keeps what is in it and takes the new metadata. Directories on
+/// the way that nobody mentioned are made with mode 0755, owned by root, of time 0. A path never
+/// leads through a symbolic link: links are data.
+pub trait RootfsWriter {
+    /// Adds a directory; the root itself has the empty path.
+    fn directory(&mut self, path: &TreePath, metadata: Metadata) -> Result<(), WriteError>;
+
+    /// Adds a regular file of exactly `size` bytes, read from `content` before this returns.
+    fn file(
+        &mut self,
+        path: &TreePath,
+        metadata: Metadata,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), WriteError>;
+
+    /// Adds a symbolic link. Its target is any bytes but NUL, 1 to 4095 of them.
+    fn symbolic_link(&mut self, path: &TreePath, metadata: Metadata, target: &[u8])
+    -> Result<(), WriteError>;
+
+    /// Adds a further name to an earlier entry that is not a directory.
+    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), WriteError>;
+
+    /// Adds a device, a pipe or a socket.
+    fn special(&mut self, path: &TreePath, metadata: Metadata, special: Special) -> Result<(), WriteError>;
+
+    /// Writes what is left and returns the file system's size in bytes. Syncs nothing.
+    fn finish(self: Box<Self>) -> Result<u64, WriteError>;
+}

@@ -1,0 +1,379 @@
+//! Images from tar archives, friendly and hostile, and from Debian's real packages.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+
+use banger_core::work::Unwatched;
+use banger_image::rootfs::RootfsWriter;
+use banger_image::source::debian::DebianOptions;
+use banger_image::source::tar::{self as source_tar, Summary, TarError};
+use banger_image::source::{BuildError, BuiltRootfs, ImageSource, build};
+use sha2::{Digest, Sha256};
+use support::{Image, Mounted, SeenKind, StdCommands, file, look, noise};
+use tar::{Builder, EntryType, Header};
+
+/// A header with telling values.
+fn header(kind: EntryType, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(0o4751);
+    header.set_uid(1234);
+    header.set_gid(5678);
+    header.set_mtime(1_600_000_000);
+    header.set_size(size);
+    header
+}
+
+/// Adds an entry whose name is taken as it is.
+fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, name: &[u8], link: &[u8], content: &[u8]) {
+    let mut header = header(kind, content.len() as u64);
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
+    if kind == EntryType::Char || kind == EntryType::Block {
+        header.set_device_major(259).unwrap();
+        header.set_device_minor(7).unwrap();
+    }
+    header.set_cksum();
+    builder.append(&header, content).unwrap();
+}
+
+fn archive(fill: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    fill(&mut builder);
+    builder.into_inner().unwrap()
+}
+
+/// Adds a PAX header with these records.
+fn add_pax(builder: &mut Builder<Vec<u8>>, records: &[(&[u8], &[u8])]) {
+    let mut data = Vec::new();
+    for (key, value) in records {
+        let rest = [b" ", *key, b"=", value, b"\n"].concat();
+        let mut length = rest.len();
+        while length != rest.len() + length.to_string().len() {
+            length = rest.len() + length.to_string().len();
+        }
+        data.extend_from_slice(length.to_string().as_bytes());
+        data.extend_from_slice(&rest);
+    }
+    add(builder, EntryType::XHeader, b"pax", b"", &data);
+}
+
+fn read(archive: &[u8], writer: &mut dyn RootfsWriter) -> Result<Summary, TarError> {
+    source_tar::read(archive, Some(archive.len() as u64), writer, &Unwatched)
+}
+
+fn refusal(archive: &[u8]) -> TarError {
+    let mut error = None;
+    let image = Image::write(|w| error = Some(read(archive, w).unwrap_err()));
+    image.check();
+    error.unwrap()
+}
+
+#[test]
+fn a_tar_comes_back_as_it_was() {
+    let long = format!("{}/{}", "d".repeat(120), "f".repeat(250));
+    let capability = [1, 0, 0, 2, b'\n', 0x20, 0, 0, 0, 0, 0, 0, b'\n', b'9', 0, 0, 0, 0, 0, 0];
+    let bytes = archive(|b| {
+        add(b, EntryType::Directory, b"./", b"", b"");
+        add(b, EntryType::Directory, b"./bin/", b"", b"");
+        add(b, EntryType::Regular, b"/bin/a\xff\xfe", b"", b"absolute");
+        add(b, EntryType::Symlink, b"sh", b"../../../../bin/a", b"");
+        add(b, EntryType::Link, b"./hard", b"./bin/a\xff\xfe", b"");
+        add(b, EntryType::Char, b"./dev/null", b"", b"");
+        add(b, EntryType::Block, b"dev/disk", b"", b"");
+        add(b, EntryType::Fifo, b"fifo", b"", b"");
+        let mut entry = header(EntryType::Regular, 4);
+        b.append_data(&mut entry, &long, &b"long"[..]).unwrap();
+        add_pax(
+            b,
+            &[
+                (b"SCHILY.xattr.security.capability", &capability),
+                (b"SCHILY.xattr.com.apple.provenance", b"x"),
+                (b"SCHILY.xattr.user.empty", b""),
+                (b"uid", b"4000000000"),
+                (b"gid", b"77"),
+                (b"mtime", b"1700000000.000000001"),
+                (b"path", b"pax\n\xff"),
+            ],
+        );
+        add(b, EntryType::Regular, b"other", b"", &noise(70_000, 1));
+    });
+    let mut summary = None;
+    let image = Image::write(|w| summary = Some(read(&bytes, w).unwrap()));
+    image.check();
+    let digest = format!("{:x}", Sha256::digest(&bytes));
+    let expected = Summary { digest: format!("sha256:{digest}"), length: bytes.len() as u64 };
+    assert_eq!(summary, Some(expected));
+
+    let Some(mounted) = image.mount("a_tar_comes_back_as_it_was") else { return };
+    let seen = look(&mounted.at);
+    let at = |name: &[u8]| &seen[name];
+    let plain = (0o4751, (1234, 5678), (1_600_000_000, 0));
+    for name in [&b""[..], b"bin", b"bin/a\xff\xfe", b"sh", b"dev/null", b"fifo", long.as_bytes()] {
+        let entry = at(name);
+        assert_eq!((entry.mode, entry.owner, entry.modified), plain, "{}", name.escape_ascii());
+    }
+    assert_eq!((&at(b"hard").kind, at(b"hard").links), (&file(b"absolute"), 2));
+    assert_eq!(at(b"sh").kind, SeenKind::Link(b"../../../../bin/a".to_vec()));
+    assert_eq!(at(b"dev/null").kind, SeenKind::Character(259, 7));
+    assert_eq!(at(b"dev/disk").kind, SeenKind::Block(259, 7));
+    assert_eq!(at(b"fifo").kind, SeenKind::Fifo);
+    assert_eq!(at(long.as_bytes()).kind, file(b"long"));
+    let pax = at(b"pax\n\xff");
+    assert_eq!((pax.owner, pax.modified), ((4_000_000_000, 77), (1_700_000_000, 1)));
+    assert_eq!(pax.kind, file(&noise(70_000, 1)));
+    let attributes =
+        [(b"security.capability".to_vec(), capability.to_vec()), (b"user.empty".to_vec(), Vec::new())];
+    assert_eq!(pax.attributes, BTreeMap::from(attributes));
+}
+
+/// The real GNU tar packs a real directory in each of its formats; the tree must come back.
+#[test]
+fn archives_of_gnu_tar_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    std::fs::create_dir_all(tree.join("sub/deeper")).unwrap();
+    let sparse = std::fs::File::create(tree.join("sparse")).unwrap();
+    for piece in 0..40u64 {
+        let at = piece * 1_000_000;
+        std::os::unix::fs::FileExt::write_all_at(&sparse, &noise(4096, piece), at).unwrap();
+    }
+    sparse.set_len(50_000_000).unwrap();
+    std::fs::write(tree.join("sub/deeper/file"), noise(123_457, 9)).unwrap();
+    std::fs::hard_link(tree.join("sub/deeper/file"), tree.join("sub/hard")).unwrap();
+    std::os::unix::fs::symlink("x".repeat(180), tree.join("link")).unwrap();
+    std::fs::write(tree.join(format!("sub/{}", "ü".repeat(120))), "long").unwrap();
+    rustix::fs::lsetxattr(tree.join("sub"), "user.banger", b"a\nb\0c", rustix::fs::XattrFlags::empty())
+        .unwrap();
+    for options in [
+        &["--format=gnu"][..],
+        &["--format=pax", "--xattrs"],
+        &["--format=pax", "--sparse-version=0.1"],
+        &["--format=pax", "--sparse-version=0.0"],
+    ] {
+        let mut command = Command::new("tar");
+        command.args(options).args(["--sparse", "-C"]).arg(&tree).args(["-cf", "-", "."]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let image = Image::write(|w| drop(read(&output.stdout, w).unwrap()));
+        image.check();
+        assert!(image.disk_usage() < 2_000_000, "{options:?}: {}", image.disk_usage());
+        let Some(mounted) = image.mount("archives_of_gnu_tar_come_back") else { return };
+        let (mut expected, mut actual) = (look(&tree), look(&mounted.at));
+        for entries in [&mut expected, &mut actual] {
+            for entry in entries.values_mut() {
+                if !options.contains(&"--xattrs") {
+                    entry.attributes.clear();
+                }
+                if options.contains(&"--format=gnu") {
+                    entry.modified.1 = 0;
+                }
+            }
+            // One of them has lost+found.
+            entries.get_mut(&b""[..]).unwrap().links = 0;
+        }
+        for (path, entry) in &expected {
+            assert_eq!(actual.get(path), Some(entry), "{options:?} {}", path.escape_ascii());
+        }
+        assert_eq!(actual.len(), expected.len());
+    }
+}
+
+#[test]
+fn hostile_archives_are_refused() {
+    let one = |kind, name: &[u8], link: &[u8]| archive(|b| add(b, kind, name, link, b""));
+    for (bytes, expected) in [
+        (one(EntryType::Regular, b"../etc/passwd", b""), "'../etc/passwd' contains '..'"),
+        (one(EntryType::Regular, b"/a/../../b", b""), "contains '..'"),
+        (one(EntryType::Link, b"a", b"../../etc/shadow"), "contains '..'"),
+        (one(EntryType::Link, b"a", b"/etc/shadow"), "there is no '/etc/shadow'"),
+        (one(EntryType::Symlink, b"a", b""), "is empty"),
+        (one(EntryType::Regular, b"", b""), "root of the file system"),
+        (one(EntryType::new(b'Q'), b"a", b""), "unknown type 'Q'"),
+        (
+            archive(|b| {
+                add(b, EntryType::Symlink, b"out", b"/etc", b"");
+                add(b, EntryType::Regular, b"out/passwd", b"", b"root");
+            }),
+            "'/out' is not a directory",
+        ),
+        (
+            archive(|b| {
+                add(b, EntryType::Regular, b"real/file", b"", b"x");
+                add(b, EntryType::Symlink, b"out", b"real", b"");
+                add(b, EntryType::Link, b"hard", b"out/file", b"");
+            }),
+            "there is no '/out/file'",
+        ),
+        (archive(|b| add_pax(b, &[(b"path", b"a")])), "truncated"),
+        (
+            archive(|b| {
+                add(b, EntryType::XHeader, b"pax", b"", b"99 a=b\n");
+                add(b, EntryType::Regular, b"a", b"", b"");
+            }),
+            "PAX record",
+        ),
+        (
+            archive(|b| {
+                add_pax(b, &[(b"size", b"18446744073709551615")]);
+                add(b, EntryType::Regular, b"a", b"", b"");
+            }),
+            "no possible size",
+        ),
+        (
+            archive(|b| {
+                add_pax(b, &[(b"uid", b"4294967296")]);
+                add(b, EntryType::Regular, b"a", b"", b"");
+            }),
+            "beyond 32 bits",
+        ),
+        (
+            archive(|b| {
+                add_pax(b, &[(b"path", b"a\0b")]);
+                add(b, EntryType::Regular, b"a", b"", b"");
+            }),
+            "NUL byte",
+        ),
+        (
+            archive(|b| {
+                add_pax(b, &[(b"GNU.sparse.map", b"0,5,3,9"), (b"GNU.sparse.size", b"100")]);
+                add(b, EntryType::Regular, b"a", b"", b"12345678901234");
+            }),
+            "map of a sparse file",
+        ),
+    ] {
+        let error = refusal(&bytes);
+        let text = format!(
+            "{error}: {}",
+            std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+        );
+        assert!(text.contains(expected), "{text} / {expected}");
+    }
+    // A name that claims to be huge is refused before it is read.
+    let mut huge = header(EntryType::GNULongName, 1 << 40);
+    huge.set_cksum();
+    assert!(matches!(refusal(huge.as_bytes()), TarError::Malformed(_)));
+}
+
+#[test]
+fn what_is_no_whole_tar_is_said_so() {
+    for (bytes, program) in [
+        (&b"\x1f\x8b\x08\0rest"[..], "gzip"),
+        (b"\x28\xb5\x2f\xfdrest", "zstd"),
+        (b"\xfd7zXZ\0rest", "xz"),
+        (b"BZh9rest", "bzip2"),
+    ] {
+        let error = refusal(bytes);
+        assert!(error.to_string().contains(&format!("compressed with {program}")), "{error}");
+    }
+    for bytes in [&b""[..], b"hello", &noise(4096, 1), b"<html>".repeat(500).as_slice()] {
+        assert!(matches!(refusal(bytes), TarError::NotATar));
+    }
+    let whole = archive(|b| {
+        add(b, EntryType::Directory, b"d/", b"", b"");
+        add(b, EntryType::Regular, b"d/file", b"", &noise(3000, 2));
+        add(b, EntryType::Regular, b"d/zeros", b"", &[0; 1024]);
+    });
+    assert_eq!(whole.len() % 512, 0);
+    for length in (1..whole.len() - 1024).step_by(128) {
+        let error = refusal(&whole[..length]);
+        let expected =
+            matches!(error, TarError::Truncated) || (length < 512 && matches!(error, TarError::NotATar));
+        assert!(expected, "{length}: {error}");
+    }
+    let mut damaged = whole.clone();
+    damaged[512] ^= 1;
+    assert!(matches!(refusal(&damaged), TarError::Malformed("a header's checksum is wrong")));
+}
+
+#[test]
+fn an_image_of_a_tar_is_published_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rootfs.tar");
+    let destination = directory.path().join("images/one");
+    let make = |bytes: &[u8], path: &Path| {
+        std::fs::write(directory.path().join("rootfs.tar"), bytes).unwrap();
+        build(
+            &ImageSource::Tar(path.into()),
+            &DebianOptions::default(),
+            &destination,
+            &StdCommands,
+            &Unwatched,
+        )
+    };
+    let whole = archive(|b| add(b, EntryType::Regular, b"init", b"", b"#!"));
+    assert!(matches!(make(&whole[..700], &path), Err(BuildError::Archive { .. })));
+    assert!(matches!(make(&whole, Path::new("rootfs.tar")), Err(BuildError::RelativePath(_))));
+    assert!(matches!(make(&whole, Path::new("/nonexistent/x.tar")), Err(BuildError::Open(_))));
+    let gzip = make(b"\x1f\x8b123", &path).unwrap_err();
+    assert_eq!(gzip.fix(), Some(format!("gunzip '{}'", path.display())));
+    assert_eq!(std::fs::read_dir(directory.path().join("images")).unwrap().count(), 0);
+    let built = make(&whole, &path).unwrap();
+    assert_eq!(built.size, std::fs::metadata(destination.join("base.ext4")).unwrap().len());
+    let json = std::fs::read(destination.join("config.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<BuiltRootfs>(&json).unwrap(), built);
+    assert!(matches!(make(&whole, &path), Err(BuildError::Publish(_))));
+}
+
+#[test]
+fn a_cancelled_read_says_so() {
+    struct Cancelled;
+    impl banger_core::work::Work for Cancelled {
+        fn stage(&self, _: &str) {}
+        fn progress(&self, _: u64, _: Option<u64>, _: banger_types::operation::Unit) {}
+        fn log(&self, _: &str) {}
+        fn check(&self) -> Result<(), banger_core::work::Cancelled> {
+            Err(banger_core::work::Cancelled)
+        }
+        fn on_cancel(&self, _: Box<dyn FnOnce() + Send>) -> banger_core::work::CancelGuard {
+            banger_core::work::CancelGuard::new(|| {})
+        }
+    }
+    let bytes = archive(|b| add(b, EntryType::Regular, b"init", b"", b"#!"));
+    Image::write(|w| {
+        assert!(matches!(source_tar::read(&bytes[..], None, w, &Cancelled), Err(TarError::Cancelled(_))));
+    });
+}
+
+/// One real image of Debian's packages, as it is made for users.
+#[test]
+fn real_debian_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let destination = directory.path().join("one");
+    let source: ImageSource = "debian:bookworm+file".parse().unwrap();
+    let built = build(&source, &DebianOptions::default(), &destination, &StdCommands, &Unwatched)
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(built.config.user, "dev");
+    let image = Image { path: destination.join("base.ext4"), directory };
+    image.check();
+    let Some(Mounted { at }) = &image.mount("real_debian_image") else { return };
+    let seen = look(at);
+    for program in ["git", "curl", "sudo", "tmux", "rsync", "ssh", "less", "ps", "file", "systemctl"] {
+        assert!(seen.contains_key(format!("usr/bin/{program}").as_bytes()), "{program}");
+    }
+    assert_eq!(seen[&b"usr/bin/sudo"[..]].mode, 0o4755);
+    assert_eq!(seen[&b"dev/null"[..]].kind, SeenKind::Character(1, 3));
+    assert!(matches!(&seen[&b"usr/sbin/init"[..]].kind, SeenKind::Link(_)));
+    let text = |name: &str| {
+        let mut text = String::new();
+        std::fs::File::open(at.join(name)).unwrap().read_to_string(&mut text).unwrap();
+        text
+    };
+    assert!(text("etc/passwd").contains("dev:x:1000:1000::/home/dev:/bin/bash"));
+    assert!(text("etc/shadow").lines().all(|line| matches!(line.split(':').nth(1), Some("*" | "!" | "!*"))));
+    assert_eq!(text("etc/sudoers.d/dev"), "dev ALL=(ALL:ALL) NOPASSWD: ALL\n");
+    assert_eq!(seen[&b"etc/sudoers.d/dev"[..]].mode, 0o440);
+    assert_eq!(seen[&b"home/dev/.bashrc"[..]].owner, (1000, 1000));
+    assert_eq!(text("etc/machine-id"), "");
+    assert!(!seen.contains_key(&b"etc/hostname"[..]) && !seen.contains_key(&b"etc/resolv.conf"[..]));
+    let has =
+        |prefix: &[u8], suffix: &[u8]| seen.keys().any(|k| k.starts_with(prefix) && k.ends_with(suffix));
+    assert!(!has(b"var/lib/apt/lists/", b"Packages") && !has(b"var/cache/apt/", b".deb"));
+    assert!(text("etc/apt/sources.list").contains("bookworm-security main"));
+}

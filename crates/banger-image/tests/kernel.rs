@@ -1,0 +1,183 @@
+//! Kernel bundles, made of Debian's real packages.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use banger_core::work::Unwatched;
+use banger_image::kernel::cpio::Archive;
+use banger_image::kernel::initramfs::{GuestBinary, assemble};
+use banger_image::kernel::{self, KernelSource};
+use support::{Image, StdCommands, look};
+
+/// An entry of a cpio archive: mode, device number, content.
+type CpioEntry = (u32, (u32, u32), Vec<u8>);
+
+/// Reads concatenated archives as the kernel does: after a trailer, zeros up to the next magic.
+fn read_cpio(mut bytes: &[u8]) -> Vec<(String, CpioEntry)> {
+    let mut entries = Vec::new();
+    let mut offset = 0;
+    while !bytes.is_empty() {
+        if bytes[0] == 0 {
+            (bytes, offset) = (&bytes[1..], offset + 1);
+            continue;
+        }
+        assert_eq!(offset % 4, 0, "an archive begins at a multiple of four");
+        assert_eq!(&bytes[..6], b"070701");
+        let field = |n: usize| {
+            let text = std::str::from_utf8(&bytes[6 + 8 * n..14 + 8 * n]).unwrap();
+            u32::from_str_radix(text, 16).unwrap()
+        };
+        let (size, name_size) = (field(6) as usize, field(11) as usize);
+        let name = std::str::from_utf8(&bytes[110..110 + name_size - 1]).unwrap().to_owned();
+        assert_eq!(bytes[110 + name_size - 1], 0);
+        assert_eq!((field(2), field(3)), (0, 0), "{name} is root's");
+        let data = (110 + name_size).next_multiple_of(4);
+        let entry = (field(1), (field(9), field(10)), bytes[data..data + size].to_vec());
+        let end = (data + size).next_multiple_of(4);
+        (bytes, offset) = (&bytes[end..], offset + end);
+        if name != "TRAILER!!!" {
+            entries.push((name, entry));
+        }
+    }
+    entries
+}
+
+#[test]
+fn an_archive_reads_back() {
+    let bytes = Archive::new()
+        .directory("dev", 0o755)
+        .character_device("dev/console", 0o600, 5, 1)
+        .file("init", 0o755, b"12345")
+        .finish();
+    assert_eq!(bytes.len() % 512, 0);
+    let both = [bytes.clone(), bytes].concat();
+    let entries = read_cpio(&both);
+    assert_eq!(entries.len(), 6);
+    assert_eq!(entries[1], ("dev/console".to_owned(), (0o020_600, (5, 1), Vec::new())));
+    assert_eq!(entries[5], ("init".to_owned(), (0o100_755, (0, 0), b"12345".to_vec())));
+}
+
+#[test]
+fn an_initramfs_is_made_once_for_each_guest_and_old_ones_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let bundle = directory.path();
+    let modules = Archive::new().file("modules/list", 0o644, b"").finish();
+    std::fs::write(bundle.join("modules.cpio"), &modules).unwrap();
+    std::fs::write(
+        bundle.join("kernel.json"),
+        r#"{"release":"1","version":"1-1","recipe":1,"modules_key":"0123456789abcdef"}"#,
+    )
+    .unwrap();
+    let binary = bundle.join("guest");
+    let make = |content: &str, age: u64| {
+        std::fs::write(&binary, content).unwrap();
+        let guest = GuestBinary::load(&binary).unwrap();
+        let path = assemble(bundle, &guest).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(name, format!("initramfs-0123456789abcdef-{}.cpio", guest.key()));
+        let old = SystemTime::now() - Duration::from_secs(age);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        (path, guest)
+    };
+    let (first, old_guest) = make("one", 300);
+    let entries = read_cpio(&std::fs::read(&first).unwrap());
+    assert_eq!(entries.last().unwrap(), &("init".to_owned(), (0o100_755, (0, 0), b"one".to_vec())));
+    let modified = std::fs::metadata(&first).unwrap().modified().unwrap();
+    assert_eq!(assemble(bundle, &old_guest).unwrap(), first);
+    assert_eq!(std::fs::metadata(&first).unwrap().modified().unwrap(), modified, "made once");
+
+    let (second, _) = make("two", 200);
+    let (third, _) = make("three", 100);
+    assert!(!first.exists() && second.exists() && third.exists());
+    assert!(assemble(bundle, &old_guest).is_err(), "the binary is another one by now");
+}
+
+/// One real fetch of Debian's kernel package, which the whole bundle is made of.
+#[test]
+fn real_debian_kernel_bundle() {
+    let directory = tempfile::tempdir().unwrap();
+    let destination = directory.path().join("kernels/one");
+    let before = host_apt_state();
+    let bundle = kernel::build(
+        &KernelSource::default(),
+        &banger_image::source::debian::DebianMirror::default(),
+        &destination,
+        &StdCommands,
+        &Unwatched,
+    )
+    .unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(host_apt_state(), before, "apt's own state is untouched");
+    assert!(bundle.release.ends_with("-cloud-amd64"), "{bundle:?}");
+    assert_eq!(kernel::describe(&destination).unwrap(), bundle);
+    let names: Vec<_> = std::fs::read_dir(directory.path().join("kernels"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["one"], "nothing is left beside it");
+
+    // The boot protocol's magic (Documentation/arch/x86/boot.rst).
+    let image = std::fs::read(destination.join("vmlinuz")).unwrap();
+    assert_eq!(&image[0x202..0x206], b"HdrS");
+
+    let archive = read_cpio(&std::fs::read(destination.join("modules.cpio")).unwrap());
+    let entries: BTreeMap<_, _> = archive.into_iter().collect();
+    for name in ["dev", "proc", "sys", "newroot", "modules"] {
+        assert_eq!(entries[name].0, 0o040_755, "{name}");
+    }
+    assert_eq!((entries["dev/console"].0, entries["dev/console"].1), (0o020_600, (5, 1)));
+    let list = String::from_utf8(entries["modules/list"].2.clone()).unwrap();
+    let position = |module: &str| {
+        list.lines()
+            .position(|line| line[3..] == format!("{module}.ko"))
+            .unwrap_or_else(|| panic!("{module}: {list}"))
+    };
+    assert!(
+        position("virtio") < position("virtio_mmio") && position("virtio_ring") < position("virtio_mmio")
+    );
+    assert!(position("net_failover") < position("virtio_net"));
+    position("virtio_blk");
+    position("virtio_console");
+    position("overlay");
+    eprintln!("loaded in this order: {}", list.replace('\n', " "));
+    for line in list.lines() {
+        assert_eq!(&entries[&format!("modules/{line}")].2[..4], b"\x7fELF", "{line}");
+    }
+
+    let image = Image { path: destination.join("modules.ext4"), directory: tempfile::tempdir().unwrap() };
+    image.check();
+    let Some(mounted) = image.mount("real_debian_kernel_bundle") else { return };
+    let seen = look(&mounted.at);
+    for name in ["modules.dep", "modules.alias", "modules.dep.bin", "kernel/fs/overlayfs/overlay.ko"] {
+        assert!(seen.contains_key(name.as_bytes()), "{name}");
+    }
+    assert!(seen.values().all(|entry| entry.owner == (0, 0)));
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+/// Names and times of what apt keeps.
+fn host_apt_state() -> BTreeMap<String, SystemTime> {
+    ["/var/lib/apt/lists", "/var/cache/apt", "/var/cache/apt/archives", "/var/lib/apt"]
+        .into_iter()
+        .filter_map(|directory| std::fs::read_dir(Path::new(directory)).ok())
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let modified = entry.metadata().ok()?.modified().ok()?;
+            Some((entry.path().display().to_string(), modified))
+        })
+        .collect()
+}
