@@ -17,12 +17,13 @@ use crate::rootfs::RootfsWriter;
 pub const USER: &str = "dev";
 
 /// What a machine to develop on needs, beside Debian's essential packages.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "ca-certificates",
     "curl",
     "dbus",
     "git",
     "iproute2",
+    "kmod",
     "less",
     "openssh-client",
     "passwd",
@@ -38,7 +39,7 @@ const PACKAGES: [&str; 14] = [
 /// user typed is ever part of one.
 const HOOKS: [&str; 4] = [
     // No password: mmdebstrap leaves root's locked, and so is this one's.
-    r#"chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 --user-group --groups sudo dev"#,
+    r#"chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 --user-group --groups sudo,adm dev"#,
     r#"printf 'dev ALL=(ALL:ALL) NOPASSWD: ALL\n' > "$1/etc/sudoers.d/dev" && chmod 0440 "$1/etc/sudoers.d/dev""#,
     // Copied from the host by mmdebstrap; a guest gets its own.
     r#"rm -f "$1/etc/hostname" "$1/etc/resolv.conf""#,

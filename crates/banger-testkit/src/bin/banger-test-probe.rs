@@ -1,8 +1,10 @@
 //! What tests run in guests: says what it was given, byte by byte, and ends as it is told.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for tests")]
+#![expect(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program for tests")]
 
 use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -42,6 +44,10 @@ fn main() {
             let name = arguments.get(1).cloned().unwrap_or_default();
             println!("{}", std::env::var_os(name).unwrap_or_default().display());
         }
+        // An echo server that ends with its standard input.
+        "serve" => serve(&address(&arguments)),
+        // Sends a line to an echo server; fails when none comes back.
+        "ask" => std::process::exit(i32::from(!ask(&address(&arguments)))),
         // Says that it is there, then waits for ever: for what ends it from outside.
         "wait" => {
             println!("waiting");
@@ -52,4 +58,39 @@ fn main() {
         "error" => eprintln!("on standard error"),
         _ => std::process::exit(98),
     }
+}
+
+fn address(arguments: &[std::ffi::OsString]) -> String {
+    arguments.get(1).map(|address| address.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn serve(address: &str) {
+    let listener = match TcpListener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("cannot listen on {address}: {error}");
+            std::process::exit(1);
+        }
+    };
+    println!("serving");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let (mut reader, mut writer) = (&stream, &stream);
+                std::io::copy(&mut reader, &mut writer).ok();
+            });
+        }
+    });
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
+}
+
+fn ask(address: &str) -> bool {
+    let Ok(address) = address.parse() else { return false };
+    let limit = Duration::from_secs(3);
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, limit) else { return false };
+    let mut answer = [0; 6];
+    stream.set_read_timeout(Some(limit)).is_ok()
+        && stream.write_all(b"hello\n").is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && answer == *b"hello\n"
 }

@@ -1,5 +1,6 @@
 //! The task that owns one VM: nothing else changes its state.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use banger_core::store::VmRecord;
@@ -7,11 +8,11 @@ use banger_core::vm::{Admission, Observation, Request, RequestQueue};
 use banger_host::{MonitorConnection, ProcessWatch, StatusStream, read_last_status};
 use banger_types::monitor::{MonitorPhase, MonitorStatus};
 use banger_types::operation::{Operation, OperationKind};
-use banger_types::vm::{Vm, VmState, VmStopRequest};
+use banger_types::vm::{Accelerator, Vm, VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind, VmId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::context::Context;
+use super::context::{Context, blocking};
 use super::jobs::{self, Job};
 use crate::failure::{FromStore as _, denied};
 use crate::operation::Handle;
@@ -44,6 +45,8 @@ pub(super) enum Event {
     Status(u64, MonitorStatus),
     /// A monitor's connection ended.
     Detached(u64),
+    /// The VMM said what isolates its guest.
+    Inspected(u64, Accelerator),
     /// The process whose end is the VM's has ended.
     OwnerEnded,
 }
@@ -114,6 +117,7 @@ fn start(context: &Arc<Context>, record: VmRecord, stream: Option<StatusStream>)
         attachment: 0,
         attached: false,
         live: None,
+        accelerator: None,
         publisher,
         events,
         deleted: false,
@@ -133,7 +137,7 @@ fn shown(context: &Context, record: &VmRecord, live: Option<&MonitorStatus>) -> 
         generation: record.published.generation,
         reason: record.published.reason.clone(),
         spec: record.spec.clone(),
-        accelerator: live.map(|_| context.engine.accelerator()),
+        accelerator: None,
         created_at: record.created_at,
         started_at: live.and_then(started),
         vmm_pid: live.map(|status| status.vmm_pid),
@@ -166,6 +170,8 @@ struct Task {
     /// Whether a monitor is connected that has not yet said how its VMM ended.
     attached: bool,
     live: Option<MonitorStatus>,
+    /// What the VMM that runs said of itself.
+    accelerator: Option<Accelerator>,
     publisher: watch::Sender<Vm>,
     events: mpsc::Sender<Event>,
     deleted: bool,
@@ -224,6 +230,7 @@ impl Task {
     fn attach(&mut self, mut stream: StatusStream) {
         self.attachment += 1;
         self.attached = true;
+        self.inspect();
         let (attachment, events) = (self.attachment, self.events.clone());
         tokio::spawn(async move {
             while let Ok(Some(status)) = stream.next().await {
@@ -232,6 +239,21 @@ impl Task {
                 }
             }
             events.send(Event::Detached(attachment)).await.ok();
+        });
+    }
+
+    /// Asks the VMM itself, beside everything else: it has the last word on what it is.
+    fn inspect(&self) {
+        let (attachment, events) = (self.attachment, self.events.clone());
+        let (context, id) = (Arc::clone(&self.context), self.record.id.clone());
+        tokio::spawn(async move {
+            let directory = context.layout.vm(&id);
+            let engine = Arc::clone(&context.engine);
+            match blocking("ask a VMM", move || engine.inspect(&directory)).await {
+                Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status.accelerator)).await),
+                Ok(Err(error)) => tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM is mute"),
+                Err(error) => tracing::warn!(vm = %id, %error, "a VMM was not asked"),
+            }
         });
     }
 
@@ -250,7 +272,11 @@ impl Task {
                 self.observe(&Observation::Monitor(phase)).await;
             }
             Event::Detached(attachment) if attachment == self.attachment => self.detached().await,
-            Event::Status(..) | Event::Detached(_) => {}
+            Event::Inspected(attachment, accelerator) if attachment == self.attachment => {
+                self.accelerator = Some(accelerator);
+                self.publish();
+            }
+            Event::Status(..) | Event::Detached(_) | Event::Inspected(..) => {}
             Event::OwnerEnded => self.remove_self("its owner has ended").await,
         }
     }
@@ -277,11 +303,17 @@ impl Task {
             tracing::info!(vm = %self.record.name, %state, reason = self.record.published.reason, "state");
             self.remember().await;
         }
-        self.publisher.send_replace(shown(&self.context, &self.record, self.live.as_ref()));
+        self.publish();
         let ended = matches!(self.record.published.state, VmState::Stopped | VmState::Failed);
         if changed && ended && self.record.is_removed_at_end() && *observation != Observation::Made {
             self.remove_self("it has ended").await;
         }
+    }
+
+    fn publish(&self) {
+        let accelerator = self.accelerator.filter(|_| self.live.is_some());
+        let shown = Vm { accelerator, ..shown(&self.context, &self.record, self.live.as_ref()) };
+        self.publisher.send_replace(shown);
     }
 
     async fn remember(&self) {

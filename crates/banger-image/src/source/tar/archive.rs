@@ -111,12 +111,10 @@ impl<R: Read> Archive<R> {
     }
 
     fn entry(&mut self, header: Header, extensions: Extensions) -> Result<Entry, TarError> {
-        let number = |result: io::Result<u64>| {
-            result.map_err(|_| TarError::Malformed("a header has a field that is no number"))
-        };
+        let fields = header.as_old();
         let mut stored = match extensions.size {
             Some(size) => size,
-            None => number(header.entry_size())?,
+            None => number(&fields.size, header.entry_size())?,
         };
         self.begin(stored)?;
         let kind = header.entry_type();
@@ -151,8 +149,8 @@ impl<R: Read> Archive<R> {
             link: extensions
                 .link
                 .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned()),
-            uid: extensions.uid.map_or_else(|| number(header.uid()), Ok)?,
-            gid: extensions.gid.map_or_else(|| number(header.gid()), Ok)?,
+            uid: extensions.uid.map_or_else(|| number(&fields.uid, header.uid()), Ok)?,
+            gid: extensions.gid.map_or_else(|| number(&fields.gid, header.gid()), Ok)?,
             modified,
             attributes: extensions.attributes,
             stored,
@@ -347,11 +345,20 @@ impl SparseRecords {
     }
 }
 
+/// Returns what was read from a field; one that is left blank is zero. Some writers leave those blank
+/// that they have nothing to say in, and every reader takes them so.
+pub(super) fn number(field: &[u8], read: io::Result<u64>) -> Result<u64, TarError> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Ok(0);
+    }
+    read.map_err(|_| TarError::Malformed("a header has a field that is no number"))
+}
+
 /// Returns the header's time. GNU tar writes times before the epoch in base 256, as two's complement.
 fn seconds(header: &Header) -> Result<i64, TarError> {
     let field = header.as_old().mtime;
     if field[0] & 0x80 == 0 {
-        let seconds = header.mtime().map_err(|_| TarError::Malformed("a header has no time"))?;
+        let seconds = number(&field, header.mtime())?;
         return Ok(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
     // 96 bits, of which the first only says which form it is; the sign is in the one after it.
@@ -359,4 +366,17 @@ fn seconds(header: &Header) -> Result<i64, TarError> {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(low);
     Ok(i64::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_left_blank_is_zero_and_one_with_rubbish_is_refused() {
+        let mut header = Header::new_gnu();
+        assert_eq!(number(&header.as_old().uid, header.uid()).unwrap(), 0);
+        header.as_old_mut().uid = *b"nonsense";
+        assert!(number(&header.as_old().uid, header.uid()).is_err());
+    }
 }

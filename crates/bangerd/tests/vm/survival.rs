@@ -1,0 +1,128 @@
+//! VMs outlive the daemon, and what it leaves half done is undone.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use banger_testkit::{Environment, seed};
+
+#[test]
+fn a_vm_does_not_notice_that_the_daemon_was_killed() {
+    let environment = Environment::new();
+    environment.succeed(&[
+        "vm",
+        "create",
+        "tough",
+        "--image",
+        seed::BUSYBOX,
+        "--memory",
+        "256M",
+        "--vcpus",
+        "1",
+        "-p",
+        "0:7000",
+    ]);
+    let before = environment.vm("tough");
+    let address = before["forwards"][0]["listen"].as_str().unwrap().to_owned();
+
+    // An open session that echoes, and an open connection to an echo server of the guest.
+    let mut session = environment
+        .banger(&["exec", "tough", "--", "/bin/probe", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut to_session = session.stdin.take().unwrap();
+    let mut from_session = BufReader::new(session.stdout.take().unwrap());
+    let mut echo = |text: &str| {
+        writeln!(to_session, "{text}").unwrap();
+        let mut line = String::new();
+        from_session.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), text);
+    };
+    echo("before");
+    let mut server = environment
+        .banger(&["exec", "tough", "--", "/bin/probe", "serve", "127.0.0.1:7000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "serving\n");
+    let mut connection = TcpStream::connect(&address).unwrap();
+    exchange(&mut connection, b"before");
+
+    environment.crash_daemon();
+    echo("without a daemon");
+    exchange(&mut connection, b"without a daemon");
+    // A new connection needs no daemon either.
+    exchange(&mut TcpStream::connect(&address).unwrap(), b"new");
+
+    // The next command starts the daemon; its list is true.
+    let after = environment.vm("tough");
+    for same in ["state", "started_at", "vmm_pid", "forwards", "id"] {
+        assert_eq!(before[same], after[same], "{same}");
+    }
+    echo("with another daemon");
+    exchange(&mut connection, b"with another daemon");
+    drop((to_session, server.stdin.take()));
+    assert!(session.wait().unwrap().success());
+    environment.succeed(&["vm", "stop", "tough"]);
+    server.wait().unwrap();
+}
+
+fn exchange(connection: &mut TcpStream, bytes: &[u8]) {
+    connection.write_all(bytes).unwrap();
+    let mut answer = vec![0; bytes.len()];
+    connection.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, bytes);
+}
+
+#[test]
+fn what_a_killed_daemon_had_begun_is_undone_by_the_next() {
+    let environment = Environment::empty();
+    let pull = environment.run(&["image", "pull", "debian", "--no-wait", "--json"]);
+    let operation = pull.json()["id"].as_str().unwrap().to_owned();
+    // The first line of the watch says that it is under way.
+    let mut watch =
+        environment.banger(&["op", "watch", &operation, "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("running"), "{line}");
+    environment.crash_daemon();
+    watch.wait().unwrap();
+
+    let shown = environment.run(&["op", "show", &operation, "--json"]);
+    assert_eq!(shown.json()["status"], "failed", "{}", shown.text());
+    assert_eq!(environment.succeed(&["image", "ls", "-q"]), "");
+    assert_eq!(std::fs::read_dir(environment.data().join("images")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_vm_that_ends_while_no_daemon_runs_is_found_ended() {
+    let environment = Environment::new();
+    environment.succeed(&[
+        "vm",
+        "create",
+        "gone",
+        "--image",
+        seed::BUSYBOX,
+        "--memory",
+        "256M",
+        "--vcpus",
+        "1",
+        "--net",
+        "none",
+    ]);
+    let pid = environment.vm("gone")["vmm_pid"].as_i64().unwrap();
+    environment.crash_daemon();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::event::poll(&mut [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)], None)
+        .unwrap();
+    super::lifecycle::wait_for_state(&environment, "gone", "failed");
+    environment.succeed(&["vm", "start", "gone"]);
+    assert_eq!(environment.vm("gone")["state"], "running");
+}
