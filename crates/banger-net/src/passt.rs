@@ -1,4 +1,8 @@
 //! User-mode networks by passt: a network stack in a process of its own, without any privilege.
+//!
+//! ```text
+//!   VMM ──"guest"── banger-filter ──"world"── passt ── sockets of the host
+//! ```
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,14 +14,21 @@ use banger_types::monitor::{InheritedDescriptor, Program};
 
 use crate::plan::{AddressPlan, USER_NETWORK};
 
-/// The socket pair between passt and the VMM.
-const PAIR: &str = "network";
+/// The socket pair between the VMM and the filter.
+const GUEST_PAIR: &str = "guest";
+/// The socket pair between the filter and passt.
+const WORLD_PAIR: &str = "world";
 /// The number under which passt finds its end.
-const DESCRIPTOR: i32 = 3;
+const PASST_DESCRIPTOR: i32 = 3;
+/// The number under which the filter finds its end towards the VMM.
+pub const FILTER_GUEST_DESCRIPTOR: i32 = 3;
+/// The number under which the filter finds its end towards passt.
+pub const FILTER_WORLD_DESCRIPTOR: i32 = 4;
 
 /// Networks by the host's `passt`.
 pub struct Passt {
     commands: Arc<dyn Commands>,
+    filter: PathBuf,
 }
 
 impl std::fmt::Debug for Passt {
@@ -27,9 +38,9 @@ impl std::fmt::Debug for Passt {
 }
 
 impl Passt {
-    /// Returns networks that look for `passt` through `commands`.
-    pub fn new(commands: Arc<dyn Commands>) -> Self {
-        Self { commands }
+    /// Returns networks that look for `passt` through `commands`; `filter` is `banger-filter`.
+    pub fn new(commands: Arc<dyn Commands>, filter: PathBuf) -> Self {
+        Self { commands, filter }
     }
 }
 
@@ -39,18 +50,18 @@ impl Networks for Passt {
         let path = self.commands.find("passt").ok_or(not_installed)?;
         let plan = USER_NETWORK;
         Ok(NetworkPlan {
-            helpers: vec![program(path, &plan, nameservers)],
-            attachment: Attachment::StreamPair(PAIR.to_owned()),
+            helpers: vec![passt(path, &plan, nameservers), filter(self.filter.clone(), &plan)],
+            attachment: Attachment::StreamPair(GUEST_PAIR.to_owned()),
             guest: plan.guest(nameservers),
         })
     }
 }
 
-fn program(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program {
+fn passt(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program {
     let mut arguments: Vec<String> = [
         "--foreground",
         "--quiet",
-        // No way from the guest to the host's loopback: passt would map the gateway to it.
+        // The gateway is not the host. (Packets for 127.0.0.1 are the filter's business.)
         "--no-map-gw",
         // The guest's addresses are set by banger-guest: nothing is announced to it.
         "--ipv4-only",
@@ -64,7 +75,7 @@ fn program(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program
     .map(str::to_owned)
     .to_vec();
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    option("--fd", DESCRIPTOR.to_string());
+    option("--fd", PASST_DESCRIPTOR.to_string());
     option("--address", plan.address.to_string());
     option("--netmask", plan.prefix.to_string());
     option("--gateway", plan.gateway.to_string());
@@ -76,8 +87,24 @@ fn program(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program
         name: "passt".to_owned(),
         path,
         arguments,
-        descriptors: vec![InheritedDescriptor { number: DESCRIPTOR, pair: PAIR.to_owned() }],
+        descriptors: vec![inherited(PASST_DESCRIPTOR, WORLD_PAIR)],
     }
+}
+
+fn filter(path: PathBuf, plan: &AddressPlan) -> Program {
+    Program {
+        name: "banger-filter".to_owned(),
+        path,
+        arguments: vec![plan.address.to_string()],
+        descriptors: vec![
+            inherited(FILTER_GUEST_DESCRIPTOR, GUEST_PAIR),
+            inherited(FILTER_WORLD_DESCRIPTOR, WORLD_PAIR),
+        ],
+    }
+}
+
+fn inherited(number: i32, pair: &str) -> InheritedDescriptor {
+    InheritedDescriptor { number, pair: pair.to_owned() }
 }
 
 #[cfg(test)]
@@ -102,18 +129,31 @@ mod tests {
         }
     }
 
+    fn networks(installed: Option<&'static str>) -> Passt {
+        Passt::new(Arc::new(Installed(installed)), PathBuf::from("/lib/banger-filter"))
+    }
+
     #[test]
     fn the_gateway_never_leads_to_the_host() {
-        let plan = Passt::new(Arc::new(Installed(Some("passt")))).user(&[]).unwrap();
+        let plan = networks(Some("passt")).user(&[]).unwrap();
         let arguments = &plan.helpers[0].arguments;
         assert!(arguments.iter().any(|argument| argument == "--no-map-gw"), "{arguments:?}");
-        assert_eq!(plan.helpers[0].descriptors[0].pair, "network");
-        assert_eq!(plan.attachment, Attachment::StreamPair("network".to_owned()));
+    }
+
+    #[test]
+    fn the_filter_stands_between_the_vmm_and_passt() {
+        let plan = networks(Some("passt")).user(&[]).unwrap();
+        let pairs = |program: &Program| -> Vec<String> {
+            program.descriptors.iter().map(|descriptor| descriptor.pair.clone()).collect()
+        };
+        assert_eq!(plan.attachment, Attachment::StreamPair("guest".to_owned()));
+        assert_eq!(pairs(&plan.helpers[0]), ["world"]);
+        assert_eq!(pairs(&plan.helpers[1]), ["guest", "world"]);
     }
 
     #[test]
     fn a_missing_passt_is_named_with_its_package() {
-        let error = Passt::new(Arc::new(Installed(None))).user(&[]).unwrap_err();
+        let error = networks(None).user(&[]).unwrap_err();
         assert_eq!(error.to_string(), "the program 'passt' is not installed");
     }
 }

@@ -13,6 +13,8 @@ use banger_types::location::variable;
 pub(crate) struct Programs {
     /// `banger-monitor`.
     pub(crate) monitor: PathBuf,
+    /// `banger-filter`, which stands between a guest and the world.
+    pub(crate) filter: PathBuf,
     /// `banger-guest`, which goes into every initramfs.
     pub(crate) guest: GuestProgram,
 }
@@ -68,6 +70,10 @@ impl Programs {
             let path = directory.join(name);
             if path.is_file() { Ok(path) } else { Err(MissingProgram { name, directory: directory.clone() }) }
         };
-        Ok(Self { monitor: find("banger-monitor")?, guest: GuestProgram::new(find("banger-guest")?) })
+        Ok(Self {
+            monitor: find("banger-monitor")?,
+            filter: find("banger-filter")?,
+            guest: GuestProgram::new(find("banger-guest")?),
+        })
     }
 }

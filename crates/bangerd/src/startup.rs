@@ -189,7 +189,7 @@ fn compose(
     let operations = Arc::new(Operations::new(Arc::clone(&store), layout.clone()));
     let context = vm::Context {
         engine: Arc::new(Qemu::new(Arc::clone(&commands))),
-        networks: Arc::new(Passt::new(commands)),
+        networks: Arc::new(Passt::new(commands, programs.filter.clone())),
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),
         layout,
