@@ -27,13 +27,18 @@ impl Profile {
     }
 }
 
-/// Builds every program and returns the directory that holds them.
+/// The packages whose programs users get.
+const PRODUCT: [&str; 5] = ["banger", "bangerd", "banger-monitor", "banger-net", "banger-guest"];
+
+/// Builds every program (for development, the tests' own too) and returns the directory that holds
+/// them.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--locked", "--bins", "--workspace", "--exclude", "xtask"]);
-    if profile == Profile::Release {
-        build.arg("--release");
-    }
+    build.args(["build", "--quiet", "--locked", "--bins"]);
+    match profile {
+        Profile::Development => build.args(["--workspace", "--exclude", "xtask"]),
+        Profile::Release => build.arg("--release").args(PRODUCT.iter().flat_map(|name| ["--package", *name])),
+    };
     run(&mut build)?;
     Ok(target_directory()?.join(TARGET).join(profile.directory()))
 }

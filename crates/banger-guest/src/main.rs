@@ -1,3 +1,17 @@
 //! Init, agent and SSH server of a banger guest: one static binary, put beside the image, not in it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if rustix::process::getpid() == rustix::process::Pid::INIT {
+        banger_guest::boot::run();
+    }
+    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("agent") => banger_guest::agent::run(),
+        Some("sftp") => banger_guest::sftp::run(),
+        _ => {
+            banger_guest::log!("usage: banger-guest agent | sftp (or, as process 1, nothing)");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -23,6 +23,14 @@ pub enum OperationKind {
     KernelPull,
 }
 
+impl OperationKind {
+    /// Returns whether a daemon that ends undoes an unfinished operation of this kind. The others
+    /// concern VMs that go on without the daemon.
+    pub const fn is_undone_at_shutdown(self) -> bool {
+        matches!(self, Self::ImagePull | Self::KernelPull)
+    }
+}
+
 /// Where an operation stands. Only the first is not final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,0 +1,192 @@
+//! The service `agent`: JSON lines between guest and host (banger-types, `guest`).
+
+use std::io;
+
+use banger_types::guest::{
+    GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, PROTOCOL_NEWEST, PROTOCOL_OLDEST,
+    ShutdownAction,
+};
+use rustix::process::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf};
+
+use super::clock;
+use super::mux::{Mux, MuxStream};
+use super::stopping::Stopping;
+use crate::{init, log};
+
+/// Longest line from the host, bytes. A host's lines are short, and a host is not trusted with our memory.
+const LINE_LIMIT: u64 = 64 << 10;
+
+/// One host's connection.
+#[derive(Debug)]
+pub(super) struct Control {
+    stopping: Stopping,
+    mux: Mux,
+}
+
+impl Control {
+    pub(super) fn new(stopping: Stopping, mux: Mux) -> Self {
+        Self { stopping, mux }
+    }
+
+    /// Serves one host to the end of its connection.
+    pub(super) async fn serve(self, stream: MuxStream) {
+        let (reader, writer) = tokio::io::split(stream);
+        let result = self.converse(Lines { reader: BufReader::new(reader), line: Vec::new() }, Messages(writer)).await;
+        if let Err(error) = result {
+            log!("agent connection: {error}");
+        }
+    }
+
+    async fn converse(self, mut lines: Lines, mut messages: Messages) -> io::Result<()> {
+        messages.send(&GuestMessage::Hello(hello())).await?;
+        let Some(first) = lines.next().await? else { return Ok(()) };
+        match first {
+            HostMessage::Welcome { protocol, unix_time_ns } => {
+                if !(PROTOCOL_OLDEST..=PROTOCOL_NEWEST).contains(&protocol) {
+                    return Err(invalid(&format!("the host chose protocol {protocol}")));
+                }
+                if let Err(error) = clock::adjust(unix_time_ns) {
+                    log!("cannot set the clock: {error}");
+                }
+            }
+            HostMessage::Request { .. } => return Err(invalid("the host did not begin with its welcome")),
+        }
+        messages.send(&GuestMessage::Ready).await?;
+        let mut promise = self.stopping.promise();
+        let mut stopping = self.stopping.subscribe();
+        let mut told = None;
+        loop {
+            let announced = *stopping.borrow_and_update();
+            if let Some(action) = announced
+                && told != announced
+            {
+                messages.send(&GuestMessage::Stopping(action)).await?;
+                told = announced;
+                drop(promise.take());
+            }
+            tokio::select! {
+                line = lines.next() => match line? {
+                    Some(HostMessage::Request { id, request }) => {
+                        let shutdown = matches!(request, GuestRequest::Shutdown(_)).then(|| request.clone());
+                        let result = self.answer(request).await;
+                        let accepted = result.is_ok();
+                        messages.send(&GuestMessage::Reply { id, result }).await?;
+                        if let Some(GuestRequest::Shutdown(action)) = shutdown.filter(|_| accepted) {
+                            self.go_down(action).await;
+                        }
+                    }
+                    Some(HostMessage::Welcome { .. }) => return Err(invalid("the host welcomed twice")),
+                    None => return Ok(()),
+                },
+                changed = stopping.changed() => changed.map_err(io::Error::other)?,
+            }
+        }
+    }
+
+    /// Does what is asked; a shutdown itself comes after its answer.
+    async fn answer(&self, request: GuestRequest) -> Result<GuestReply, String> {
+        match request {
+            GuestRequest::Shutdown(_) => Ok(GuestReply::Done),
+            GuestRequest::Sync => tokio::task::spawn_blocking(rustix::fs::sync)
+                .await
+                .map(|()| GuestReply::Done)
+                .map_err(|error| error.to_string()),
+            GuestRequest::SetClock(unix_time_ns) => {
+                clock::set(unix_time_ns).map(|()| GuestReply::Done).map_err(|error| error.to_string())
+            }
+            GuestRequest::Stats => stats().map(GuestReply::Stats).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Announces the end and asks process 1 for it.
+    async fn go_down(&self, action: ShutdownAction) {
+        self.stopping.announce(action);
+        self.mux.flush().await;
+        if let Err(error) = init::signals::send(Pid::INIT, init::signals::request(action)) {
+            log!("cannot ask process 1 to go down: {error}");
+        }
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+fn hello() -> GuestHello {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    GuestHello {
+        protocol_oldest: PROTOCOL_OLDEST,
+        protocol_newest: PROTOCOL_NEWEST,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot_id.trim().to_owned(),
+        kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
+        systemd: init::is_systemd(),
+    }
+}
+
+fn stats() -> io::Result<GuestStats> {
+    let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let uptime = uptime.tv_sec.saturating_mul(1000).saturating_add(uptime.tv_nsec / 1_000_000);
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    Ok(GuestStats {
+        uptime_ms: u64::try_from(uptime).unwrap_or(0),
+        memory_total: memory_field(&memory, "MemTotal")?,
+        memory_available: memory_field(&memory, "MemAvailable")?,
+    })
+}
+
+/// Returns a field of `/proc/meminfo` in bytes; the kernel writes `NAME:   NUMBER kB` (proc_meminfo(5)).
+fn memory_field(memory: &str, name: &str) -> io::Result<u64> {
+    let value = memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value
+        .and_then(|value| value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .and_then(|kibibytes| kibibytes.checked_mul(1024))
+        .ok_or_else(|| invalid(&format!("/proc/meminfo has no {name}")))
+}
+
+/// The host's lines.
+struct Lines {
+    reader: BufReader<ReadHalf<MuxStream>>,
+    /// The beginning of a line; kept here so that a cancelled [`Lines::next`] loses nothing.
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// Returns the next message; `None` at the end.
+    async fn next(&mut self) -> io::Result<Option<HostMessage>> {
+        let room = LINE_LIMIT - self.line.len() as u64;
+        (&mut self.reader).take(room).read_until(b'\n', &mut self.line).await?;
+        let line = std::mem::take(&mut self.line);
+        match line.last() {
+            Some(b'\n') => Ok(Some(serde_json::from_slice(&line)?)),
+            Some(_) if line.len() as u64 == LINE_LIMIT => Err(invalid("the host's line is too long")),
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+/// Our lines.
+struct Messages(WriteHalf<MuxStream>);
+
+impl Messages {
+    async fn send(&mut self, message: &GuestMessage) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.0.write_all(&line).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "MemTotal:         245000 kB\nMemFree:  1 kB\nMemAvailable:\t 2 kB\n";
+        assert_eq!(memory_field(text, "MemTotal").unwrap(), 245_000 * 1024);
+        assert_eq!(memory_field(text, "MemAvailable").unwrap(), 2048);
+        assert!(memory_field(text, "Mem").is_err());
+        assert!(memory_field("MemTotal: lots", "MemTotal").is_err());
+    }
+}
