@@ -35,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("banger-testkit", &[]),
+    ("banger-bench", &["banger-image", "banger-testkit"]),
     ("xtask", &[]),
 ];
 

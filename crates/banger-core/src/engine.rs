@@ -94,8 +94,6 @@ pub struct VmmStatus {
     pub running: bool,
     /// What isolates the guest.
     pub accelerator: Accelerator,
-    /// How many flushes of the private disk it has passed on to the host.
-    pub private_disk_flushes: u64,
 }
 
 /// What runs VMs.

@@ -1,8 +1,9 @@
 //! A home of its own, with a daemon of its own.
 
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use tempfile::TempDir;
 
@@ -191,8 +192,11 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n") + "\n"
 }
 
+/// How long any program of a test may run: far more than the slowest needs on a busy machine, so that
+/// what hangs fails by name and does not stop all tests.
+const LIMIT_SECONDS: i64 = 600;
+
 fn outcome(command: &mut Command, input: &[u8]) -> Outcome {
-    use std::os::unix::process::ExitStatusExt as _;
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
@@ -202,17 +206,49 @@ fn outcome(command: &mut Command, input: &[u8]) -> Outcome {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let stdin = child.stdin.take();
-    let output = std::thread::scope(|scope| {
+    let watched = pidfd_of(&child);
+    let (output, hung) = std::thread::scope(|scope| {
         if let Some(mut stdin) = stdin {
             // A program that has heard enough closes its end: no failure of the test's.
             scope.spawn(move || stdin.write_all(input).ok());
         }
-        child.wait_with_output().expect("wait for a program")
+        let watch = scope.spawn(|| kill_if_it_hangs(&watched));
+        let output = child.wait_with_output().expect("wait for a program");
+        (output, watch.join().expect("a watch over a program"))
     });
-    let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
-    Outcome {
-        code: code.expect("an exit code or a signal"),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!hung, "{command:?} did not end; it said: {stderr}");
+    Outcome { code: code_of(output.status), stdout: output.stdout, stderr }
+}
+
+/// Waits until a program that the test has started itself has ended, and returns its exit code: 128 and the
+/// signal's number when a signal killed it.
+pub fn exit_code(child: &mut Child) -> i32 {
+    let hung = kill_if_it_hangs(&pidfd_of(child));
+    let status = child.wait().expect("wait for a program");
+    assert!(!hung, "the program did not end");
+    code_of(status)
+}
+
+fn pidfd_of(child: &Child) -> OwnedFd {
+    let pid = rustix::process::Pid::from_child(child);
+    // It has not been waited for, so the number is still its own.
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("open a pidfd")
+}
+
+/// Waits for a program's end; kills it, and returns true, when that does not come.
+fn kill_if_it_hangs(program: &OwnedFd) -> bool {
+    let limit = rustix::time::Timespec { tv_sec: LIMIT_SECONDS, tv_nsec: 0 };
+    let mut ended = [rustix::event::PollFd::new(program, rustix::event::PollFlags::IN)];
+    if rustix::event::poll(&mut ended, Some(&limit)).expect("wait for a program's end") > 0 {
+        return false;
     }
+    // It may have ended just now.
+    rustix::process::pidfd_send_signal(program, rustix::process::Signal::KILL).ok();
+    true
+}
+
+fn code_of(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).expect("an exit code or a signal")
 }

@@ -7,6 +7,8 @@
 mod archive;
 mod environment;
 pub mod seed;
+mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
-pub use environment::{Environment, Outcome, programs};
+pub use environment::{Environment, Outcome, exit_code, programs};
+pub use terminal::Terminal;

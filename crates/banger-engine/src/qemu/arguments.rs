@@ -10,8 +10,6 @@ use super::{CONTROL_DESCRIPTOR, NETWORK_DESCRIPTOR};
 
 /// The QMP socket, in the VM's directory.
 pub(super) const QMP_SOCKET: &str = "qmp.sock";
-/// The block device of the private disk, as QMP knows it.
-pub(super) const PRIVATE_DRIVE: &str = "private";
 
 /// Kernel parameters (Linux, Documentation/admin-guide/kernel-parameters.rst).
 ///
@@ -51,7 +49,7 @@ pub(super) fn arguments(
     // The order is the guest's: /dev/vda, /dev/vdb and so on.
     arguments
         .drive("base", &plan.base, Access::ReadOnly)?
-        .drive(PRIVATE_DRIVE, &plan.private_disk, Access::Private)?
+        .drive("private", &plan.private_disk, Access::Private)?
         .drive("modules", &plan.modules, Access::ReadOnly)?
         .drive("configuration", &plan.configuration, Access::ReadOnly)?;
     arguments

@@ -7,9 +7,9 @@ use std::time::Duration;
 use banger_core::engine::{EngineError, VmmStatus};
 use banger_types::vm::Accelerator;
 use qapi::Qmp;
-use qapi::qmp::{RunState, query_blockstats, query_kvm, query_status};
+use qapi::qmp::{RunState, query_kvm, query_status};
 
-use super::arguments::{PRIVATE_DRIVE, QMP_SOCKET};
+use super::arguments::QMP_SOCKET;
 
 /// How long QEMU may take for one answer. It answers from its main loop, in which nothing blocks
 /// for long; more than this means that it hangs.
@@ -29,16 +29,9 @@ fn ask(directory: &Path) -> Result<VmmStatus, AnyError> {
     qmp.handshake()?;
     let status = qmp.execute(&query_status {})?;
     let kvm = qmp.execute(&query_kvm {})?;
-    let drives = qmp.execute(&query_blockstats { query_nodes: None })?;
-    let flushes = drives
-        .iter()
-        .find(|drive| drive.device.as_deref() == Some(PRIVATE_DRIVE))
-        .map(|drive| drive.stats.flush_operations)
-        .unwrap_or_default();
     Ok(VmmStatus {
         running: status.status == RunState::running,
         accelerator: if kvm.enabled { Accelerator::Kvm } else { Accelerator::Tcg },
-        private_disk_flushes: u64::try_from(flushes).unwrap_or_default(),
     })
 }
 

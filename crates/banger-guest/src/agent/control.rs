@@ -3,11 +3,13 @@
 use std::io;
 
 use banger_types::guest::{
-    GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, PROTOCOL_NEWEST, PROTOCOL_OLDEST,
-    ShutdownAction,
+    GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, PROTOCOL_NEWEST,
+    PROTOCOL_OLDEST, ShutdownAction,
 };
 use rustix::process::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf,
+};
 
 use super::clock;
 use super::mux::{Mux, MuxStream};
@@ -32,7 +34,8 @@ impl Control {
     /// Serves one host to the end of its connection.
     pub(super) async fn serve(self, stream: MuxStream) {
         let (reader, writer) = tokio::io::split(stream);
-        let result = self.converse(Lines { reader: BufReader::new(reader), line: Vec::new() }, Messages(writer)).await;
+        let result =
+            self.converse(Lines { reader: BufReader::new(reader), line: Vec::new() }, Messages(writer)).await;
         if let Err(error) = result {
             log!("agent connection: {error}");
         }
@@ -136,7 +139,7 @@ fn stats() -> io::Result<GuestStats> {
     })
 }
 
-/// Returns a field of `/proc/meminfo` in bytes; the kernel writes `NAME:   NUMBER kB` (proc_meminfo(5)).
+/// Returns a field of `/proc/meminfo` in bytes; the kernel writes `NAME:   NUMBER kB` (proc(5)).
 fn memory_field(memory: &str, name: &str) -> io::Result<u64> {
     let value = memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value

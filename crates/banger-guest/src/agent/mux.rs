@@ -272,7 +272,11 @@ impl MuxStream {
 }
 
 impl AsyncRead for MuxStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let mut state = self.mux.lock();
         let slot = state.slot(self.generation, self.id)?;
         let mut taken = 0;
@@ -420,7 +424,7 @@ mod tests {
         let (offer, _) = settle(&mut host, &mux).remove(0);
         let mut stream = offer.accept();
         let writing = tokio::spawn(async move {
-            stream.write_all(&[7; banger_channel::WINDOW + 1]).await.unwrap();
+            stream.write_all(&vec![7; banger_channel::WINDOW + 1]).await.unwrap();
             stream
         });
         let mut received = 0;

@@ -52,8 +52,7 @@ async fn pump(port: &Port, mux: &Mux, serve: impl Fn(Offer, String)) -> io::Resu
         }
         for _ in 0..BURST {
             match mux.write_output(|bytes| port.write(bytes)) {
-                None => break,
-                Some(Ok(0)) => break,
+                None | Some(Ok(0)) => break,
                 Some(result) => busy |= result? > 0,
             }
         }
@@ -82,7 +81,12 @@ struct Port {
 impl Port {
     fn new(device: OwnedFd) -> io::Result<Self> {
         let changes = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&changes, &device, EventData::new_u64(0), EventFlags::IN | EventFlags::OUT | EventFlags::ET)?;
+        epoll::add(
+            &changes,
+            &device,
+            EventData::new_u64(0),
+            EventFlags::IN | EventFlags::OUT | EventFlags::ET,
+        )?;
         Ok(Self { device, changes: AsyncFile::register(changes, Interest::READABLE)? })
     }
 

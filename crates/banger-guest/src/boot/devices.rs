@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::BootError;
 use crate::uevent;
 
-/// How long a drive may take to appear. virtio_blk finds them while its module is being loaded, so that normally
+/// How long a drive may take to appear. `virtio_blk` finds them while its module is being loaded, so that normally
 /// nothing is waited for at all.
 const LIMIT: Duration = Duration::from_secs(10);
 

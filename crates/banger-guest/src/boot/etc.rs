@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn hosts_gets_only_what_it_lacks() {
         assert_eq!(complete_hosts("127.0.0.1 localhost dev\n", "dev"), None);
-        assert_eq!(complete_hosts("127.0.0.1 localhost", "dev").unwrap(), "127.0.0.1 localhost\n127.0.1.1\tdev\n");
+        assert_eq!(
+            complete_hosts("127.0.0.1 localhost", "dev").unwrap(),
+            "127.0.0.1 localhost\n127.0.1.1\tdev\n"
+        );
         let fresh = complete_hosts("# localhost dev\n", "dev").unwrap();
         assert!(fresh.contains("127.0.0.1\tlocalhost\n") && fresh.contains("127.0.1.1\tdev\n"), "{fresh}");
     }
@@ -135,6 +138,9 @@ mod tests {
             search: vec!["a.example".to_owned(), "b.example".to_owned()],
         };
         let text = resolver(&network);
-        assert!(text.ends_with("search a.example b.example\nnameserver 10.0.2.3\nnameserver fd00::3\n"), "{text}");
+        assert!(
+            text.ends_with("search a.example b.example\nnameserver 10.0.2.3\nnameserver fd00::3\n"),
+            "{text}"
+        );
     }
 }

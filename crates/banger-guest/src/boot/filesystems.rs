@@ -97,7 +97,8 @@ pub(super) fn assemble_root() -> Result<RootDirectory, BootError> {
 fn copy_root_attributes() -> Result<(), BootError> {
     let wrap = |source| BootError::File { action: "set the mode of", path: UPPER.into(), source };
     let metadata = fs::metadata(BASE).map_err(wrap)?;
-    fs::set_permissions(UPPER, fs::Permissions::from_mode(metadata.permissions().mode() & 0o7777)).map_err(wrap)
+    fs::set_permissions(UPPER, fs::Permissions::from_mode(metadata.permissions().mode() & 0o7777))
+        .map_err(wrap)
 }
 
 fn mount_base() -> Result<(), BootError> {
@@ -134,7 +135,13 @@ pub(super) fn mount_beneath(root: &RootDirectory) -> Result<(), BootError> {
         path: "/run".into(),
         source,
     })?;
-    mount_on("tmpfs", &descriptor_path(&run), "tmpfs", MountFlags::NOSUID.union(MountFlags::NODEV), "mode=0755")?;
+    mount_on(
+        "tmpfs",
+        &descriptor_path(&run),
+        "tmpfs",
+        MountFlags::NOSUID.union(MountFlags::NODEV),
+        "mode=0755",
+    )?;
     for (source, target) in VOLUMES {
         make(source)?;
         let _ = fs::set_permissions(source, fs::Permissions::from_mode(0o711));
@@ -205,11 +212,8 @@ pub(super) fn enter(root: RootDirectory, leave: bool) -> Result<Option<OwnedFd>,
     // What can't be removed costs memory, nothing else.
     let _ = fs::remove_dir_all(modules::DIRECTORY);
     move_kernel(&root)?;
-    let wrap = |error: Errno| BootError::Mount {
-        what: ROOT.to_owned(),
-        target: "/".into(),
-        source: error.into(),
-    };
+    let wrap =
+        |error: Errno| BootError::Mount { what: ROOT.to_owned(), target: "/".into(), source: error.into() };
     rustix::process::fchdir(root.into_directory()).map_err(wrap)?;
     mount_move(".", "/").map_err(wrap)?;
     rustix::process::chroot(".").map_err(wrap)?;
@@ -237,9 +241,12 @@ pub(crate) fn complete_without_systemd() {
     if let Err(error) = mount_on("cgroup2", cgroup, "cgroup2", SAFE, "nsdelegate") {
         log!("no control groups: {}", log::chain(&error));
     }
-    for (name, target) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         let _ = std::os::unix::fs::symlink(target, PathBuf::from("/dev").join(name));
     }
     // A directory that all may write to, should the image have none.

@@ -88,14 +88,20 @@ mod tests {
         let systemd = "usr/lib/systemd/systemd";
         let merged = [("lib", "usr/lib"), ("sbin", "usr/sbin"), ("usr/sbin/init", "../lib/systemd/systemd")];
         assert_eq!(image(&[systemd], &merged), Some("/sbin/init"));
-        assert_eq!(image(&["lib/systemd/systemd"], &[("sbin/init", "/lib/systemd/systemd")]), Some("/sbin/init"));
+        assert_eq!(
+            image(&["lib/systemd/systemd"], &[("sbin/init", "/lib/systemd/systemd")]),
+            Some("/sbin/init")
+        );
         assert_eq!(image(&[systemd], &[]), Some("/usr/lib/systemd/systemd"));
     }
 
     #[test]
     fn another_init_or_none_is_not_systemd() {
         assert_eq!(image(&["bin/busybox"], &[("sbin/init", "../bin/busybox")]), None);
-        assert_eq!(image(&["bin/busybox", "usr/lib/systemd/systemd"], &[("sbin/init", "/bin/busybox")]), None);
+        assert_eq!(
+            image(&["bin/busybox", "usr/lib/systemd/systemd"], &[("sbin/init", "/bin/busybox")]),
+            None
+        );
         assert_eq!(image(&["app"], &[]), None);
         assert_eq!(image(&[], &[("sbin/init", "../../../../lib/systemd/systemd")]), None);
     }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::signals;
 
-/// Returns whether systemd is process 1 (sd_booted(3)).
+/// Returns whether systemd is process 1 (`sd_booted(3)`).
 pub(crate) fn is_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }

@@ -23,8 +23,8 @@ use banger_types::guest::ShutdownAction;
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
-use self::signals::Signals;
 pub(crate) use self::announce::{Announcements, announced_by_systemd, is_systemd};
+use self::signals::Signals;
 use crate::{log, path};
 
 /// An agent that dies younger than this is started anew only after [`PAUSE`].

@@ -85,7 +85,8 @@ impl Attributes {
     pub(super) fn set_on_path(&self, path: &[u8], follow: bool) -> io::Result<()> {
         let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
         if let Some(size) = self.size {
-            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
+            let flags =
+                rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
             rustix::fs::ftruncate(rustix::fs::open(path, flags, Mode::empty())?, size)?;
         }
         if let Some((user, group)) = self.owner {
@@ -103,7 +104,8 @@ impl Attributes {
 
     fn timestamps(&self) -> Option<Timestamps> {
         let time = |seconds: u32| Timespec { tv_sec: i64::from(seconds), tv_nsec: 0 };
-        self.times.map(|(access, change)| Timestamps { last_access: time(access), last_modification: time(change) })
+        self.times
+            .map(|(access, change)| Timestamps { last_access: time(access), last_modification: time(change) })
     }
 }
 
@@ -200,8 +202,7 @@ mod tests {
         let bytes = [&[0, 0, 0, 0x0c][..], &[0, 0, 1, 0xa4], &[0, 0, 0, 1], &[0, 0, 0, 2], b"rest"].concat();
         let mut reader = Reader(&bytes);
         let attributes = Attributes::read(&mut reader).unwrap();
-        let expected =
-            Attributes { permissions: Some(0o644), times: Some((1, 2)), ..Attributes::default() };
+        let expected = Attributes { permissions: Some(0o644), times: Some((1, 2)), ..Attributes::default() };
         assert_eq!(attributes, expected);
         assert_eq!(reader.0, b"rest");
         assert_eq!(Attributes::read(&mut Reader(&[0x80, 0, 0, 0, 0xff, 0, 0, 0])), Err(Malformed));

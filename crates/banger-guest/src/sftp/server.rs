@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -164,13 +164,17 @@ impl Server {
         match kind {
             request::OPEN => self.open(id, reader),
             request::CLOSE => {
-                if self.files.close(reader.string()?) { Err(Status::Ok) } else { Err(Status::NoHandle) }
+                if self.files.close(reader.string()?) {
+                    Err(Status::Ok)
+                } else {
+                    Err(Status::NoHandle)
+                }
             }
             request::READ => self.read(id, reader),
             request::WRITE => self.write(reader),
-            request::LSTAT => attributes_packet(id, &fs::symlink_metadata(path(reader.string()?))?),
-            request::STAT => attributes_packet(id, &fs::metadata(path(reader.string()?))?),
-            request::FSTAT => attributes_packet(id, &self.file(reader)?.0.metadata()?),
+            request::LSTAT => Ok(attributes_packet(id, &fs::symlink_metadata(path(reader.string()?))?)),
+            request::STAT => Ok(attributes_packet(id, &fs::metadata(path(reader.string()?))?)),
+            request::FSTAT => Ok(attributes_packet(id, &self.file(reader)?.0.metadata()?)),
             request::SETSTAT => {
                 let name = reader.string()?;
                 done(Attributes::read(reader)?.set_on_path(name, true))
@@ -195,7 +199,10 @@ impl Server {
                 // In this version a rename never replaces anything (section 6.5).
                 done(rustix::fs::renameat_with(CWD, from, CWD, to, rustix::fs::RenameFlags::NOREPLACE))
             }
-            request::READLINK => name_packet(id, fs::read_link(path(reader.string()?))?.as_os_str().as_bytes()),
+            request::READLINK => {
+                let target = fs::read_link(path(reader.string()?))?;
+                Ok(name_packet(id, target.as_os_str().as_bytes()))
+            }
             request::SYMLINK => {
                 // Target first: not what the draft says, but what OpenSSH does (PROTOCOL, section 4.1), and so everybody.
                 let (target, link) = (reader.string()?, reader.string()?);
@@ -228,7 +235,8 @@ impl Server {
         ] {
             flags.set(meaning, has(flag));
         }
-        let file = rustix::fs::open(name, flags | OFlags::CLOEXEC | OFlags::NOCTTY, attributes.mode_or(0o666))?;
+        let file =
+            rustix::fs::open(name, flags | OFlags::CLOEXEC | OFlags::NOCTTY, attributes.mode_or(0o666))?;
         self.handle_packet(id, Open::File { file: file.into(), append: has(open_flag::APPEND) })
     }
 
@@ -351,20 +359,20 @@ fn greeting() -> Vec<u8> {
     writer.0
 }
 
-fn attributes_packet(id: u32, metadata: &fs::Metadata) -> Answer {
+fn attributes_packet(id: u32, metadata: &fs::Metadata) -> Vec<u8> {
     let mut writer = Writer::answer(answer::ATTRS, id);
     attributes::write(&mut writer, metadata);
-    Ok(writer.0)
+    writer.0
 }
 
 /// Answers with one name and nothing about it.
-fn name_packet(id: u32, name: &[u8]) -> Answer {
+fn name_packet(id: u32, name: &[u8]) -> Vec<u8> {
     let mut writer = Writer::answer(answer::NAME, id);
     writer.number(1);
     writer.string(name);
     writer.string(name);
     attributes::write_none(&mut writer);
-    Ok(writer.0)
+    writer.0
 }
 
 fn add_entry(entries: &mut Writer, directory: &Dir, name: &[u8]) {
@@ -392,7 +400,7 @@ fn real_path(id: u32, name: &[u8]) -> Answer {
         match fs::canonicalize(present) {
             Ok(mut real) => {
                 real.extend(missing.iter().rev());
-                return name_packet(id, real.into_os_string().into_vec().as_slice());
+                return Ok(name_packet(id, real.as_os_str().as_bytes()));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The last part of `/a/..` has no name: such a path is not made, and fails.
@@ -412,7 +420,9 @@ fn expand(id: u32, name: &[u8]) -> Answer {
     let home = std::env::var_os("HOME").unwrap_or_else(|| "/".into());
     match name {
         b"~" => real_path(id, home.as_bytes()),
-        [b'~', b'/', rest @ ..] => real_path(id, Path::new(&home).join(OsStr::from_bytes(rest)).as_os_str().as_bytes()),
+        [b'~', b'/', rest @ ..] => {
+            real_path(id, Path::new(&home).join(OsStr::from_bytes(rest)).as_os_str().as_bytes())
+        }
         [b'~', ..] => Err(Status::Io(io::Error::other("only one's own home can be asked for"))),
         _ => real_path(id, name),
     }
@@ -529,8 +539,9 @@ mod tests {
         let real = directory.path().canonicalize().unwrap();
         std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
         let wanted = real.join("link/new/file");
-        let (_, body) =
-            ask(&mut Server::default(), request::REALPATH, |writer| writer.string(wanted.as_os_str().as_bytes()));
+        let (_, body) = ask(&mut Server::default(), request::REALPATH, |writer| {
+            writer.string(wanted.as_os_str().as_bytes());
+        });
         let mut reader = Reader(&body);
         assert_eq!(reader.number(), Ok(1));
         assert_eq!(reader.string().unwrap(), real.join("new/file").as_os_str().as_bytes());
@@ -541,11 +552,14 @@ mod tests {
         let server = &mut Server::default();
         assert_eq!(status(server, 99, |_| ()), 8);
         assert_eq!(status(server, request::OPEN, |writer| writer.number(u32::MAX)), 5);
-        assert_eq!(status(server, request::READ, |writer| {
-            writer.string(b"1234");
-            writer.long(0);
-            writer.number(u32::MAX);
-        }), 4);
+        assert_eq!(
+            status(server, request::READ, |writer| {
+                writer.string(b"1234");
+                writer.long(0);
+                writer.number(u32::MAX);
+            }),
+            4
+        );
         assert_eq!(status(server, request::EXTENDED, |writer| writer.string(b"nope@example.com")), 8);
         assert!(server.answer(&[3, 0]).is_err());
     }

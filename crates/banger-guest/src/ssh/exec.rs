@@ -159,7 +159,8 @@ mod tests {
         assert_eq!(program.path, "/app");
         assert_eq!(program.arguments, ["--serve", "now"]);
         assert_eq!(program.directory, Directory::FirstOf(vec!["/srv".into(), "/".into()]));
-        let none = array(request(r#"{"argv":[]}"#), &ImageConfig::default(), &login(), Environment::default());
+        let none =
+            array(request(r#"{"argv":[]}"#), &ImageConfig::default(), &login(), Environment::default());
         assert_eq!(none.unwrap_err().status, 127);
     }
 

@@ -88,16 +88,18 @@ where
 }
 
 /// Sends each connection to a port of the guest to the client (`ssh -R`). `address` is what the client asked for.
-pub(super) async fn serve_remote(listener: TcpListener, handle: Handle, backlog: Arc<Backlog>, address: String) {
+pub(super) async fn serve_remote(
+    listener: TcpListener,
+    handle: Handle,
+    backlog: Arc<Backlog>,
+    address: String,
+) {
     let port = listener.local_addr().map_or(0, |address| u32::from(address.port()));
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let Ok((stream, peer)) = listener.accept().await else {
             // The connection was gone before we had it, or files are short: the next one may do better.
-            Err(_) => {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
         };
         let (handle, backlog, address) = (handle.clone(), Arc::clone(&backlog), address.clone());
         tokio::spawn(async move {

@@ -68,7 +68,12 @@ impl Connection {
     }
 
     /// Starts what a session is asked for.
-    fn start(&mut self, id: ChannelId, wanted: Wanted, session: &mut server::Session) -> Result<(), russh::Error> {
+    fn start(
+        &mut self,
+        id: ChannelId,
+        wanted: Wanted,
+        session: &mut server::Session,
+    ) -> Result<(), russh::Error> {
         match self.sessions.remove(&id) {
             Some(pending) => {
                 session.channel_success(id)?;
@@ -151,7 +156,11 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn channel_close(&mut self, channel: ChannelId, _: &mut server::Session) -> Result<(), Self::Error> {
+    async fn channel_close(
+        &mut self,
+        channel: ChannelId,
+        _: &mut server::Session,
+    ) -> Result<(), Self::Error> {
         self.sessions.remove(&channel);
         Ok(())
     }
@@ -181,7 +190,9 @@ impl Handler for Connection {
         session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         match self.sessions.get_mut(&channel) {
-            Some(pending) if user::is_settable_by_client(name) && pending.variables.len() < MOST_VARIABLES => {
+            Some(pending)
+                if user::is_settable_by_client(name) && pending.variables.len() < MOST_VARIABLES =>
+            {
                 pending.variables.push((name.to_owned(), value.to_owned()));
                 session.channel_success(channel)
             }

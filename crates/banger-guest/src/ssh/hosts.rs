@@ -40,7 +40,8 @@ mod tests {
     #[test]
     fn numbers_and_hosts_are_found() {
         let etc = tempfile::tempdir().unwrap();
-        std::fs::write(etc.path().join("hosts"), "10.0.0.1 a b # c\nbroken d\nfd00::1\tA.example b\n").unwrap();
+        std::fs::write(etc.path().join("hosts"), "10.0.0.1 a b # c\nbroken d\nfd00::1\tA.example b\n")
+            .unwrap();
         let texts = |host| lookup(etc.path(), host).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(texts("192.0.2.1"), ["192.0.2.1"]);
         assert_eq!(texts("[::1]"), ["::1"]);

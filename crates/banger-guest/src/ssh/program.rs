@@ -103,14 +103,19 @@ pub(super) enum Streams {
 }
 
 /// Starts a program as `login`, on a terminal or on pipes.
-pub(super) fn start(program: &Program, login: &Login, terminal: Option<Terminal>) -> Result<Running, Failure> {
+pub(super) fn start(
+    program: &Program,
+    login: &Login,
+    terminal: Option<Terminal>,
+) -> Result<Running, Failure> {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments).env_clear().envs(program.environment.iter());
     if let Some(name) = &program.name {
         command.arg0(name);
     }
     let has_terminal = terminal.is_some();
-    let streams = connect(&mut command, terminal).map_err(|error| Failure::new(&format!("no streams: {error}")))?;
+    let streams =
+        connect(&mut command, terminal).map_err(|error| Failure::new(&format!("no streams: {error}")))?;
     let child = Identity::new(login, &program.directory, has_terminal)?;
     // SAFETY: the closure makes system calls only, on memory that was allocated before the fork.
     #[expect(unsafe_code, reason = "changing the user in the right order takes code between fork and exec")]
@@ -132,7 +137,10 @@ fn connect(command: &mut Command, terminal: Option<Terminal>) -> io::Result<Stre
     let (their_input, input) = io::pipe()?;
     let (output, their_output) = io::pipe()?;
     let (errors, their_errors) = io::pipe()?;
-    command.stdin(Stdio::from(their_input)).stdout(Stdio::from(their_output)).stderr(Stdio::from(their_errors));
+    command
+        .stdin(Stdio::from(their_input))
+        .stdout(Stdio::from(their_output))
+        .stderr(Stdio::from(their_errors));
     Ok(Streams::Pipes { input: input.into(), output: output.into(), errors: errors.into() })
 }
 
@@ -168,7 +176,7 @@ impl Identity {
             paths.iter().filter_map(|path| CString::new(path.as_os_str().as_bytes()).ok()).collect();
         let shown = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
         let complaint = format!("banger-guest: cannot enter the directory {shown}\n").into_bytes();
-        let file_limit = STARTING_LIMIT.get().cloned();
+        let file_limit = STARTING_LIMIT.get().copied();
         Ok(Self { user, directories, exactly, complaint, has_terminal, file_limit })
     }
 
@@ -184,7 +192,7 @@ impl Identity {
             let _ = rustix::io::write(&file, b"0");
         }
         if let Some(limit) = &self.file_limit {
-            let _ = rustix::process::setrlimit(Resource::Nofile, limit.clone());
+            let _ = rustix::process::setrlimit(Resource::Nofile, *limit);
         }
         rustix::process::umask(Mode::from_raw_mode(0o022));
         if let Some((user, group, groups)) = &self.user {
@@ -208,7 +216,10 @@ impl Identity {
 }
 
 /// Ends a child that has not become its program, without running anything of ours.
-#[expect(unsafe_code, reason = "std::process::exit runs handlers, which a child between fork and exec must not")]
+#[expect(
+    unsafe_code,
+    reason = "std::process::exit runs handlers, which a child between fork and exec must not"
+)]
 fn end(status: u32) -> ! {
     // SAFETY: _exit is async-signal-safe and takes no pointers.
     unsafe { libc::_exit(i32::try_from(status).unwrap_or(1)) }
@@ -221,7 +232,9 @@ static STARTING_LIMIT: OnceLock<Rlimit> = OnceLock::new();
 /// back that this process was started with: programs that use `select(2)` rely on it.
 pub(crate) fn raise_file_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    if rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_ok() {
+    if rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .is_ok()
+    {
         let _ = STARTING_LIMIT.set(limit);
     }
 }

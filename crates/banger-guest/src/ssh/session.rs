@@ -171,9 +171,7 @@ impl Session {
             End::Status(status) => self.handle.exit_status_request(id, status).await?,
             End::Signal(number, core_dumped) => {
                 let name = signal::name(number);
-                self.handle
-                    .exit_signal_request(id, name, core_dumped, String::new(), String::new())
-                    .await?;
+                self.handle.exit_signal_request(id, name, core_dumped, String::new(), String::new()).await?;
             }
             End::Unheard => {}
         }

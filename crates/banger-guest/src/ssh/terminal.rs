@@ -9,8 +9,8 @@ use russh::Pty;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize, tcgetattr,
-    tcsetattr, tcsetwinsize,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize,
+    tcgetattr, tcsetattr, tcsetwinsize,
 };
 
 /// What a client wants of its terminal.
@@ -60,7 +60,8 @@ fn apply(attributes: &mut Termios, modes: &[(Pty, u32)]) {
         let on = value != 0;
         if let Some(index) = special_code(mode) {
             // 255 is "no character" (RFC 4254 section 8); to Linux that is 0 (`_POSIX_VDISABLE`).
-            attributes.special_codes[index] = u8::try_from(value).ok().filter(|&code| code != 255).unwrap_or(0);
+            attributes.special_codes[index] =
+                u8::try_from(value).ok().filter(|&code| code != 255).unwrap_or(0);
         } else if let Some(flag) = input_mode(mode) {
             attributes.input_modes.set(flag, on);
         } else if let Some(flag) = local_mode(mode) {

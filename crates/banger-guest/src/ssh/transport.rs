@@ -51,7 +51,11 @@ impl Backlog {
     }
 
     fn with_limit(limit: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), limit: AtomicUsize::new(limit), reader: Mutex::new(None) })
+        Arc::new(Self {
+            bytes: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            reader: Mutex::new(None),
+        })
     }
 
     /// Counts bytes.

@@ -99,7 +99,8 @@ fn resolve(passwd: &[u8], group: &[u8], user: &str) -> Result<Login, LoginError>
 
 /// Returns the entry of this name, else of this number, else a user without entry for the number.
 fn find_user(passwd: &[u8], user: &str) -> Result<Login, LoginError> {
-    let number: Option<u32> = parse_number(user.as_bytes());
+    // Every kernel has a root, whether the image has heard of it or not.
+    let number: Option<u32> = if user == "root" { Some(0) } else { parse_number(user.as_bytes()) };
     let mut by_number = None;
     for line in passwd.split(|&byte| byte == b'\n') {
         let Some(entry) = parse_user(line) else { continue };
@@ -170,7 +171,8 @@ fn groups_of(group: &[u8], login: &Login) -> Vec<u32> {
     if login.has_entry {
         let name = login.name.as_encoded_bytes();
         let lines = group.split(|&byte| byte == b'\n').filter_map(parse_group);
-        let member = lines.filter(|(_, _, members)| members.split(|&byte| byte == b',').any(|one| one == name));
+        let member =
+            lines.filter(|(_, _, members)| members.split(|&byte| byte == b',').any(|one| one == name));
         groups.extend(member.map(|(_, gid, _)| gid));
     }
     groups.sort_unstable();
@@ -198,7 +200,8 @@ mod tests {
         2000:x:3000:3000::/home/two:\n\
         odd\xff:x:4000:4000::relative:/bin/sh\n\
         last:x:5000:5000::/home/last:/bin/sh";
-    const GROUP: &[u8] = b"root:x:0:\nsudo:x:27:dev,other\ndev:x:1000:\ndocker:x:999:other,dev\nxdev:x:77:xdev\n";
+    const GROUP: &[u8] =
+        b"root:x:0:\nsudo:x:27:dev,other\ndev:x:1000:\ndocker:x:999:other,dev\nxdev:x:77:xdev\n";
 
     fn get(user: &str) -> Login {
         resolve(PASSWD, GROUP, user).unwrap()
@@ -232,7 +235,9 @@ mod tests {
         assert_eq!((login.uid, login.gid, login.groups), (1000, 999, vec![999]));
         assert_eq!(get("1000:4711").groups, [4711]);
         assert_eq!(get("dev:").groups, get("dev").groups);
-        assert!(matches!(resolve(PASSWD, GROUP, "dev:nope"), Err(LoginError::NoGroup(name)) if name == "nope"));
+        assert!(
+            matches!(resolve(PASSWD, GROUP, "dev:nope"), Err(LoginError::NoGroup(name)) if name == "nope")
+        );
     }
 
     #[test]
@@ -242,5 +247,12 @@ mod tests {
         }
         assert_eq!(find_user(PASSWD, "4000").unwrap().home, Path::new("/"), "a relative home is none");
         assert_eq!(get("2000").shell, Path::new("/bin/sh"));
+    }
+
+    #[test]
+    fn root_needs_no_entry() {
+        let login = find_user(b"", "root").unwrap();
+        assert_eq!((login.uid, login.gid, login.has_entry), (0, 0, false));
+        assert!(matches!(find_user(b"", "alice"), Err(LoginError::NoUser(_))));
     }
 }

@@ -17,7 +17,7 @@ async fn files_go_both_ways() {
     let sftp = open(&harness).await;
     let home = harness.home.path().canonicalize().unwrap();
     assert_eq!(sftp.canonicalize(".").await.unwrap(), home.to_str().unwrap());
-    let bytes: Vec<u8> = (0..3u32 << 20).map(|n| (n.wrapping_mul(40_503) >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..3u32 << 20).map(|n| n.wrapping_mul(40_503).to_be_bytes()[2]).collect();
     let mut file = sftp.create("file").await.unwrap();
     file.write_all(&bytes).await.unwrap();
     file.shutdown().await.unwrap();

@@ -28,7 +28,7 @@ async fn assert_echoes(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncW
         writer.shutdown().await.unwrap();
     };
     let mut back = Vec::new();
-    let (_, read) = tokio::join!(writing, reader.read_to_end(&mut back));
+    let ((), read) = tokio::join!(writing, reader.read_to_end(&mut back));
     read.unwrap();
     assert!(back == bytes, "{} bytes came back", back.len());
 }

@@ -16,7 +16,7 @@ use russh::{Channel, ChannelMsg, Sig};
 use tokio::sync::watch;
 
 /// How long anything in these tests may take; far more than it does.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Keys of these tests alone.
 pub(crate) fn key(seed: u8) -> PrivateKey {
@@ -227,9 +227,8 @@ pub(crate) async fn read_until(channel: &mut Channel<Msg>, wanted: &str) -> Stri
             }
         }
     };
-    if tokio::time::timeout(PATIENCE, reading).await.is_err() {
-        panic!("'{wanted}' does not come");
-    }
+    let read = tokio::time::timeout(PATIENCE, reading).await;
+    assert!(read.is_ok(), "'{wanted}' does not come");
     text
 }
 

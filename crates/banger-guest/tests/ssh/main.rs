@@ -1,5 +1,7 @@
 //! The SSH server, over a pipe in this process, with a client of the same library and real programs.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 mod files;
 mod forwards;
 mod harness;

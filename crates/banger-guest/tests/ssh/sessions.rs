@@ -94,6 +94,11 @@ async fn a_signal_reaches_all_that_the_session_started() {
     let harness = Harness::new().await;
     let mut channel = harness.start("trap 'exit 7' TERM; sleep 300 & echo $!; wait").await;
     let text = read_until(&mut channel, "\n").await;
+    // Not before it is `sleep`: until then it is the shell, which catches the signal.
+    let name = format!("/proc/{}/comm", text.trim());
+    while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     channel.signal(Sig::TERM).await.unwrap();
     assert_eq!(Outcome::of(channel).await.status, Some(7));
     let child = rustix::process::Pid::from_raw(text.trim().parse().unwrap()).unwrap();

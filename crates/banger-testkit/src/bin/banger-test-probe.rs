@@ -42,20 +42,26 @@ fn main() {
         "who" => println!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         "variable" => {
             let name = arguments.get(1).cloned().unwrap_or_default();
-            println!("{}", std::env::var_os(name).unwrap_or_default().display());
+            std::io::stdout().write_all(std::env::var_os(name).unwrap_or_default().as_bytes()).ok();
+            println!();
         }
         // An echo server that ends with its standard input.
         "serve" => serve(&address(&arguments)),
         // Sends a line to an echo server; fails when none comes back.
         "ask" => std::process::exit(i32::from(!ask(&address(&arguments)))),
-        // Says that it is there, then waits for ever: for what ends it from outside.
+        // Says that it is there, then waits for ever: for what ends it from outside. With an address, it is
+        // that port's owner meanwhile.
         "wait" => {
+            let _owned = arguments.get(1).map(|_| listen(&address(&arguments)));
             println!("waiting");
             loop {
                 std::thread::park();
             }
         }
-        "error" => eprintln!("on standard error"),
+        "speak" => {
+            println!("on standard output");
+            eprintln!("on standard error");
+        }
         _ => std::process::exit(98),
     }
 }
@@ -64,14 +70,15 @@ fn address(arguments: &[std::ffi::OsString]) -> String {
     arguments.get(1).map(|address| address.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+fn listen(address: &str) -> TcpListener {
+    TcpListener::bind(address).unwrap_or_else(|error| {
+        eprintln!("cannot listen on {address}: {error}");
+        std::process::exit(1);
+    })
+}
+
 fn serve(address: &str) {
-    let listener = match TcpListener::bind(address) {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("cannot listen on {address}: {error}");
-            std::process::exit(1);
-        }
-    };
+    let listener = listen(address);
     println!("serving");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {

@@ -230,7 +230,7 @@ impl Task {
     fn attach(&mut self, mut stream: StatusStream) {
         self.attachment += 1;
         self.attached = true;
-        self.inspect();
+        self.accelerator = None;
         let (attachment, events) = (self.attachment, self.events.clone());
         tokio::spawn(async move {
             while let Ok(Some(status)) = stream.next().await {
@@ -268,6 +268,10 @@ impl Task {
                 let phase = status.phase.clone();
                 let ended = matches!(phase, MonitorPhase::Ended(_));
                 self.attached = !ended;
+                // Not sooner: a VMM that was only just started has no socket to be asked on.
+                if phase == MonitorPhase::Ready && self.accelerator.is_none() {
+                    self.inspect();
+                }
                 self.live = (!ended).then_some(status);
                 self.observe(&Observation::Monitor(phase)).await;
             }

@@ -25,6 +25,8 @@ fn a_vm_is_made_stopped_started_killed_and_deleted() {
     let environment = Environment::new();
     create(&environment, "one", &[]);
     assert_eq!(state(&environment, "one"), "running");
+    // The VMM's own word: it comes a moment after the guest's.
+    wait_for(&environment, "one", "accelerator", "tcg");
 
     // What a guest wrote and did not sync is on the disk after a stop in order.
     environment.succeed(&["exec", "one", "--", "sh", "-c", "echo kept > /root/file"]);
@@ -153,11 +155,20 @@ fn a_guest_that_powers_off_is_stopped_and_one_that_dies_has_failed() {
     assert_eq!(reason, "qemu was killed by signal 9");
 }
 
-/// Waits until a VM is in a state, for as long as an emulated guest on a busy host may need.
+/// Waits until a VM is in a state.
 pub(crate) fn wait_for_state(environment: &Environment, name: &str, wanted: &str) {
+    wait_for(environment, name, "state", wanted);
+}
+
+/// Waits until a VM shows this, for as long as an emulated guest on a busy host may need.
+fn wait_for(environment: &Environment, name: &str, field: &str, wanted: &str) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
-    while state(environment, name) != wanted {
-        assert!(std::time::Instant::now() < deadline, "{name} is {}, not {wanted}", state(environment, name));
+    loop {
+        let vm = environment.vm(name);
+        if vm[field] == wanted {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{field} of {name} is {}, not {wanted}", vm[field]);
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }

@@ -2,6 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod durability;
+mod guest;
+mod images;
 mod lifecycle;
 mod network;
+mod openssh;
+mod run;
+mod session;
 mod survival;

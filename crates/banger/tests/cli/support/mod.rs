@@ -3,7 +3,6 @@
 mod daemon;
 mod guest;
 mod sample;
-mod terminal;
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -12,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+pub(crate) use banger_testkit::Terminal;
 pub(crate) use daemon::{Daemon, Request};
 pub(crate) use guest::Shown as GuestShown;
 pub(crate) use sample::{image, kernel, operation, succeeded, system, vm};
-pub(crate) use terminal::Terminal;
 
 /// What a run of the program came to.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! A real terminal for the program: a pseudo-terminal that is its controlling one.
+//! A real terminal for a program: a pseudo-terminal that is its controlling one.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-pub(crate) struct Terminal {
+/// Seconds that a program on a busy machine may be silent before what is waited for counts as missing.
+const SILENCE_SECONDS: i64 = 90;
+
+/// A terminal that the test holds as a user would: it reads the screen, types, and changes the window's size.
+#[derive(Debug)]
+pub struct Terminal {
     master: File,
     /// Kept open, so that the terminal outlives the program and can be looked at.
     slave: OwnedFd,
@@ -19,27 +24,30 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) fn new(columns: u16, rows: u16) -> Self {
-        let master =
-            rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        rustix::pty::grantpt(&master).unwrap();
-        rustix::pty::unlockpt(&master).unwrap();
-        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+    /// Returns a terminal of this many characters in each direction.
+    pub fn new(columns: u16, rows: u16) -> Self {
+        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("open a pseudo-terminal");
+        rustix::pty::grantpt(&master).expect("own the pseudo-terminal");
+        rustix::pty::unlockpt(&master).expect("unlock the pseudo-terminal");
+        let name = rustix::pty::ptsname(&master, Vec::new()).expect("the pseudo-terminal's name");
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let slave = rustix::fs::open(name, flags, Mode::empty()).unwrap();
+        let slave =
+            rustix::fs::open(name, flags, Mode::empty()).expect("open the pseudo-terminal's other side");
         let terminal = Self { master: master.into(), slave, seen: Vec::new() };
         terminal.resize(columns, rows);
         terminal
     }
 
-    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+    /// Changes the window's size, in characters.
+    pub fn resize(&self, columns: u16, rows: u16) {
         let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.master, size).unwrap();
+        tcsetwinsize(&self.master, size).expect("set the terminal's size");
     }
 
-    /// Starts the program with this terminal as input, output, error and controlling terminal.
-    pub(crate) fn spawn(&self, mut command: Command) -> Child {
-        let stream = || self.slave.try_clone().unwrap();
+    /// Starts a program with this terminal as input, output, error and controlling terminal.
+    pub fn spawn(&self, mut command: Command) -> Child {
+        let stream = || self.slave.try_clone().expect("duplicate the terminal");
         command.stdin(stream()).stdout(stream()).stderr(stream()).env("TERM", "xterm-256color");
         let setup = || {
             rustix::process::setsid()?;
@@ -49,36 +57,37 @@ impl Terminal {
         #[expect(unsafe_code, reason = "a controlling terminal can only be taken between fork and exec")]
         // SAFETY: the closure makes two system calls and touches no memory.
         let command = unsafe { command.pre_exec(setup) };
-        command.spawn().unwrap()
+        command.spawn().expect("start a program on a terminal")
     }
 
-    pub(crate) fn type_keys(&mut self, keys: &[u8]) {
-        self.master.write_all(keys).unwrap();
+    /// Types.
+    pub fn type_keys(&mut self, keys: &[u8]) {
+        self.master.write_all(keys).expect("type");
     }
 
     /// Reads what the program prints until it has printed `text`; returns all that was printed up
     /// to then since the last time.
-    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+    pub fn wait_for(&mut self, text: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
             if let Some(at) = self.seen.windows(text.len()).position(|window| window == text.as_bytes()) {
                 let rest = self.seen.split_off(at + text.len());
                 let printed = std::mem::replace(&mut self.seen, rest);
-                return String::from_utf8(printed).unwrap();
+                return String::from_utf8_lossy(&printed).into_owned();
             }
             let mut descriptors = [PollFd::new(&self.master, PollFlags::IN)];
-            let limit = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
-            let ready = rustix::event::poll(&mut descriptors, Some(&limit)).unwrap();
+            let limit = rustix::time::Timespec { tv_sec: SILENCE_SECONDS, tv_nsec: 0 };
+            let ready = rustix::event::poll(&mut descriptors, Some(&limit)).expect("wait for the terminal");
             assert!(ready > 0, "waited for {text:?}, saw {:?}", String::from_utf8_lossy(&self.seen));
-            let count = self.master.read(&mut buffer).unwrap();
+            let count = self.master.read(&mut buffer).expect("read the terminal");
             assert!(count > 0, "the terminal closed before it showed {text:?}");
             self.seen.extend_from_slice(&buffer[..count]);
         }
     }
 
     /// Returns whether the terminal edits lines and echoes, as a shell leaves it.
-    pub(crate) fn is_cooked(&self) -> bool {
-        let modes = tcgetattr(&self.slave).unwrap().local_modes;
+    pub fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&self.slave).expect("the terminal's modes").local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
     }
 }

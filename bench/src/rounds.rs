@@ -1,0 +1,59 @@
+//! How often each thing is measured.
+
+/// Variable that makes a run quick, to try the bench itself out; its numbers are not kept.
+const QUICK: &str = "BANGER_BENCH_QUICK";
+
+/// Numbers of rounds, and sizes.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    /// `vm create` of each image.
+    pub(crate) create: usize,
+    /// Boots of each kind.
+    pub(crate) boot: usize,
+    /// Boots that are looked into.
+    pub(crate) phases: usize,
+    /// File systems written in each way.
+    pub(crate) filesystem: usize,
+    /// Commands in a running VM.
+    pub(crate) exec: usize,
+    /// Sizes of the small and the large image, in MB.
+    pub(crate) image_megabytes: [u64; 2],
+    /// How long a VM is left alone before its disk is looked at, seconds.
+    pub(crate) rest_seconds: u64,
+}
+
+impl Rounds {
+    /// Returns what the environment asks for.
+    pub(crate) fn from_environment() -> Self {
+        if std::env::var_os(QUICK).is_some() { Self::quick() } else { Self::full() }
+    }
+
+    const fn full() -> Self {
+        Self {
+            create: 30,
+            boot: 12,
+            phases: 4,
+            filesystem: 5,
+            exec: 40,
+            image_megabytes: [300, 3000],
+            rest_seconds: 60,
+        }
+    }
+
+    const fn quick() -> Self {
+        Self {
+            create: 4,
+            boot: 2,
+            phases: 1,
+            filesystem: 1,
+            exec: 4,
+            image_megabytes: [30, 300],
+            rest_seconds: 5,
+        }
+    }
+
+    /// Returns whether this is a quick run.
+    pub(crate) const fn are_quick(&self) -> bool {
+        self.boot < Self::full().boot
+    }
+}
