@@ -19,7 +19,9 @@ pub mod variable {
 
 /// Neither `HOME` nor the variables that replace it are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("cannot tell where to keep data: neither HOME, XDG_DATA_HOME nor BANGER_DATA_DIR is an absolute path")]
+#[error(
+    "cannot tell where to keep data: neither HOME, XDG_DATA_HOME nor BANGER_DATA_DIR is an absolute path"
+)]
 pub struct NoHome;
 
 /// The directories and the socket of one user's banger.
@@ -71,7 +73,8 @@ mod tests {
     #[test]
     fn the_xdg_directories_decide() {
         let locations =
-            from(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_DATA_HOME", "/d")]).unwrap();
+            from(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_DATA_HOME", "/d")])
+                .unwrap();
         assert_eq!(locations.data, PathBuf::from("/d/banger"));
         assert_eq!(locations.socket, PathBuf::from("/run/user/7/banger/bangerd.sock"));
         assert_eq!(locations.configuration, Some(PathBuf::from("/home/a/.config/banger/config.toml")));

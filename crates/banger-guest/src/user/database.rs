@@ -226,7 +226,14 @@ mod tests {
         assert_eq!(nobody.shell, Path::new("/bin/sh"));
         assert_eq!(get("2000").uid, 3000, "a name wins over a number");
         assert_eq!(get(""), get("root"));
-        assert_eq!(resolve(b"", b"", "").unwrap().name, "root", "an image without any file has root");
+        for root in ["", "0", "root"] {
+            let login = resolve(b"", b"", root).unwrap();
+            assert_eq!(
+                (login.name.to_str(), login.uid),
+                (Some("root"), 0),
+                "an image without any file has root"
+            );
+        }
     }
 
     #[test]

@@ -158,7 +158,8 @@ fn add<R: Read>(
     let path = TreePath::parse(&raw_path)?;
     let owner = |id: u64| u32::try_from(id).map_err(|_| TarError::Owner { path: path.to_string() });
     let mode = archive::number(&header.as_old().mode, header.mode().map(u64::from))?;
-    let mode = u32::try_from(mode).map_err(|_| TarError::Malformed("a header has a mode that is no number"))?;
+    let mode =
+        u32::try_from(mode).map_err(|_| TarError::Malformed("a header has a mode that is no number"))?;
     let before = attributes.len();
     let attributes: Vec<_> = attributes.into_iter().filter(is_for_linux).collect();
     let dropped = (before - attributes.len()) as u64;
