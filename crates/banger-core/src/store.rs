@@ -118,4 +118,7 @@ pub trait Store: Send + Sync {
     fn unsettled(&self) -> Result<Vec<OperationId>, StoreError>;
     /// Forgets an operation's steps: they are all done for good, or undone.
     fn settle(&self, operation: &OperationId) -> Result<(), StoreError>;
+
+    /// Brings everything into the one file that people copy. To be called before the daemon ends.
+    fn consolidate(&self) -> Result<(), StoreError>;
 }

@@ -320,6 +320,13 @@ impl Store for SqliteStore {
                 .map_err(failed(action))
         })
     }
+
+    fn consolidate(&self) -> Result<(), StoreError> {
+        // SQLite's manual, "PRAGMA wal_checkpoint".
+        self.connection()
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")
+            .map_err(failed("bring the database into one file"))
+    }
 }
 
 /// Times as text that sorts as the times do: all digits, always the same number of them.

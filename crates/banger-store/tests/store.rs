@@ -102,6 +102,15 @@ fn what_was_written_is_there_after_the_file_is_opened_again() {
 }
 
 #[test]
+fn one_file_is_enough_after_a_consolidation() {
+    let (directory, store) = open();
+    store.consolidate().unwrap();
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(directory.path().join("banger.db"), &copy).unwrap();
+    assert_eq!(SqliteStore::open(&copy).unwrap().images().unwrap(), store.images().unwrap());
+}
+
+#[test]
 fn a_name_is_taken_once() {
     let (_directory, store) = open();
     store.insert_vm(&vm(1, "web")).unwrap();

@@ -173,6 +173,7 @@ async fn serve(
         () = drained => tracing::warn!("some answers were cut off"),
     }
     end_operations(&artifacts).await;
+    artifacts.context().store("consolidate", |store| store.consolidate()).await?;
     fs_err::remove_file(&locations.socket).ok();
     tracing::info!("bangerd ends");
     Ok(())

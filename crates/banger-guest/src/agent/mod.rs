@@ -52,7 +52,6 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> AgentError {
 
 fn serve() -> Result<(), AgentError> {
     let config = boot::parse_config(&std::fs::read(path::CONFIG).map_err(boot::ConfigError::from)?)?;
-    crate::log!("T agent config {}", crate::boot::uptime_us());
     prepare_process();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +83,6 @@ fn close_on_exec(number: i32) {
 async fn serve_channel(config: &GuestConfig) -> Result<(), AgentError> {
     let helper = std::env::current_exe().unwrap_or_else(|_| path::BINARY.into());
     let ssh = Arc::new(ssh::Server::new(config, helper)?);
-    crate::log!("T ssh new {}", crate::boot::uptime_us());
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot listen for signals"))?;
     let mut shutdowns = init::Announcements::open().map_err(io("cannot listen for signals"))?;
     let stopping = Stopping::default();
@@ -118,7 +116,6 @@ impl Services {
     fn start(&self, offer: Offer, name: &str) {
         match Service::from_str(name) {
             Ok(Service::Agent) => {
-                crate::log!("T agent offer {}", crate::boot::uptime_us());
                 let control = control::Control::new(self.stopping.clone(), self.mux.clone());
                 tokio::spawn(control.serve(offer.accept()));
             }

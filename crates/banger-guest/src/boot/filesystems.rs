@@ -43,7 +43,6 @@ fn mount_on(
     options: &str,
 ) -> Result<(), BootError> {
     let options = std::ffi::CString::new(options).unwrap_or_default();
-    crate::log!("T before {target:?} {}", super::uptime_us());
     mount(what, target, kind, flags, Some(options.as_c_str())).map_err(|error| BootError::Mount {
         what: format!("{what} ({kind})"),
         target: target.to_owned(),

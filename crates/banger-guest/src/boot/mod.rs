@@ -104,39 +104,24 @@ fn power_off() -> ! {
 }
 
 fn boot() -> Result<Infallible, BootError> {
-    let started = uptime_ms();
-    crate::log!("T 1 {}", uptime_us());
     filesystems::mount_kernel()?;
-    crate::log!("T 3 {}", uptime_us());
     modules::load_all()?;
-    crate::log!("T 5 {}", uptime_us());
     devices::wait_for_drives()?;
-    crate::log!("T 7 {}", uptime_us());
     let raw_config = config::read()?;
-    crate::log!("T 9 {}", uptime_us());
     let config = config::parse(&raw_config)?;
-    crate::log!("T 11 {}", uptime_us());
     set_clock_if_behind(config.unix_time_ns);
-    crate::log!("T 13 {}", uptime_us());
 
     let root = filesystems::assemble_root()?;
-    crate::log!("T 16 {}", uptime_us());
     let changed = RootDirectory::open(filesystems::UPPER).ok();
-    crate::log!("T 18 {}", uptime_us());
     filesystems::mount_beneath(&root)?;
-    crate::log!("T 20 {}", uptime_us());
     etc::configure(&root, changed.as_ref(), &config);
-    crate::log!("T 22 {}", uptime_us());
     if let Some(network) = &config.network {
         network::configure(network);
     }
     network::raise_loopback();
-    crate::log!("T 27 {}", uptime_us());
     filesystems::publish(&root, &raw_config)?;
-    crate::log!("T 29 {}", uptime_us());
 
     let init = systemd::find(&root);
-    crate::log!("T 32 {}", uptime_us());
     if init.is_some() {
         systemd::write_units(&root).map_err(|source| BootError::File {
             action: "write units to",
@@ -145,9 +130,7 @@ fn boot() -> Result<Infallible, BootError> {
         })?;
     }
     let private = filesystems::enter(root, init.is_some())?;
-    crate::log!("T 41 {}", uptime_us());
-    let now = uptime_ms();
-    log!("root is ready {now} ms after the kernel started, {} ms after init", now - started);
+    log!("root is ready {} ms after the kernel started", uptime_ms());
     match init {
         Some(path) => {
             let source = Command::new(path).env_clear().env("TERM", "linux").exec();
@@ -179,9 +162,4 @@ pub(crate) fn timespec(unix_time_ns: u64) -> Option<Timespec> {
         tv_sec: i64::try_from(unix_time_ns / 1_000_000_000).ok()?,
         tv_nsec: i64::try_from(unix_time_ns % 1_000_000_000).ok()?,
     })
-}
-
-pub(crate) fn uptime_us() -> i64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec * 1000000 + now.tv_nsec / 1000
 }

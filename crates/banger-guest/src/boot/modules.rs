@@ -21,7 +21,6 @@ pub(super) fn load_all() -> Result<(), BootError> {
     })?;
     for name in names.lines().map(str::trim).filter(|line| !line.is_empty()) {
         load(&directory.join(name)).map_err(|source| BootError::Module { name: name.to_owned(), source })?;
-        crate::log!("T {name} {}", super::uptime_us());
     }
     Ok(())
 }
