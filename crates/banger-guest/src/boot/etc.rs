@@ -37,6 +37,10 @@ pub(super) fn configure(root: &RootDirectory, changed: Option<&RootDirectory>, c
 }
 
 fn write(root: &RootDirectory, path: &str, text: &str) {
+    // At every boot but the first it is there already: then nothing is written to the disk.
+    if !root.is_link(path) && root.read(path, LIMIT).is_ok_and(|present| present == text.as_bytes()) {
+        return;
+    }
     if let Err(error) = root.write(path, text.as_bytes(), 0o644) {
         log!("cannot write {path}: {error}");
     }

@@ -74,8 +74,8 @@ pub(super) fn mount_kernel() -> Result<(), BootError> {
     Ok(())
 }
 
-/// Mounts image and private disk, and returns the overlay of both.
-pub(super) fn assemble_root() -> Result<RootDirectory, BootError> {
+/// Mounts image and private disk, each by itself.
+pub(super) fn mount_disks() -> Result<(), BootError> {
     for directory in [BASE, PRIVATE, ROOT] {
         make(directory)?;
     }
@@ -84,7 +84,11 @@ pub(super) fn assemble_root() -> Result<RootDirectory, BootError> {
     for directory in [UPPER, WORK] {
         make(directory)?;
     }
-    copy_root_attributes()?;
+    copy_root_attributes()
+}
+
+/// Mounts the overlay of both, and returns it.
+pub(super) fn mount_root() -> Result<RootDirectory, BootError> {
     // `redirect_dir`: without it a rename of an image's directory fails with EXDEV (overlayfs.rst, "renaming
     // directories"). `metacopy`: chown and chmod of an image's file copy no data. Both need the upper layer to be
     // ours alone, which it is: nobody else mounts it, and it is never combined with another image.

@@ -104,21 +104,24 @@ fn power_off() -> ! {
 }
 
 fn boot() -> Result<Infallible, BootError> {
+    let started = uptime_ms();
     filesystems::mount_kernel()?;
+    // In order, one after the other. Threads that let modules, mounts and network overlap were tried: under QEMU's
+    // emulation, with one CPU, they made it slower (medians of 7 boots: 690 ms against 550 ms, on a busy host).
     modules::load_all()?;
     devices::wait_for_drives()?;
     let raw_config = config::read()?;
     let config = config::parse(&raw_config)?;
     set_clock_if_behind(config.unix_time_ns);
-
-    let root = filesystems::assemble_root()?;
+    filesystems::mount_disks()?;
+    let root = filesystems::mount_root()?;
     let changed = RootDirectory::open(filesystems::UPPER).ok();
     filesystems::mount_beneath(&root)?;
     etc::configure(&root, changed.as_ref(), &config);
+    network::raise_loopback();
     if let Some(network) = &config.network {
         network::configure(network);
     }
-    network::raise_loopback();
     filesystems::publish(&root, &raw_config)?;
 
     let init = systemd::find(&root);
@@ -130,7 +133,8 @@ fn boot() -> Result<Infallible, BootError> {
         })?;
     }
     let private = filesystems::enter(root, init.is_some())?;
-    log!("root is ready {} ms after the kernel started", uptime_ms());
+    let now = uptime_ms();
+    log!("root is ready {now} ms after the kernel started, {} ms after init", now - started);
     match init {
         Some(path) => {
             let source = Command::new(path).env_clear().env("TERM", "linux").exec();

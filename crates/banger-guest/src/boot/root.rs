@@ -115,6 +115,15 @@ impl RootDirectory {
         self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW).is_ok()
     }
 
+    /// Returns whether this is a symbolic link.
+    pub(super) fn is_link(&self, path: impl AsRef<Path>) -> bool {
+        let file = self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW);
+        file.is_ok_and(|file| {
+            rustix::fs::fstat(&file)
+                .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_symlink())
+        })
+    }
+
     /// Gives the directory itself.
     pub(super) fn into_directory(self) -> OwnedFd {
         self.directory
