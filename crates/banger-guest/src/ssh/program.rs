@@ -183,6 +183,7 @@ impl Identity {
     /// Makes the calling process, which must be a fresh child, what was prepared.
     fn assume(&self) -> io::Result<()> {
         rustix::process::setsid()?;
+        heed_all_signals();
         if self.has_terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
@@ -212,6 +213,19 @@ impl Identity {
         }
         rustix::process::chdir(c"/").or(Ok::<(), Errno>(()))?;
         Ok(())
+    }
+}
+
+/// Signals that whoever started the agent ignores would be ignored by every program of every session: a
+/// disposition of "ignore" outlives exec (signal(7)).
+#[expect(unsafe_code, reason = "no safe wrapper sets a disposition")]
+fn heed_all_signals() {
+    // The standard signals (signal(7)); those that cannot be set answer with an error and stay as they are.
+    for signal in 1..=31 {
+        // SAFETY: signal(2) is async-signal-safe, and SIG_DFL is no address of a handler.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+        }
     }
 }
 

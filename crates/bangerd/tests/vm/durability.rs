@@ -43,7 +43,7 @@ fn a_guests_fsync_reaches_the_host_as_fsync() {
     environment.succeed(&["exec", "-u", "root", "sync", "--", "sh", "-c", write]);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(i32::try_from(strace.id()).unwrap()).unwrap(),
-        rustix::process::Signal::INT,
+        rustix::process::Signal::TERM,
     )
     .unwrap();
     strace.wait().unwrap();
