@@ -136,7 +136,9 @@ pub(crate) struct Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.at).status();
+        // Lazily: a test beside this one that is just starting a program has, between fork and exec, copies of this
+        // test's descriptors, and a mount that something is open in is busy.
+        let status = Command::new("umount").arg("--lazy").arg(&self.at).status();
         assert!(status.is_ok_and(|status| status.success()), "cannot unmount {}", self.at.display());
     }
 }
