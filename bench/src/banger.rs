@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use banger_testkit::{Environment, programs, seed};
+use banger_testkit::{Environment, programs};
 use serde_json::Value;
 
 /// An isolated banger, and a directory for what the bench itself makes.
@@ -44,7 +44,6 @@ impl Banger {
         let scratch = target.join("banger-bench");
         fs_err::create_dir_all(&scratch)?;
         let environment = Environment::new();
-        complete_database(environment.data())?;
         Ok(Self { environment, scratch })
     }
 
@@ -110,16 +109,6 @@ impl Banger {
         });
         Ok(OperationTime { whole: whole.unsigned_abs(), phases: phases.collect() })
     }
-}
-
-/// Brings what a database in WAL mode keeps in its second file ("Write-Ahead Logging" of SQLite's
-/// manual). A daemon that ends without closing it leaves one, and an environment takes only the first.
-fn complete_database(data: &Path) -> Result<()> {
-    let log = seed::directory().join("banger.db-wal");
-    if log.exists() {
-        fs_err::copy(log, data.join("banger.db-wal"))?;
-    }
-    Ok(())
 }
 
 /// What `/proc` counts processor time in: `USER_HZ` (Linux, include/uapi/asm-generic/param.h).

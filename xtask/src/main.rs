@@ -15,7 +15,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   run              install what is missing, build, and boot a first VM
-  test [--full]    everything that must hold before a change lands; --full adds what takes long
+  test [--full]    everything that must hold before a change lands; --full tries more cases of each property
   bench            compare with other ways to do the same, and write bench/RESULTS.md
   check-layers     which crate may use which
   build            build the programs, for release

@@ -13,12 +13,12 @@ use crate::{layers, packages};
 pub(crate) enum Extent {
     /// What fits into the daily budget.
     Daily,
-    /// Everything: the whole matrix too.
+    /// Properties with many more cases.
     Full,
 }
 
-/// Variable that switches on what takes long.
-const FULL: &str = "BANGER_TEST_FULL";
+/// How many cases each property is tried with in the full run; a property's own default is for every day.
+const FULL_CASES: (&str, &str) = ("PROPTEST_CASES", "2000");
 
 /// Checks the form, the layers and the behaviour.
 pub(crate) fn test(extent: Extent) -> Result<()> {
@@ -44,7 +44,7 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
         let mut tests = cargo();
         tests.args(["test", "--locked", "--workspace"]).env("BANGER_PROGRAM_DIR", &programs);
         if extent == Extent::Full {
-            tests.env(FULL, "1");
+            tests.env(FULL_CASES.0, FULL_CASES.1);
         }
         run(&mut tests)
     })

@@ -24,7 +24,7 @@ const LENGTH: usize = 4;
 const LONGEST: usize = ETHERNET + 65_535 + 4;
 
 /// Returns whether a frame of the guest with this address may go out.
-pub fn may_leave(frame: &[u8], guest: Ipv4Addr) -> bool {
+fn may_leave(frame: &[u8], guest: Ipv4Addr) -> bool {
     let Some((header, packet)) = frame.split_at_checked(ETHERNET) else { return false };
     match [header[12], header[13]] {
         TYPE_ARP => true,

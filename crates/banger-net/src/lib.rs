@@ -4,6 +4,6 @@ mod filter;
 mod passt;
 mod plan;
 
-pub use filter::{may_leave, pass_frames};
+pub use filter::pass_frames;
 pub use passt::{FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, Passt};
 pub use plan::{AddressPlan, USER_NETWORK};
