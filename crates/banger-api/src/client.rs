@@ -7,9 +7,12 @@ use std::sync::{Arc, OnceLock};
 use banger_types::ApiError;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
+use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::system::SystemStatus;
-use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmStopRequest};
+use banger_types::vm::{
+    SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest,
+};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -20,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::request::{LogKind, PullRequest};
+use crate::request::{LogKind, LogQuery, PullRequest};
 use crate::route;
 
 /// Largest body that the client takes in one piece, bytes.
@@ -117,6 +120,58 @@ impl Client {
         self.call(Method::POST, &route::path(route::VM_STOP, name), request).await
     }
 
+    /// Begins to stop a VM in order and to boot it again.
+    pub async fn restart_vm(&self, name: &str, request: &VmStopRequest) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::VM_RESTART, name), request).await
+    }
+
+    /// Begins to make a VM's virtual CPUs stand still.
+    pub async fn pause_vm(&self, name: &str) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::VM_PAUSE, name), &()).await
+    }
+
+    /// Begins to let a paused VM go on.
+    pub async fn resume_vm(&self, name: &str) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::VM_RESUME, name), &()).await
+    }
+
+    /// Changes what is wanted of a VM. Returns the VM as it is then.
+    pub async fn set_vm(&self, name: &str, request: &VmSetRequest) -> Result<Vm> {
+        self.call(Method::PATCH, &route::path(route::VM, name), request).await
+    }
+
+    /// Gives a VM another name. Returns the VM as it is then.
+    pub async fn rename_vm(&self, name: &str, request: &VmRenameRequest) -> Result<Vm> {
+        self.call(Method::POST, &route::path(route::VM_RENAME, name), request).await
+    }
+
+    /// Follows a VM: it as it is, then at each change, until it is deleted.
+    pub async fn watch_vm(&self, name: &str) -> Result<Lines<Vm>> {
+        let path = route::path(route::VM_WATCH, name);
+        Ok(Lines::new(self.send(Method::GET, &path, None).await?.into_body()))
+    }
+
+    /// Returns a VM's forwards: those in force while it runs, else those that it will have.
+    pub async fn forwards(&self, name: &str) -> Result<Vec<Forward>> {
+        self.get(&route::path(route::VM_FORWARDS, name)).await
+    }
+
+    /// Adds a forward, for now and for later starts. Returns it with the port that was taken.
+    pub async fn add_forward(&self, name: &str, forward: &Forward) -> Result<Forward> {
+        self.call(Method::POST, &route::path(route::VM_FORWARDS, name), forward).await
+    }
+
+    /// Ends a forward. Open connections go on.
+    pub async fn remove_forward(&self, name: &str, listen: std::net::SocketAddr) -> Result<()> {
+        let path = format!("{}?listen={listen}", route::path(route::VM_FORWARDS, name));
+        self.call(Method::DELETE, &path, &()).await
+    }
+
+    /// Returns how OpenSSH's programs reach the VMs.
+    pub async fn ssh_configuration(&self) -> Result<SshConfiguration> {
+        self.get(route::SSH_CONFIG).await
+    }
+
     /// Begins to stop a VM without asking its guest.
     pub async fn kill_vm(&self, name: &str) -> Result<Operation> {
         self.call(Method::POST, &route::path(route::VM_KILL, name), &()).await
@@ -134,19 +189,27 @@ impl Client {
     }
 
     /// Returns one of a VM's logs, piece by piece.
-    pub async fn vm_logs(&self, name: &str, kind: LogKind) -> Result<Chunks> {
-        let kind = match kind {
+    pub async fn vm_logs(&self, name: &str, query: LogQuery) -> Result<Chunks> {
+        let kind = match query.kind {
             LogKind::Serial => "serial",
+            LogKind::Boot => "boot",
             LogKind::Engine => "engine",
             LogKind::Monitor => "monitor",
         };
-        let path = format!("{}?kind={kind}", route::path(route::VM_LOGS, name));
+        let lines = query.lines.map(|lines| format!("&lines={lines}")).unwrap_or_default();
+        let path =
+            format!("{}?kind={kind}&follow={}{lines}", route::path(route::VM_LOGS, name), query.follow);
         Ok(Chunks { body: self.send(Method::GET, &path, None).await?.into_body() })
     }
 
     /// Returns all images, ordered by name.
     pub async fn images(&self) -> Result<Vec<Image>> {
         self.get(route::IMAGES).await
+    }
+
+    /// Returns the image of this name or id.
+    pub async fn image(&self, name: &str) -> Result<Image> {
+        self.get(&route::path(route::IMAGE, name)).await
     }
 
     /// Begins to make an image.
@@ -162,6 +225,11 @@ impl Client {
     /// Returns all kernels, ordered by name.
     pub async fn kernels(&self) -> Result<Vec<Kernel>> {
         self.get(route::KERNELS).await
+    }
+
+    /// Returns the kernel of this name or id.
+    pub async fn kernel(&self, name: &str) -> Result<Kernel> {
+        self.get(&route::path(route::KERNEL, name)).await
     }
 
     /// Begins to make a kernel.

@@ -20,6 +20,13 @@ pub struct DeleteQuery {
     pub force: bool,
 }
 
+/// Query of `DELETE /v1/vms/NAME/forwards`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardQuery {
+    /// The host's address and port of the forward to end, as `127.0.0.1:8080`.
+    pub listen: std::net::SocketAddr,
+}
+
 /// Which of a VM's logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,6 +34,8 @@ pub enum LogKind {
     /// What the guest printed on its serial console.
     #[default]
     Serial,
+    /// The beginning of what the guest printed since it was last booted.
+    Boot,
     /// What the VMM and its helpers printed.
     Engine,
     /// The monitor's own words.
@@ -39,4 +48,8 @@ pub enum LogKind {
 pub struct LogQuery {
     /// Which log.
     pub kind: LogKind,
+    /// Whether the answer goes on with what is written later, until the VM is deleted.
+    pub follow: bool,
+    /// How many of the last lines to begin with; all when there is none.
+    pub lines: Option<u64>,
 }

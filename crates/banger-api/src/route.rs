@@ -19,10 +19,24 @@ pub const VM_START: &str = "/v1/vms/{name}/start";
 pub const VM_STOP: &str = "/v1/vms/{name}/stop";
 /// Stop it at once.
 pub const VM_KILL: &str = "/v1/vms/{name}/kill";
+/// Stop it in order and boot it again.
+pub const VM_RESTART: &str = "/v1/vms/{name}/restart";
+/// Make its virtual CPUs stand still.
+pub const VM_PAUSE: &str = "/v1/vms/{name}/pause";
+/// Let them go on.
+pub const VM_RESUME: &str = "/v1/vms/{name}/resume";
+/// Give it another name.
+pub const VM_RENAME: &str = "/v1/vms/{name}/rename";
+/// The VM at each change, until it is deleted: a stream.
+pub const VM_WATCH: &str = "/v1/vms/{name}/watch";
+/// The ports of the host that lead into it.
+pub const VM_FORWARDS: &str = "/v1/vms/{name}/forwards";
 /// What a client needs to open a session.
 pub const VM_SESSION: &str = "/v1/vms/{name}/session";
 /// Its logs, as text.
 pub const VM_LOGS: &str = "/v1/vms/{name}/logs";
+/// How OpenSSH's programs reach the VMs.
+pub const SSH_CONFIG: &str = "/v1/ssh-config";
 /// Images.
 pub const IMAGES: &str = "/v1/images";
 /// One image, by name or id.

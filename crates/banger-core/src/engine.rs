@@ -112,6 +112,12 @@ pub trait Engine: Send + Sync {
 
     /// Asks the VMM that runs in `directory`. Blocks for as long as it takes to answer.
     fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError>;
+
+    /// Makes the virtual CPUs of the VMM that runs in `directory` stand still. Blocks until they do.
+    fn pause(&self, directory: &Path) -> Result<(), EngineError>;
+
+    /// Lets the virtual CPUs of the VMM that runs in `directory` go on. The guest's clock stands where it stood.
+    fn resume(&self, directory: &Path) -> Result<(), EngineError>;
 }
 
 /// The port to networks.

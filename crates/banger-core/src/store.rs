@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::operation::Operation;
-use banger_types::vm::{VmSpec, VmState};
+use banger_types::vm::VmSpec;
 use banger_types::{ImageId, KernelId, OperationId, VmId, VmName};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Step;
-use crate::vm::Published;
+use crate::vm::{Published, Wanted};
 
 /// A VM as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct VmRecord {
     pub spec: VmSpec,
     /// What is shown of it.
     pub published: Published,
+    /// Whether it is to run.
+    pub wanted: Wanted,
     /// When it was made.
     pub created_at: jiff::Timestamp,
     /// The process whose end is its end, if there is one.
@@ -39,7 +41,7 @@ impl VmRecord {
 
     /// Returns whether it was alive when it was last written down.
     pub const fn was_alive(&self) -> bool {
-        matches!(self.published.state, VmState::Starting | VmState::Running | VmState::Stopping)
+        self.published.state.is_alive()
     }
 }
 
@@ -84,7 +86,7 @@ pub trait Store: Send + Sync {
     fn vms(&self) -> Result<Vec<VmRecord>, StoreError>;
     /// Remembers a new VM; fails with [`StoreError::NameTaken`].
     fn insert_vm(&self, vm: &VmRecord) -> Result<(), StoreError>;
-    /// Remembers a VM's present state, spec, owner and key.
+    /// Remembers a VM's present name, state, spec, owner and key; fails with [`StoreError::NameTaken`].
     fn update_vm(&self, vm: &VmRecord) -> Result<(), StoreError>;
     /// Forgets a VM, if it is there.
     fn delete_vm(&self, id: &VmId) -> Result<(), StoreError>;

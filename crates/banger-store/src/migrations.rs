@@ -45,8 +45,12 @@ CREATE TABLE journal (
 ) STRICT;
 ";
 
+const WANTED: &str = "
+ALTER TABLE vms ADD COLUMN wanted TEXT NOT NULL DEFAULT '\"stopped\"';
+";
+
 pub(crate) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(INITIAL)])
+    Migrations::new(vec![M::up(INITIAL), M::up(WANTED)])
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ where
 
 /// The columns that [`vm`] reads, in order.
 pub(crate) const VM_COLUMNS: &str =
-    "id, name, spec, state, reason, generation, created_at, owner, host_public_key";
+    "id, name, spec, state, reason, generation, created_at, owner, host_public_key, wanted";
 
 pub(crate) fn vm(row: &Row<'_>) -> rusqlite::Result<VmRecord> {
     let owner: Option<String> = row.get(7)?;
@@ -49,5 +49,6 @@ pub(crate) fn vm(row: &Row<'_>) -> rusqlite::Result<VmRecord> {
             .transpose()
             .map_err(|error| unreadable(7, error))?,
         host_public_key: row.get(8)?,
+        wanted: from_json(row, 9)?,
     })
 }

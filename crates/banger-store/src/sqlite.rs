@@ -135,8 +135,8 @@ impl Store for SqliteStore {
             let result = vm_parameters(vm).and_then(|values| {
                 transaction.execute(
                     "INSERT INTO vms (id, name, spec, state, reason, generation, created_at, owner,
-                                      host_public_key, image, kernel)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                      host_public_key, wanted, image, kernel)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                     params![
                         values.id,
                         values.name,
@@ -147,6 +147,7 @@ impl Store for SqliteStore {
                         values.created_at,
                         values.owner,
                         values.host_public_key,
+                        values.wanted,
                         vm.spec.image.as_str(),
                         vm.spec.kernel.as_str()
                     ],
@@ -159,26 +160,25 @@ impl Store for SqliteStore {
     fn update_vm(&self, vm: &VmRecord) -> Result<(), StoreError> {
         let action = "remember a VM's state";
         self.write(action, |transaction| {
-            vm_parameters(vm)
-                .and_then(|values| {
-                    transaction.execute(
-                        "UPDATE vms SET name = ?2, spec = ?3, state = ?4, reason = ?5, generation = ?6,
-                                        owner = ?7, host_public_key = ?8
+            let result = vm_parameters(vm).and_then(|values| {
+                transaction.execute(
+                    "UPDATE vms SET name = ?2, spec = ?3, state = ?4, reason = ?5, generation = ?6,
+                                        owner = ?7, host_public_key = ?8, wanted = ?9
                          WHERE id = ?1",
-                        params![
-                            values.id,
-                            values.name,
-                            values.spec,
-                            values.state,
-                            values.reason,
-                            values.generation,
-                            values.owner,
-                            values.host_public_key
-                        ],
-                    )
-                })
-                .map(drop)
-                .map_err(failed(action))
+                    params![
+                        values.id,
+                        values.name,
+                        values.spec,
+                        values.state,
+                        values.reason,
+                        values.generation,
+                        values.owner,
+                        values.host_public_key,
+                        values.wanted
+                    ],
+                )
+            });
+            inserted(result, vm.name.as_str(), action)
         })
     }
 
@@ -344,6 +344,7 @@ struct VmParameters<'a> {
     created_at: String,
     owner: Option<String>,
     host_public_key: &'a str,
+    wanted: String,
 }
 
 fn vm_parameters(vm: &VmRecord) -> rusqlite::Result<VmParameters<'_>> {
@@ -357,5 +358,6 @@ fn vm_parameters(vm: &VmRecord) -> rusqlite::Result<VmParameters<'_>> {
         created_at: vm.created_at.to_string(),
         owner: vm.owner.as_ref().map(to_json).transpose()?,
         host_public_key: &vm.host_public_key,
+        wanted: to_json(&vm.wanted)?,
     })
 }

@@ -4,13 +4,13 @@
 
 use banger_core::journal::Step;
 use banger_core::store::{ProcessIdentity, Store, StoreError, VmRecord};
-use banger_core::vm::Published;
+use banger_core::vm::{Published, Wanted};
 use banger_store::SqliteStore;
 use banger_types::image::{Image, ImageConfig};
 use banger_types::kernel::Kernel;
 use banger_types::operation::{Operation, OperationKind, OperationStatus};
 use banger_types::size::Mebibytes;
-use banger_types::vm::{EngineKind, NetworkMode, VmSpec, VmState};
+use banger_types::vm::{EngineKind, NetworkMode, RestartPolicy, VmSpec, VmState};
 use banger_types::{ImageId, KernelId, OperationId, VmId};
 
 fn image(number: u64, name: &str) -> Image {
@@ -53,10 +53,14 @@ fn vm(number: u64, name: &str) -> VmRecord {
             network: NetworkMode::User,
             environment: vec!["A=b c".to_owned()],
             forwards: Vec::new(),
+            labels: [("team".to_owned(), "a b".to_owned())].into(),
+            restart: RestartPolicy::OnFailure,
+            service: false,
             engine: EngineKind::Qemu,
             remove: true,
         },
         published: Published::new(),
+        wanted: Wanted::Running,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         owner: Some(ProcessIdentity { pid: 7, start_ticks: 8 }),
         host_public_key: "ssh-ed25519 AAAA".to_owned(),

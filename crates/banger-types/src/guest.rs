@@ -54,6 +54,9 @@ pub struct GuestConfig {
     pub network: Option<GuestNetwork>,
     /// The image's configuration: user, environment, working directory, entrypoint.
     pub image: ImageConfig,
+    /// Whether the image's entrypoint and command run from boot on, supervised.
+    #[serde(default)]
+    pub service: bool,
     /// Host time when the configuration was written, nanoseconds since the epoch.
     pub unix_time_ns: u64,
 }

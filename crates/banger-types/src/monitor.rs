@@ -29,6 +29,8 @@ pub mod file {
     pub const STATUS: &str = "status.json";
     /// What the guest printed on its serial console. Rotated to `serial.log.1`.
     pub const SERIAL_LOG: &str = "serial.log";
+    /// The beginning of what the guest printed since its VMM was last started.
+    pub const BOOT_LOG: &str = "boot.log";
     /// What the VMM and its helpers printed on standard error. Rotated to `engine.log.1`.
     pub const ENGINE_LOG: &str = "engine.log";
     /// The monitor's own words.
@@ -85,6 +87,10 @@ pub enum ChannelSource {
 }
 
 /// Where a VM stands in the monitor's eyes.
+///
+/// A guest that reboots by itself goes from [`Self::Stopping`] to [`Self::Booting`]: its monitor starts the same
+/// programs again, with the forwards as they are. It does not after [`MonitorRequest::Kill`], nor after a shutdown
+/// that a client has asked for, nor when the host goes down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MonitorPhase {
@@ -109,6 +115,9 @@ pub struct EndReason {
     pub announced: Option<ShutdownAction>,
     /// Whether somebody had asked the monitor to kill it.
     pub killed: bool,
+    /// Whether the monitor had been told by SIGTERM that the host goes down, and had told the guest.
+    #[serde(default)]
+    pub host_shutdown: bool,
     /// One sentence for people: "qemu exited with code 1", "killed on request".
     pub message: String,
 }

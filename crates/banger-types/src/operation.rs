@@ -15,6 +15,12 @@ pub enum OperationKind {
     VmStart,
     /// Stop a VM.
     VmStop,
+    /// Stop a VM and boot it again.
+    VmRestart,
+    /// Make a VM's virtual CPUs stand still.
+    VmPause,
+    /// Let them go on.
+    VmResume,
     /// Delete a VM.
     VmDelete,
     /// Make an image.

@@ -1,5 +1,6 @@
 //! VMs: what is wanted of one, and what is shown of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,20 @@ pub enum Accelerator {
     Tcg,
 }
 
+/// When a VM that has ended is started again without anybody asking. Nothing restarts a VM that a user has
+/// stopped, until a user starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// When it has failed, or the host went down while it ran.
+    OnFailure,
+    /// Then, and when its guest has powered itself off.
+    Always,
+}
+
 /// What a client asks for in `POST /v1/vms`. Everything has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -60,13 +75,74 @@ pub struct VmCreateRequest {
     pub environment: Vec<String>,
     /// Ports of the host that lead into it.
     pub forwards: Vec<Forward>,
+    /// Labels: what its owner wants to find it by. See [`check_label`].
+    pub labels: BTreeMap<String, String>,
+    /// When it is started again.
+    pub restart: RestartPolicy,
+    /// Whether the image's entrypoint and command run in it from every boot on, supervised.
+    pub service: bool,
     /// Whether it is left stopped.
     pub no_start: bool,
     /// Whether the daemon deletes it when the client that holds its lease goes, or it ends.
     pub remove: bool,
 }
 
-/// What is wanted of a VM: fixed when it is made.
+/// Body of `PATCH /v1/vms/NAME`: what is named changes, the rest stays.
+///
+/// vCPUs, memory and disk change only while the VM is stopped; the others at any time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct VmSetRequest {
+    /// Number of virtual CPUs.
+    pub vcpus: Option<u32>,
+    /// Memory.
+    pub memory: Option<Mebibytes>,
+    /// Size of the private disk; it can only grow. Its file system follows at the next start.
+    pub disk: Option<Mebibytes>,
+    /// When it is started again.
+    pub restart: Option<RestartPolicy>,
+    /// Labels to set, and with `null` to take away.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// Body of `POST /v1/vms/NAME/rename`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmRenameRequest {
+    /// The new name. The guest's host name follows at the next start.
+    pub name: VmName,
+}
+
+/// Longest name of a label, bytes.
+pub const LABEL_NAME_LIMIT: usize = 128;
+/// Longest value of a label, bytes.
+pub const LABEL_VALUE_LIMIT: usize = 4096;
+
+/// Why something is no label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not a label: {rule}")]
+pub struct LabelError {
+    /// The offending name, cut to 80 characters.
+    pub text: String,
+    /// The rule it breaks.
+    pub rule: &'static str,
+}
+
+/// Checks a label: a name of 1 to [`LABEL_NAME_LIMIT`] letters, digits, `.`, `_`, `-` and `/`, and a value of at
+/// most [`LABEL_VALUE_LIMIT`] bytes without control characters.
+pub fn check_label(name: &str, value: &str) -> Result<(), LabelError> {
+    let error = |rule| LabelError { text: name.chars().take(80).collect(), rule };
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    if name.is_empty() || name.len() > LABEL_NAME_LIMIT || !name.bytes().all(good) {
+        return Err(error("its name is 1 to 128 letters, digits, '.', '_', '-' and '/'"));
+    }
+    if value.len() > LABEL_VALUE_LIMIT || value.chars().any(char::is_control) {
+        return Err(error("its value is at most 4096 bytes, without control characters"));
+    }
+    Ok(())
+}
+
+/// What is wanted of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmSpec {
     /// The image it is made from.
@@ -91,6 +167,15 @@ pub struct VmSpec {
     /// Ports of the host that lead into it.
     #[serde(default)]
     pub forwards: Vec<Forward>,
+    /// Labels: what its owner wants to find it by.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it is started again.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Whether the image's entrypoint and command run in it from every boot on, supervised.
+    #[serde(default)]
+    pub service: bool,
     /// What runs it.
     pub engine: EngineKind,
     /// Whether it is deleted when it ends.
@@ -110,12 +195,21 @@ pub enum VmState {
     Starting,
     /// Running and serving sessions.
     Running,
+    /// Running as far as its guest knows; its virtual CPUs stand still.
+    Paused,
     /// Going down.
     Stopping,
     /// Ended in a way that nobody asked for.
     Failed,
     /// Being deleted.
     Deleting,
+}
+
+impl VmState {
+    /// Returns whether there is a VMM in this state, or about to be.
+    pub const fn is_alive(self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Paused | Self::Stopping)
+    }
 }
 
 impl std::fmt::Display for VmState {
@@ -125,6 +219,7 @@ impl std::fmt::Display for VmState {
             Self::Stopped => "stopped",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Failed => "failed",
             Self::Deleting => "deleting",
@@ -147,6 +242,9 @@ pub struct Vm {
     pub reason: Option<String>,
     /// What was wanted of it.
     pub spec: VmSpec,
+    /// When its restart policy will start it again, while it waits for that.
+    #[serde(default)]
+    pub restart_at: Option<jiff::Timestamp>,
     /// What isolates it while it runs.
     pub accelerator: Option<Accelerator>,
     /// When it was made.
@@ -189,7 +287,16 @@ impl std::fmt::Debug for SessionTarget {
     }
 }
 
-/// Body of `POST /v1/vms/NAME/stop`.
+/// Answer to `GET /v1/ssh-config`: how OpenSSH's programs reach the VMs, as `NAME.banger`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshConfiguration {
+    /// The file, which the daemon keeps up to date; for an `Include` line of `ssh_config(5)`.
+    pub file: PathBuf,
+    /// What is in it now.
+    pub text: String,
+}
+
+/// Body of `POST /v1/vms/NAME/stop` and of `…/restart`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmStopRequest {
     /// How long the guest may take before it is killed, milliseconds.
@@ -201,5 +308,23 @@ pub struct VmStopRequest {
 impl Default for VmStopRequest {
     fn default() -> Self {
         Self { timeout_ms: 30_000, action: ShutdownAction::Poweroff }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_has_a_plain_name_and_a_printable_value() {
+        for (name, value) in [("a", ""), ("team/web.1_x-y", "ä b=c"), ("A", &"x".repeat(LABEL_VALUE_LIMIT))]
+        {
+            assert_eq!(check_label(name, value), Ok(()), "{name}");
+        }
+        for (name, value) in
+            [("", "x"), ("a b", "x"), ("a=b", ""), ("ä", ""), ("a", "x\n"), (&"a".repeat(129), "")]
+        {
+            assert!(check_label(name, value).is_err(), "{name}");
+        }
     }
 }

@@ -15,12 +15,17 @@
 //!   (nothing) ◀──── deleting ◀──── delete (forced while anything runs) ──┘ from every state
 //! ```
 //!
+//! Two edges are left out of the picture: a running VM can be paused and resumed (and is `paused` in between, which
+//! ends like `running`), and a guest that reboots goes from `running` to `starting`.
+//!
 //! Three types keep three things apart: what a client wants ([`Request`]), what was seen
 //! ([`Observation`]), and what is shown ([`Published`]). [`RequestQueue`] decides which requests are
-//! let through; [`Published::observe`] folds what was seen into what is shown.
+//! let through; [`Published::observe`] folds what was seen into what is shown; [`Restarts`] says what a restart policy makes of an end.
 
 mod published;
 mod queue;
+mod restart;
 
 pub use published::{Observation, Published};
 pub use queue::{Admission, DenyReason, Request, RequestQueue};
+pub use restart::{Restarts, Wanted, starts_with_the_daemon, wanted_after};

@@ -17,8 +17,14 @@ pub enum Observation {
     Monitor(MonitorPhase),
     /// Somebody asked for its end.
     StopAsked,
+    /// Its virtual CPUs stand still.
+    Paused,
+    /// They go on.
+    Resumed,
     /// Its monitor is gone without a word. A VMM never outlives its monitor.
     MonitorLost,
+    /// The host went down, and with it everything that ran.
+    HostWentDown,
     /// It is being deleted.
     DeleteAsked,
 }
@@ -69,9 +75,14 @@ fn next(state: VmState, observation: &Observation) -> (VmState, Option<String>) 
         Observation::Made => (VmState::Stopped, None),
         Observation::Launching => (VmState::Starting, None),
         Observation::LaunchFailed(why) => (VmState::Failed, Some(why.clone())),
-        Observation::StopAsked if is_alive(state) => (VmState::Stopping, None),
-        Observation::StopAsked => (state, None),
-        Observation::MonitorLost if state == VmState::Stopping => (VmState::Stopped, None),
+        Observation::StopAsked if state.is_alive() => (VmState::Stopping, None),
+        Observation::Paused if state == VmState::Running => (VmState::Paused, None),
+        Observation::Resumed if state == VmState::Paused => (VmState::Running, None),
+        Observation::StopAsked | Observation::Paused | Observation::Resumed => (state, None),
+        Observation::MonitorLost | Observation::HostWentDown if state == VmState::Stopping => {
+            (VmState::Stopped, None)
+        }
+        Observation::HostWentDown => (VmState::Failed, Some("the host went down while it ran".to_owned())),
         Observation::MonitorLost => (VmState::Failed, Some("its monitor ended unexpectedly".to_owned())),
         Observation::Monitor(phase) => monitor_says(state, phase),
     }
@@ -79,24 +90,28 @@ fn next(state: VmState, observation: &Observation) -> (VmState, Option<String>) 
 
 fn monitor_says(state: VmState, phase: &MonitorPhase) -> (VmState, Option<String>) {
     match phase {
-        MonitorPhase::Booting | MonitorPhase::Ready if state == VmState::Stopping => (state, None),
-        MonitorPhase::Booting => (VmState::Starting, None),
-        MonitorPhase::Ready => (VmState::Running, None),
-        MonitorPhase::Stopping(ShutdownAction::Poweroff | ShutdownAction::Reboot) => {
-            (VmState::Stopping, None)
+        // A VM that is asked to end does not come back, and one that stands still says nothing new: its monitor
+        // tells of other things, such as forwards, with the phase that it had.
+        MonitorPhase::Booting | MonitorPhase::Ready | MonitorPhase::Stopping(ShutdownAction::Reboot)
+            if matches!(state, VmState::Stopping | VmState::Paused) =>
+        {
+            (state, None)
         }
+        // A guest that reboots is on its way to being up.
+        MonitorPhase::Booting | MonitorPhase::Stopping(ShutdownAction::Reboot) => (VmState::Starting, None),
+        MonitorPhase::Ready => (VmState::Running, None),
+        MonitorPhase::Stopping(ShutdownAction::Poweroff) => (VmState::Stopping, None),
         MonitorPhase::Ended(reason) => ended(state, reason),
     }
 }
 
 /// A VM that was asked to end, or that said it would, is stopped; any other end is a failure.
 fn ended(state: VmState, reason: &EndReason) -> (VmState, Option<String>) {
+    if reason.host_shutdown {
+        return (VmState::Stopped, Some("the host was going down".to_owned()));
+    }
     let expected = state == VmState::Stopping || reason.killed || reason.announced.is_some();
     if expected { (VmState::Stopped, None) } else { (VmState::Failed, Some(reason.message.clone())) }
-}
-
-const fn is_alive(state: VmState) -> bool {
-    matches!(state, VmState::Starting | VmState::Running | VmState::Stopping)
 }
 
 #[cfg(test)]
@@ -110,6 +125,7 @@ mod tests {
             signal: Some(11),
             announced,
             killed,
+            host_shutdown: false,
             message,
         }))
     }
@@ -146,6 +162,38 @@ mod tests {
     fn a_late_ready_does_not_bring_a_stopping_vm_back() {
         let published = after(&[Observation::Launching, Observation::StopAsked, READY]);
         assert_eq!(published.state, VmState::Stopping);
+    }
+
+    #[test]
+    fn a_guest_that_reboots_is_starting_and_then_runs() {
+        let reboot = Observation::Monitor(MonitorPhase::Stopping(ShutdownAction::Reboot));
+        let booting = Observation::Monitor(MonitorPhase::Booting);
+        assert_eq!(after(&[Observation::Launching, READY, reboot.clone()]).state, VmState::Starting);
+        assert_eq!(
+            after(&[Observation::Launching, READY, reboot.clone(), booting, READY]).state,
+            VmState::Running
+        );
+        let asked = after(&[Observation::Launching, READY, Observation::StopAsked, reboot]);
+        assert_eq!(asked.state, VmState::Stopping);
+    }
+
+    #[test]
+    fn a_paused_vm_stays_paused_whatever_its_monitor_repeats() {
+        let paused = [Observation::Launching, READY, Observation::Paused, READY];
+        assert_eq!(after(&paused).state, VmState::Paused);
+        assert_eq!(after(&[&paused[..], &[Observation::Resumed]].concat()).state, VmState::Running);
+        assert_eq!(after(&[&paused[..], &[end(None, false)]].concat()).state, VmState::Failed);
+        assert_eq!(after(&[Observation::Launching, Observation::Paused]).state, VmState::Starting);
+    }
+
+    #[test]
+    fn the_hosts_end_is_told_from_a_lost_monitor() {
+        let lost = after(&[Observation::Launching, READY, Observation::HostWentDown]);
+        assert_eq!(lost.state, VmState::Failed);
+        assert_eq!(lost.reason.as_deref(), Some("the host went down while it ran"));
+        let asked =
+            after(&[Observation::Launching, READY, Observation::StopAsked, Observation::HostWentDown]);
+        assert_eq!(asked.state, VmState::Stopped);
     }
 
     #[test]

@@ -7,6 +7,12 @@ use banger_types::vm::VmState;
 pub enum Request {
     /// Boot it.
     Start,
+    /// Make its virtual CPUs stand still.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Stop it in order if it runs, and boot it.
+    Restart,
     /// Ask its guest to go down, and kill it when that takes too long.
     Stop,
     /// End it at once.
@@ -36,9 +42,12 @@ pub enum DenyReason {
     /// Only a stopped or failed VM can be started.
     #[error("it is {0}")]
     NotStartable(VmState),
-    /// Only a VM that runs can be stopped or killed.
+    /// Only a VM that runs can be stopped, killed or paused.
     #[error("it is {0}, not running")]
     NotRunning(VmState),
+    /// Only a VM that is paused can be resumed.
+    #[error("it is {0}, not paused")]
+    NotPaused(VmState),
     /// Deleting a VM that runs must be asked for.
     #[error("it is {0}")]
     InUse(VmState),
@@ -61,7 +70,7 @@ impl RequestQueue {
     /// Asks for `request` on a VM in `state`.
     ///
     /// A request that ends the VM interrupts one that does not, and a harder end a softer one:
-    /// start < stop < kill < delete. Everything else is denied with its reason.
+    /// start, pause, resume < restart < stop < kill < delete. Everything else is denied with its reason.
     pub fn try_queue(&mut self, request: Request, state: VmState) -> Result<Admission, DenyReason> {
         if state == VmState::Deleting || self.contains_delete() {
             return Err(DenyReason::Deleting);
@@ -102,26 +111,36 @@ impl RequestQueue {
 
     fn legal(&self, request: Request, state: VmState) -> Result<(), DenyReason> {
         // A start that is only being launched counts as running: it can be stopped.
-        let alive = matches!(state, VmState::Starting | VmState::Running | VmState::Stopping)
-            || self.running == Some(Request::Start);
+        let alive = state.is_alive() || matches!(self.running, Some(Request::Start | Request::Restart));
         match request {
-            Request::Start if state == VmState::Running => Err(DenyReason::Already(state)),
+            Request::Start | Request::Resume if state == VmState::Running => Err(DenyReason::Already(state)),
             Request::Start if alive || state == VmState::Creating => Err(DenyReason::NotStartable(state)),
+            Request::Restart if state == VmState::Creating => Err(DenyReason::NotStartable(state)),
+            Request::Pause if state == VmState::Paused => Err(DenyReason::Already(state)),
+            Request::Pause if state != VmState::Running => Err(DenyReason::NotRunning(state)),
+            Request::Resume if state != VmState::Paused => Err(DenyReason::NotPaused(state)),
             Request::Stop | Request::Kill if !alive => Err(DenyReason::NotRunning(state)),
             Request::Delete { force: false } if alive || state == VmState::Creating => {
                 Err(DenyReason::InUse(state))
             }
-            Request::Start | Request::Stop | Request::Kill | Request::Delete { .. } => Ok(()),
+            Request::Start
+            | Request::Pause
+            | Request::Resume
+            | Request::Restart
+            | Request::Stop
+            | Request::Kill
+            | Request::Delete { .. } => Ok(()),
         }
     }
 }
 
 const fn strength(request: Request) -> u8 {
     match request {
-        Request::Start => 0,
-        Request::Stop => 1,
-        Request::Kill => 2,
-        Request::Delete { .. } => 3,
+        Request::Start | Request::Pause | Request::Resume => 0,
+        Request::Restart => 1,
+        Request::Stop => 2,
+        Request::Kill => 3,
+        Request::Delete { .. } => 4,
     }
 }
 
@@ -165,6 +184,17 @@ mod tests {
         assert_eq!(ask(Request::Start, VmState::Running), Err(DenyReason::Already(VmState::Running)));
         assert_eq!(ask(Request::Stop, VmState::Stopped), Err(DenyReason::NotRunning(VmState::Stopped)));
         assert_eq!(ask(Request::Kill, VmState::Failed), Err(DenyReason::NotRunning(VmState::Failed)));
+        assert_eq!(ask(Request::Start, VmState::Paused), Err(DenyReason::NotStartable(VmState::Paused)));
+        assert_eq!(ask(Request::Pause, VmState::Running), Ok(Admission::Now));
+        assert_eq!(ask(Request::Pause, VmState::Paused), Err(DenyReason::Already(VmState::Paused)));
+        assert_eq!(ask(Request::Pause, VmState::Starting), Err(DenyReason::NotRunning(VmState::Starting)));
+        assert_eq!(ask(Request::Resume, VmState::Paused), Ok(Admission::Now));
+        assert_eq!(ask(Request::Resume, VmState::Running), Err(DenyReason::Already(VmState::Running)));
+        assert_eq!(ask(Request::Resume, VmState::Stopped), Err(DenyReason::NotPaused(VmState::Stopped)));
+        assert_eq!(ask(Request::Restart, VmState::Stopped), Ok(Admission::Now));
+        assert_eq!(ask(Request::Restart, VmState::Running), Ok(Admission::Now));
+        assert_eq!(ask(Request::Stop, VmState::Paused), Ok(Admission::Now));
+        assert_eq!(ask(DELETE, VmState::Paused), Err(DenyReason::InUse(VmState::Paused)));
         assert_eq!(ask(DELETE, VmState::Running), Err(DenyReason::InUse(VmState::Running)));
         assert_eq!(ask(FORCED_DELETE, VmState::Running), Ok(Admission::Now));
         assert_eq!(ask(Request::Start, VmState::Failed), Ok(Admission::Now));
@@ -174,6 +204,9 @@ mod tests {
     fn any_request() -> impl Strategy<Value = Request> {
         prop_oneof![
             Just(Request::Start),
+            Just(Request::Pause),
+            Just(Request::Resume),
+            Just(Request::Restart),
             Just(Request::Stop),
             Just(Request::Kill),
             Just(DELETE),
@@ -187,6 +220,7 @@ mod tests {
             Just(VmState::Stopped),
             Just(VmState::Starting),
             Just(VmState::Running),
+            Just(VmState::Paused),
             Just(VmState::Stopping),
             Just(VmState::Failed),
             Just(VmState::Deleting)

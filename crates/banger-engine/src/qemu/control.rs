@@ -7,7 +7,7 @@ use std::time::Duration;
 use banger_core::engine::{EngineError, VmmStatus};
 use banger_types::vm::Accelerator;
 use qapi::Qmp;
-use qapi::qmp::{RunState, query_kvm, query_status};
+use qapi::qmp::{RunState, cont, query_kvm, query_status, stop};
 
 use super::arguments::QMP_SOCKET;
 
@@ -18,21 +18,40 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) fn inspect(directory: &Path) -> Result<VmmStatus, EngineError> {
-    ask(directory).map_err(|source| EngineError::Control { directory: directory.to_owned(), source })
+    ask(directory, |qmp| {
+        let status = qmp.execute(&query_status {})?;
+        let kvm = qmp.execute(&query_kvm {})?;
+        Ok(VmmStatus {
+            running: status.status == RunState::running,
+            accelerator: if kvm.enabled { Accelerator::Kvm } else { Accelerator::Tcg },
+        })
+    })
 }
 
-fn ask(directory: &Path) -> Result<VmmStatus, AnyError> {
-    let stream = connect(directory)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
-    let mut qmp = Qmp::from_stream(&stream);
-    qmp.handshake()?;
-    let status = qmp.execute(&query_status {})?;
-    let kvm = qmp.execute(&query_kvm {})?;
-    Ok(VmmStatus {
-        running: status.status == RunState::running,
-        accelerator: if kvm.enabled { Accelerator::Kvm } else { Accelerator::Tcg },
-    })
+/// QMP `stop` answers when the virtual CPUs stand still and what they had written is flushed.
+pub(super) fn pause(directory: &Path) -> Result<(), EngineError> {
+    ask(directory, |qmp| Ok(qmp.execute(&stop {}).map(drop)?))
+}
+
+pub(super) fn resume(directory: &Path) -> Result<(), EngineError> {
+    ask(directory, |qmp| Ok(qmp.execute(&cont {}).map(drop)?))
+}
+
+type Connection<'a> = Qmp<qapi::Stream<std::io::BufReader<&'a UnixStream>, &'a UnixStream>>;
+
+fn ask<T>(
+    directory: &Path,
+    questions: impl FnOnce(&mut Connection<'_>) -> Result<T, AnyError>,
+) -> Result<T, EngineError> {
+    let asked = || {
+        let stream = connect(directory)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+        let mut qmp = Qmp::from_stream(&stream);
+        qmp.handshake()?;
+        questions(&mut qmp)
+    };
+    asked().map_err(|source| EngineError::Control { directory: directory.to_owned(), source })
 }
 
 /// The directory may be too deep for a socket's address (107 bytes, unix(7)): name it by an open

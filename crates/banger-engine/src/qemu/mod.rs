@@ -91,4 +91,12 @@ impl Engine for Qemu {
     fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError> {
         control::inspect(directory)
     }
+
+    fn pause(&self, directory: &Path) -> Result<(), EngineError> {
+        control::pause(directory)
+    }
+
+    fn resume(&self, directory: &Path) -> Result<(), EngineError> {
+        control::resume(directory)
+    }
 }

@@ -14,8 +14,7 @@ pub(super) fn adjust(unix_time_ns: u64) -> io::Result<()> {
     if (now - i128::from(unix_time_ns)).unsigned_abs() <= TOLERANCE { Ok(()) } else { set(unix_time_ns) }
 }
 
-/// Sets the clock.
-pub(super) fn set(unix_time_ns: u64) -> io::Result<()> {
+fn set(unix_time_ns: u64) -> io::Result<()> {
     let time = crate::boot::timespec(unix_time_ns).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(clock_settime(ClockId::Realtime, time)?)
 }

@@ -96,7 +96,7 @@ impl Control {
                 .map(|()| GuestReply::Done)
                 .map_err(|error| error.to_string()),
             GuestRequest::SetClock(unix_time_ns) => {
-                clock::set(unix_time_ns).map(|()| GuestReply::Done).map_err(|error| error.to_string())
+                clock::adjust(unix_time_ns).map(|()| GuestReply::Done).map_err(|error| error.to_string())
             }
             GuestRequest::Stats => stats().map(GuestReply::Stats).map_err(|error| error.to_string()),
         }

@@ -112,6 +112,7 @@ fn config(image: ImageConfig) -> GuestConfig {
         },
         network: None,
         image,
+        service: false,
         unix_time_ns: 0,
     }
 }

@@ -87,6 +87,7 @@ impl Monitor {
             signal: status.signal(),
             announced: self.announced(),
             killed: self.killed,
+            host_shutdown: false,
             message,
         };
         for helper in &self.children {

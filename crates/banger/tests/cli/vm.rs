@@ -156,6 +156,7 @@ fn create_asks_for_what_was_typed() {
             forwards: vec![forward("127.0.0.1:8080", 80), forward("[::1]:0", 443)],
             no_start: true,
             remove: false,
+            ..VmCreateRequest::default()
         }
     );
 }

@@ -73,6 +73,7 @@ pub(super) async fn logs(
     let directory = daemon.vm(&name)?.directory;
     let log = directory.join(match query.kind {
         LogKind::Serial => file::SERIAL_LOG,
+        LogKind::Boot => file::BOOT_LOG,
         LogKind::Engine => file::ENGINE_LOG,
         LogKind::Monitor => file::MONITOR_LOG,
     });

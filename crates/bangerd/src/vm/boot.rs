@@ -95,6 +95,7 @@ impl Preparation<'_> {
             ssh: SshKeys { host_private_key: private.to_string(), authorized_keys: vec![public] },
             network: network.map(|plan| plan.guest.clone()),
             image,
+            service: self.record.spec.service,
             unix_time_ns: unix_time_ns(),
         };
         let json = serde_json::to_vec(&configuration).map_err(|error| self.error(&error))?;
@@ -136,7 +137,7 @@ fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
 }
 
 /// Host time, nanoseconds since the epoch.
-fn unix_time_ns() -> u64 {
+pub(super) fn unix_time_ns() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use banger_core::journal::Step;
 use banger_core::store::{ProcessIdentity, VmRecord};
-use banger_core::vm::{Observation, Published, Request};
+use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
 use banger_host::HostCommands;
 use banger_types::size::Mebibytes;
-use banger_types::vm::{VmCreateRequest, VmSpec, VmStopRequest};
+use banger_types::vm::{VmCreateRequest, VmSpec, VmStopRequest, check_label};
 use banger_types::{ApiError, ErrorKind, VmName};
 use tokio::sync::oneshot;
 
@@ -73,6 +73,9 @@ pub(crate) fn prepare_request(
     if let Some(bad) = request.environment.iter().find(|entry| !is_assignment(entry)) {
         return Err(usage(format!("'{bad}' is not NAME=VALUE")));
     }
+    for (label, value) in &request.labels {
+        check_label(label, value).map_err(|error| usage(error.to_string()))?;
+    }
     let owner = if request.remove { Some(owner(&name, client)?) } else { None };
     let reservation = artifacts.context().vms.reserve(&name)?;
     Ok(Prepared { name, request, vcpus, memory, disk, owner, reservation })
@@ -136,6 +139,9 @@ async fn make(
         network: request.network,
         environment: request.environment,
         forwards: request.forwards,
+        labels: request.labels,
+        restart: request.restart,
+        service: request.service,
         engine: artifacts.context().engine.kind(),
         remove: request.remove,
     };
@@ -144,6 +150,7 @@ async fn make(
         name,
         spec,
         published: Published::new(),
+        wanted: Wanted::Stopped,
         created_at: jiff::Timestamp::now(),
         owner,
         host_public_key: String::new(),

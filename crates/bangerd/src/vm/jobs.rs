@@ -1,22 +1,25 @@
 //! What is done for a request, beside the VM's task so that the task can go on listening.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use banger_core::engine::{Engine, EngineError};
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request};
 use banger_core::work::Work as _;
+use banger_host::MonitorError;
 use banger_types::guest::GuestRequest;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
-use banger_types::{ApiError, ErrorKind};
+use banger_types::{ApiError, ErrorKind, VmId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::boot;
-use super::context::Context;
+use super::boot::{self, unix_time_ns};
+use super::context::{Context, blocking};
 use super::remove::remove_files;
-use super::task::{Event, is_alive, monitor};
+use super::task::{Event, monitor};
 use crate::failure::{cancelled, failed};
 use crate::operation::Handle;
 
@@ -75,6 +78,9 @@ impl Attempt {
     async fn run(mut self) -> Result<(), ApiError> {
         match self.terms.request {
             Request::Start => self.start().await,
+            Request::Pause => self.pause().await,
+            Request::Resume => self.resume().await,
+            Request::Restart => self.restart().await,
             Request::Stop => self.stop().await,
             Request::Kill => self.kill().await,
             Request::Delete { .. } => self.delete().await,
@@ -165,9 +171,52 @@ impl Attempt {
         }
     }
 
+    async fn pause(&self) -> Result<(), ApiError> {
+        self.terms.operation.forbid_cancel();
+        self.terms.operation.stage("pause the VM");
+        self.ask_engine("pause", |engine, directory| engine.pause(directory)).await?;
+        self.observe(Observation::Paused).await;
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<(), ApiError> {
+        self.terms.operation.forbid_cancel();
+        self.terms.operation.stage("resume the VM");
+        self.ask_engine("resume", |engine, directory| engine.resume(directory)).await?;
+        // The guest's clock stood still with it. One that cannot be asked is told when its agent is back.
+        if let Err(error) = set_clock(&self.terms.context, &self.terms.record.id).await {
+            self.terms.operation.log(&format!("the guest's clock was not set: {error}"));
+        }
+        self.observe(Observation::Resumed).await;
+        Ok(())
+    }
+
+    async fn ask_engine(
+        &self,
+        verb: &str,
+        ask: impl FnOnce(&dyn Engine, &Path) -> Result<(), EngineError> + Send + 'static,
+    ) -> Result<(), ApiError> {
+        let what = format!("cannot {verb} '{}'", self.name());
+        let directory = self.terms.context.layout.vm(&self.terms.record.id);
+        let engine = Arc::clone(&self.terms.context.engine);
+        let asked = blocking(&format!("{verb} a VM"), move || ask(engine.as_ref(), &directory)).await?;
+        asked.map_err(|error| failed(what, &error))
+    }
+
+    async fn restart(&mut self) -> Result<(), ApiError> {
+        if self.terms.published.borrow().state.is_alive() {
+            self.stop().await?;
+        }
+        self.start().await
+    }
+
     async fn stop(&mut self) -> Result<(), ApiError> {
         let operation = Arc::clone(&self.terms.operation);
         operation.forbid_cancel();
+        if self.terms.published.borrow().state == VmState::Paused {
+            // A guest that stands still does not hear that it is to end.
+            self.resume().await?;
+        }
         let action = self.terms.stop.action;
         let asked = match monitor(&self.terms.context, &self.terms.record.id) {
             Ok(mut connection) => {
@@ -183,7 +232,7 @@ impl Attempt {
         }
         operation.stage("wait for the guest");
         let limit = Duration::from_millis(self.terms.stop.timeout_ms);
-        match self.until(|state| !is_alive(state), limit).await {
+        match self.until(|state| !state.is_alive(), limit).await {
             Outcome::Reached(_) => Ok(()),
             Outcome::Interrupted => Err(cancelled(format!("stopping '{}' was overtaken", self.name()))),
             Outcome::TooLate => {
@@ -201,21 +250,21 @@ impl Attempt {
         match monitor(&self.terms.context, &self.terms.record.id) {
             Ok(mut connection) => match connection.kill().await {
                 // It may have ended by itself in this very moment.
-                Ok(()) | Err(banger_host::MonitorError::Connection(_)) => {}
+                Ok(()) | Err(MonitorError::Connection(_)) => {}
                 Err(error) => return Err(failed(what, &error)),
             },
             // No monitor, no VMM.
-            Err(banger_host::MonitorError::Unreachable(_)) => {}
+            Err(MonitorError::Unreachable(_)) => {}
             Err(error) => return Err(failed(what, &error)),
         }
         // The end arrives by the monitor's own word, as every end does.
         let mut published = self.terms.published.clone();
-        published.wait_for(|vm| !is_alive(vm.state)).await.map(drop).ok();
+        published.wait_for(|vm| !vm.state.is_alive()).await.map(drop).ok();
         Ok(())
     }
 
     async fn delete(&mut self) -> Result<(), ApiError> {
-        if is_alive(self.terms.published.borrow().state) {
+        if self.terms.published.borrow().state.is_alive() {
             self.kill().await?;
         }
         self.terms.operation.forbid_cancel();
@@ -246,6 +295,12 @@ enum Outcome {
     Reached(VmState),
     Interrupted,
     TooLate,
+}
+
+/// Tells a guest what time it is.
+pub(super) async fn set_clock(context: &Context, id: &VmId) -> Result<(), MonitorError> {
+    let mut connection = monitor(context, id)?;
+    connection.guest(GuestRequest::SetClock(unix_time_ns())).await.map(drop)
 }
 
 fn first_reason(error: &ApiError) -> String {

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
+use banger_core::engine::VmmStatus;
 use banger_core::store::VmRecord;
 use banger_core::vm::{Admission, Observation, Request, RequestQueue};
 use banger_host::{MonitorConnection, ProcessWatch, StatusStream, read_last_status};
@@ -45,8 +46,8 @@ pub(super) enum Event {
     Status(u64, MonitorStatus),
     /// A monitor's connection ended.
     Detached(u64),
-    /// The VMM said what isolates its guest.
-    Inspected(u64, Accelerator),
+    /// The VMM said what isolates its guest, and whether that runs.
+    Inspected(u64, VmmStatus),
     /// The process whose end is the VM's has ended.
     OwnerEnded,
 }
@@ -137,6 +138,7 @@ fn shown(context: &Context, record: &VmRecord, live: Option<&MonitorStatus>) -> 
         generation: record.published.generation,
         reason: record.published.reason.clone(),
         spec: record.spec.clone(),
+        restart_at: None,
         accelerator: None,
         created_at: record.created_at,
         started_at: live.and_then(started),
@@ -250,7 +252,7 @@ impl Task {
             let directory = context.layout.vm(&id);
             let engine = Arc::clone(&context.engine);
             match blocking("ask a VMM", move || engine.inspect(&directory)).await {
-                Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status.accelerator)).await),
+                Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status)).await),
                 Ok(Err(error)) => tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM is mute"),
                 Err(error) => tracing::warn!(vm = %id, %error, "a VMM was not asked"),
             }
@@ -276,9 +278,16 @@ impl Task {
                 self.observe(&Observation::Monitor(phase)).await;
             }
             Event::Detached(attachment) if attachment == self.attachment => self.detached().await,
-            Event::Inspected(attachment, accelerator) if attachment == self.attachment => {
-                self.accelerator = Some(accelerator);
-                self.publish();
+            Event::Inspected(attachment, status) if attachment == self.attachment => {
+                self.accelerator = Some(status.accelerator);
+                // A daemon before this one may have ended between a pause and its note of it. Whoever pauses now
+                // notes it, too.
+                let quiet = self.running.is_none();
+                match (status.running, self.record.published.state) {
+                    (false, VmState::Running) if quiet => self.observe(&Observation::Paused).await,
+                    (true, VmState::Paused) if quiet => self.observe(&Observation::Resumed).await,
+                    _ => self.publish(),
+                }
             }
             Event::Status(..) | Event::Detached(_) | Event::Inspected(..) => {}
             Event::OwnerEnded => self.remove_self("its owner has ended").await,
@@ -383,6 +392,9 @@ impl Task {
             Origin::Own => {
                 let kind = match request {
                     Request::Start => OperationKind::VmStart,
+                    Request::Pause => OperationKind::VmPause,
+                    Request::Resume => OperationKind::VmResume,
+                    Request::Restart => OperationKind::VmRestart,
                     Request::Stop | Request::Kill => OperationKind::VmStop,
                     Request::Delete { .. } => OperationKind::VmDelete,
                 };
@@ -419,7 +431,7 @@ impl Task {
         {
             // What it waited for may have brought about what it wants.
             let state = self.record.published.state;
-            let moot = matches!(next.request, Request::Stop | Request::Kill) && !is_alive(state);
+            let moot = matches!(next.request, Request::Stop | Request::Kill) && !state.is_alive();
             if moot {
                 self.queue.finished();
                 settle(next, Ok(()));
@@ -428,10 +440,6 @@ impl Task {
             }
         }
     }
-}
-
-pub(super) const fn is_alive(state: VmState) -> bool {
-    matches!(state, VmState::Starting | VmState::Running | VmState::Stopping)
 }
 
 fn settle(admitted: Admitted, result: Result<(), ApiError>) {
@@ -444,6 +452,9 @@ fn settle(admitted: Admitted, result: Result<(), ApiError>) {
 const fn verb(request: Request) -> &'static str {
     match request {
         Request::Start => "start",
+        Request::Pause => "pause",
+        Request::Resume => "resume",
+        Request::Restart => "restart",
         Request::Stop => "stop",
         Request::Kill => "kill",
         Request::Delete { .. } => "delete",

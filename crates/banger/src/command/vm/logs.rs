@@ -1,6 +1,6 @@
 //! `banger vm logs`.
 
-use banger_api::request::LogKind;
+use banger_api::request::{LogKind, LogQuery};
 
 use super::{DONE, Outcome};
 use crate::arguments::LogsArguments;
@@ -15,7 +15,8 @@ pub(in crate::command) async fn logs(context: &Context, arguments: &LogsArgument
     } else {
         LogKind::Serial
     };
-    let mut pieces = context.daemon().await?.vm_logs(&arguments.name, kind).await?;
+    let mut pieces =
+        context.daemon().await?.vm_logs(&arguments.name, LogQuery { kind, ..LogQuery::default() }).await?;
     let mut log = context.printer.log();
     while let Some(piece) = pieces.next().await? {
         log.write(&piece)?;
