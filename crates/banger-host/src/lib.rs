@@ -1,17 +1,22 @@
 //! The host as banger sees it. The only crate that starts processes, opens pidfds and reads `/proc`.
 
 mod commands;
+mod follow;
 mod lock;
 mod monitor;
 mod nameservers;
 mod peer;
+mod presence;
 mod process;
+mod scope;
 mod socket;
 
 pub use commands::HostCommands;
+pub use follow::LogReader;
 pub use lock::{DirectoryLock, LockError};
 pub use monitor::{MonitorConnection, MonitorError, MonitorLauncher, StatusStream, read_last_status};
 pub use nameservers::nameservers;
 pub use peer::{Peer, peer};
+pub use presence::{MonitorPresence, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence};
 pub use process::{ProcessWatch, identity_of};
 pub use socket::{SocketError, bind_private, connect_to};

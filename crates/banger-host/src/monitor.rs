@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use banger_core::command::Commands as _;
 use banger_types::guest::GuestRequest;
 use banger_types::location::variable;
 use banger_types::monitor::{MonitorReply, MonitorRequest, MonitorStatus, file};
@@ -13,6 +14,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+use crate::commands::HostCommands;
+use crate::scope::{Scopes, Surroundings};
 use crate::socket::{SocketError, connect_to};
 
 /// Longest line that a monitor may send, bytes.
@@ -48,18 +51,56 @@ pub enum MonitorError {
     /// It answered that it cannot; its own words.
     #[error("{0}")]
     Refused(String),
+    /// It lives and does not answer, and cannot be ended.
+    #[error("its monitor does not answer, and does not end")]
+    Hangs,
 }
 
 /// Launches monitors.
 #[derive(Debug, Clone)]
 pub struct MonitorLauncher {
     program: PathBuf,
+    /// Where systemd is, each monitor gets a scope of its own.
+    scopes: Option<Scopes>,
 }
 
 impl MonitorLauncher {
-    /// Returns a launcher of this `banger-monitor`.
-    pub const fn new(program: PathBuf) -> Self {
-        Self { program }
+    /// Returns a launcher of this `banger-monitor`, in scopes of systemd's where those can be had.
+    pub fn new(program: PathBuf) -> Self {
+        let user = std::env::var("USER").ok();
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let scopes = Scopes::find(&Surroundings {
+            is_root: rustix::process::geteuid().is_root(),
+            user: user.as_deref(),
+            runtime: runtime.as_deref(),
+            root: Path::new("/"),
+            find: &|program| HostCommands.find(program),
+        });
+        Self { program, scopes }
+    }
+
+    /// Returns what a user should know about when VMs end, if there is anything.
+    pub fn warning(&self) -> Option<String> {
+        self.scopes.as_ref().and_then(Scopes::warning).map(str::to_owned)
+    }
+
+    /// Returns the command that becomes a monitor.
+    fn command(&self, directory: &Path) -> tokio::process::Command {
+        let kept = ["PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
+        let Some(scopes) = &self.scopes else {
+            let mut command = tokio::process::Command::new(&self.program);
+            command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == kept[0]));
+            return command;
+        };
+        let id = directory.file_name().unwrap_or_default().to_string_lossy();
+        let (program, arguments) = scopes.command(&format!("banger-vm-{id}.scope"));
+        let mut command = tokio::process::Command::new(program);
+        // systemd-run needs to find the manager.
+        command
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| kept.iter().any(|kept| name == kept)));
+        command.args(arguments).arg(&self.program);
+        command
     }
 
     /// Launches what `launch.json` in `directory` says. Returns when the VMM has been started, or
@@ -67,12 +108,10 @@ impl MonitorLauncher {
     pub async fn launch(&self, directory: &Path) -> Result<MonitorStatus, MonitorError> {
         let start_error = |source| MonitorError::Start { program: self.program.clone(), source };
         let (ready, child_end) = std::io::pipe().map_err(start_error)?;
-        let mut command = tokio::process::Command::new(&self.program);
+        let mut command = self.command(directory);
         command
             .arg(directory)
             .current_dir(directory)
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
             .env(variable::READY_DESCRIPTOR, READY_DESCRIPTOR.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -148,6 +187,14 @@ impl MonitorConnection {
     /// Kills the VMM and waits until it has ended.
     pub async fn kill(&mut self) -> Result<(), MonitorError> {
         match self.ask(&MonitorRequest::Kill).await? {
+            MonitorReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends a forward.
+    pub async fn remove_forward(&mut self, listen: std::net::SocketAddr) -> Result<(), MonitorError> {
+        match self.ask(&MonitorRequest::ForwardRemove(listen)).await? {
             MonitorReply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

@@ -233,6 +233,7 @@ fn start_programs(spec: &LaunchSpec, signals: OwnedFd, words: Words) -> Result<P
     let status = MonitorStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         monitor_pid: std::process::id(),
+        host_boot_id: system::boot_id(),
         vmm_pid: vmm.id(),
         started_at_ns,
         phase: MonitorPhase::Booting,

@@ -77,6 +77,7 @@ fn operation(number: u64, status: OperationStatus, second: i64) -> Operation {
         progress: None,
         finished_phases: Vec::new(),
         may_cancel: true,
+        warnings: Vec::new(),
         error: None,
         created_at: time,
         updated_at: time,

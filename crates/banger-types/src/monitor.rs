@@ -131,6 +131,9 @@ pub struct MonitorStatus {
     pub monitor_pid: u32,
     /// The VMM's process id.
     pub vmm_pid: u32,
+    /// The host's boot in which this is so (`/proc/sys/kernel/random/boot_id`); empty from older monitors.
+    #[serde(default)]
+    pub host_boot_id: String,
     /// When the VMM was started, nanoseconds since the epoch.
     pub started_at_ns: u64,
     /// Where the VM stands.

@@ -107,6 +107,9 @@ pub struct Operation {
     pub finished_phases: Vec<FinishedPhase>,
     /// Whether a cancel would be taken now.
     pub may_cancel: bool,
+    /// What whoever asked should know, in whole sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Why it failed.
     pub error: Option<ApiError>,
     /// When it began.

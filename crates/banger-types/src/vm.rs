@@ -259,6 +259,9 @@ pub struct Vm {
     pub directory: PathBuf,
     /// Blocks that its private disk takes on the host, bytes.
     pub disk_usage: u64,
+    /// What its owner should know, in whole sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What a client needs to open a session: answer to `GET /v1/vms/NAME/session`.

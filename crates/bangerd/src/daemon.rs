@@ -6,9 +6,13 @@ use std::sync::Arc;
 
 use banger_api::request::PullRequest;
 use banger_core::vm::Request;
+use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationKind};
 use banger_types::system::SystemStatus;
-use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmState, VmStopRequest};
+use banger_types::vm::{
+    SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmState,
+    VmStopRequest,
+};
 use banger_types::{ApiError, ErrorKind, VmName};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +20,8 @@ use crate::artifact::Artifacts;
 use crate::failure::FromStore as _;
 use crate::layout::vm_file;
 use crate::operation::{Handle, Operations};
-use crate::vm::{self, Context, Origin, VmHandle};
+use crate::ssh::default_user;
+use crate::vm::{self, Context, Edit, Edited, Origin, VmHandle};
 
 /// Everything that can be asked of the daemon.
 pub(crate) struct Daemon {
@@ -72,11 +77,11 @@ impl Daemon {
     }
 
     pub(crate) fn vms(&self) -> Vec<Vm> {
-        self.context().vms.list().into_iter().map(with_disk_usage).collect()
+        self.context().vms.list().into_iter().map(with_disk).collect()
     }
 
     pub(crate) fn vm(&self, name: &str) -> Result<Vm, ApiError> {
-        Ok(with_disk_usage(self.find(name)?.snapshot()))
+        Ok(with_disk(self.find(name)?.snapshot()))
     }
 
     fn find(&self, name: &str) -> Result<VmHandle, ApiError> {
@@ -119,6 +124,72 @@ impl Daemon {
         self.request(name, Request::Delete { force }, VmStopRequest::default()).await
     }
 
+    pub(crate) async fn restart_vm(&self, name: &str, stop: VmStopRequest) -> Result<Operation, ApiError> {
+        self.request(name, Request::Restart, stop).await
+    }
+
+    pub(crate) async fn pause_vm(&self, name: &str) -> Result<Operation, ApiError> {
+        self.request(name, Request::Pause, VmStopRequest::default()).await
+    }
+
+    pub(crate) async fn resume_vm(&self, name: &str) -> Result<Operation, ApiError> {
+        self.request(name, Request::Resume, VmStopRequest::default()).await
+    }
+
+    pub(crate) async fn set_vm(&self, name: &str, wanted: VmSetRequest) -> Result<Vm, ApiError> {
+        let configured_vcpus = self.artifacts.defaults().vcpus;
+        let wanted = Box::new(wanted);
+        let edit = Edit::Set { wanted, configured_vcpus };
+        self.edited_vm(name, edit).await
+    }
+
+    pub(crate) async fn rename_vm(&self, name: &str, request: &VmRenameRequest) -> Result<Vm, ApiError> {
+        let handle = self.find(name)?;
+        if handle.snapshot().name == request.name {
+            return Ok(with_disk(handle.snapshot()));
+        }
+        let reservation = self.context().vms.reserve(&request.name)?;
+        let vm = self.edited_vm(name, Edit::Rename(reservation)).await?;
+        self.context().ssh.update(self.context()).await;
+        Ok(vm)
+    }
+
+    async fn edited_vm(&self, name: &str, edit: Edit) -> Result<Vm, ApiError> {
+        let handle = self.find(name)?;
+        handle.edit(edit).await?;
+        Ok(with_disk(handle.snapshot()))
+    }
+
+    /// Returns the forwards of a VM: those in force, else those that it will have.
+    pub(crate) fn forwards(&self, name: &str) -> Result<Vec<Forward>, ApiError> {
+        let vm = self.find(name)?.snapshot();
+        Ok(if vm.state.is_alive() { vm.forwards } else { vm.spec.forwards })
+    }
+
+    pub(crate) async fn add_forward(&self, name: &str, forward: Forward) -> Result<Forward, ApiError> {
+        match self.find(name)?.edit(Edit::AddForward(forward.clone())).await? {
+            Edited::Forward(forward) => Ok(forward),
+            Edited::Done => Ok(forward),
+        }
+    }
+
+    pub(crate) async fn remove_forward(
+        &self,
+        name: &str,
+        listen: std::net::SocketAddr,
+    ) -> Result<(), ApiError> {
+        self.find(name)?.edit(Edit::RemoveForward(listen)).await.map(drop)
+    }
+
+    /// Returns a VM's states as they change.
+    pub(crate) fn watch_vm(&self, name: &str) -> Result<tokio::sync::watch::Receiver<Vm>, ApiError> {
+        Ok(self.find(name)?.watch())
+    }
+
+    pub(crate) async fn ssh_configuration(&self) -> Result<SshConfiguration, ApiError> {
+        self.context().ssh.show(self.context()).await
+    }
+
     async fn request(
         &self,
         name: &str,
@@ -133,19 +204,26 @@ impl Daemon {
         let handle = self.find(name)?;
         let mut watch = handle.watch();
         let gone = || ApiError::not_found("VM", name);
-        let vm = watch.wait_for(|vm| vm.state != VmState::Starting).await.map_err(|_| gone())?.clone();
+        let booted = watch.wait_for(|vm| vm.state != VmState::Starting);
+        let vm = match tokio::time::timeout(vm::BOOT_LIMIT, booted).await {
+            Ok(vm) => vm.map_err(|_| gone())?.clone(),
+            Err(_) => handle.snapshot(),
+        };
         if vm.state != VmState::Running {
             let error = ApiError::new(ErrorKind::Conflict, format!("cannot open a session in '{name}'"))
                 .because(format!("it is {}", vm.state));
-            return Err(error.fix(format!("`banger vm start {name}`")));
+            return Err(match vm.state {
+                VmState::Paused => error.fix(format!("`banger vm resume {name}`")),
+                VmState::Stopped | VmState::Failed => error.fix(format!("`banger vm start {name}`")),
+                VmState::Starting => error.fix(format!("see `banger vm logs {name}`")),
+                _ => error,
+            });
         }
-        let image = self.artifacts.images().await?.into_iter().find(|image| image.id == vm.spec.image);
-        let user = image.map(|image| image.config.user).filter(|user| !user.is_empty());
         Ok(SessionTarget {
             monitor_socket: vm.directory.join(banger_types::monitor::file::SOCKET),
             identity_file: vm.directory.join(vm_file::IDENTITY),
             host_public_key: self.host_public_key(&vm.name).await?,
-            default_user: user.unwrap_or_else(|| "root".to_owned()),
+            default_user: default_user(&self.artifacts.images().await?, &vm.spec.image),
             id: vm.id,
             name: vm.name,
         })
@@ -180,9 +258,11 @@ impl Daemon {
     }
 }
 
-fn with_disk_usage(mut vm: Vm) -> Vm {
+/// Adds what the host's file system says of the VM's disk.
+fn with_disk(mut vm: Vm) -> Vm {
     if let Ok(disk) = fs_err::metadata(vm.directory.join(vm_file::DISK)) {
         vm.disk_usage = disk.blocks() * 512;
     }
+    vm.warnings.extend(vm::warn_of_disk(&vm.directory, vm.spec.disk, vm.disk_usage));
     vm
 }

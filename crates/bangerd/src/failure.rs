@@ -2,6 +2,7 @@
 
 use banger_core::store::StoreError;
 use banger_core::vm::DenyReason;
+use banger_types::vm::VmState;
 use banger_types::{ApiError, ErrorKind};
 
 /// A [`StoreError`] as an [`ApiError`].
@@ -28,7 +29,13 @@ pub(crate) fn denied(verb: &str, name: &str, reason: DenyReason) -> ApiError {
         ApiError::new(ErrorKind::Conflict, format!("cannot {verb} '{name}'")).because(reason.to_string());
     match reason {
         DenyReason::InUse(_) => error.fix(format!("stop it first, or `banger vm rm --force {name}`")),
-        DenyReason::NotRunning(_) => error.fix(format!("`banger vm start {name}`")),
+        DenyReason::NotStartable(VmState::Paused) | DenyReason::NotRunning(VmState::Paused) => {
+            error.fix(format!("`banger vm resume {name}`"))
+        }
+        DenyReason::NotRunning(VmState::Stopped | VmState::Failed) => {
+            error.fix(format!("`banger vm start {name}`"))
+        }
+        DenyReason::Busy => error.fix("`banger op ls` shows it; try again when it has ended"),
         _ => error,
     }
 }

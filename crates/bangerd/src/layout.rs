@@ -75,6 +75,18 @@ impl Layout {
         self.operations().join(format!("{id}.log"))
     }
 
+    pub(crate) fn ssh(&self) -> PathBuf {
+        self.data.join("ssh")
+    }
+
+    pub(crate) fn ssh_configuration(&self) -> PathBuf {
+        self.ssh().join("config")
+    }
+
+    pub(crate) fn ssh_known_hosts(&self) -> PathBuf {
+        self.ssh().join("known_hosts")
+    }
+
     /// Every directory, parents first.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
         vec![
@@ -84,6 +96,7 @@ impl Layout {
             self.kernels(),
             self.templates(),
             self.operations(),
+            self.ssh(),
         ]
     }
 }

@@ -8,13 +8,16 @@ mod catalog;
 mod configuration;
 mod daemon;
 mod failure;
+mod fault;
 mod layout;
 mod operation;
 mod programs;
 mod random;
 mod ready;
 mod reconcile;
+mod ssh;
 mod startup;
+mod take_up;
 mod vm;
 
 fn main() -> ExitCode {

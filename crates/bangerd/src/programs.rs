@@ -11,6 +11,8 @@ use banger_types::location::variable;
 /// The programs that the daemon needs beside itself.
 #[derive(Debug)]
 pub(crate) struct Programs {
+    /// `banger`, which OpenSSH starts as its proxy. Need not be there.
+    pub(crate) client: PathBuf,
     /// `banger-monitor`.
     pub(crate) monitor: PathBuf,
     /// `banger-filter`, which stands between a guest and the world.
@@ -71,6 +73,7 @@ impl Programs {
             if path.is_file() { Ok(path) } else { Err(MissingProgram { name, directory: directory.clone() }) }
         };
         Ok(Self {
+            client: directory.join("banger"),
             monitor: find("banger-monitor")?,
             filter: find("banger-filter")?,
             guest: GuestProgram::new(find("banger-guest")?),

@@ -1,29 +1,33 @@
 //! Making the list true at start: what an earlier daemon began is undone or taken up, what runs is
 //! adopted, and what belongs to nobody goes.
+//!
+//! Nothing here keeps the daemon from starting: what cannot be put in order now is said in the log, shown where it can be
+//! shown, and tried again at the next start.
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use banger_core::store::VmRecord;
-use banger_core::vm::{Observation, Request};
-use banger_host::{MonitorConnection, StatusStream, read_last_status};
+use banger_core::vm::{Observation, Request, Wanted, starts_with_the_daemon, wanted_after};
 use banger_image::publish::PARTIAL_PREFIX;
+use banger_types::ApiError;
 use banger_types::monitor::MonitorPhase;
-use banger_types::operation::{Operation, OperationKind};
 use banger_types::vm::{VmState, VmStopRequest};
-use banger_types::{ApiError, ErrorKind};
 
 use crate::artifact::Artifacts;
-use crate::vm::{self, Context, Origin, VmHandle, remove_files};
+use crate::take_up::take_up_operations;
+use crate::vm::{self, Context, Found, Origin, VmHandle, remove_files};
 
 /// What was found, for the log.
 #[derive(Debug, Default)]
 struct Count {
     adopted: usize,
+    mute: usize,
     ended: usize,
     undone: usize,
     orphans: usize,
+    started: usize,
 }
 
 /// Brings everything into a true state. To be done before the first request is taken.
@@ -37,41 +41,53 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<(), ApiError
     }
     let records = context.store("list VMs", |store| store.vms()).await?;
     count.orphans += remove_orphans(artifacts, &records).await?;
-    for record in records {
-        take_up_vm(context, record, &mut count).await;
+    // All at once: a monitor that does not answer costs its limit once, not once for each.
+    let looks = records.into_iter().map(|record| {
+        let directory = context.layout.vm(&record.id);
+        tokio::spawn(async move {
+            let found = vm::look(&directory).await;
+            (record, found)
+        })
+    });
+    for look in looks.collect::<Vec<_>>() {
+        match look.await {
+            Ok((record, found)) => take_up_vm(context, record, found, &mut count).await,
+            Err(error) => tracing::error!(%error, "a VM was not looked for"),
+        }
     }
     take_up_operations(context).await?;
+    for handle in context.vms.handles() {
+        count.started += usize::from(start_by_policy(context, &handle).await);
+    }
     tracing::info!(
         adopted = count.adopted,
+        mute = count.mute,
         ended = count.ended,
         undone = count.undone,
         orphans = count.orphans,
+        started = count.started,
         "reconciled"
     );
     Ok(())
 }
 
-async fn take_up_vm(context: &Arc<Context>, record: VmRecord, count: &mut Count) {
-    let deleting = record.published.state == VmState::Deleting;
-    let must_go = deleting || record.is_removed_at_end();
+async fn take_up_vm(context: &Arc<Context>, record: VmRecord, found: Found, count: &mut Count) {
     let name = record.name.clone();
-    if let Some(stream) = watch_monitor(&context.layout.vm(&record.id)).await {
-        tracing::info!(vm = %name, "adopted");
-        count.adopted += 1;
-        let handle = vm::adopt(context, record, stream);
-        context.vms.add(name, handle.clone());
-        if deleting {
-            finish_deleting(handle);
+    let at_rest = matches!(found, Found::AtRest);
+    match found {
+        Found::AtRest => {}
+        Found::Running(_) => {
+            tracing::info!(vm = %name, "adopted");
+            count.adopted += 1;
         }
-        return;
+        Found::Mute => {
+            tracing::warn!(vm = %name, "its monitor lives and does not answer");
+            count.mute += 1;
+        }
     }
-    if deleting {
-        delete_rest(context, record).await;
-        tracing::info!(vm = %name, "deleted what was left");
-        return;
-    }
-    let record = settle_end(context, record, count).await;
-    let handle = vm::spawn(context, record);
+    let must_go = record.published.state == VmState::Deleting || (at_rest && record.is_removed_at_end());
+    let record = if at_rest { settle_end(context, record, count).await } else { record };
+    let handle = vm::spawn(context, record, found);
     context.vms.add(name, handle.clone());
     if must_go {
         finish_deleting(handle);
@@ -82,7 +98,12 @@ async fn take_up_vm(context: &Arc<Context>, record: VmRecord, count: &mut Count)
 async fn settle_end(context: &Arc<Context>, mut record: VmRecord, count: &mut Count) -> VmRecord {
     if record.was_alive() {
         count.ended += 1;
-        record.published.observe(&last_word(&context.layout.vm(&record.id)));
+        let observation = vm::last_word(&context.layout.vm(&record.id));
+        let host_went = matches!(&observation, Observation::HostWentDown)
+            || matches!(&observation, Observation::Monitor(MonitorPhase::Ended(end)) if end.host_shutdown);
+        record.published.observe(&observation);
+        let state = record.published.state;
+        record.wanted = wanted_after(record.spec.restart, record.wanted, state, host_went);
         let row = record.clone();
         if let Err(error) = context.store("remember a VM's state", move |store| store.update_vm(&row)).await {
             tracing::error!(vm = %record.name, %error, "state not remembered");
@@ -91,17 +112,25 @@ async fn settle_end(context: &Arc<Context>, mut record: VmRecord, count: &mut Co
     record
 }
 
-/// Returns the states of the VM's monitor, if it lives.
-async fn watch_monitor(directory: &Path) -> Option<StatusStream> {
-    let connection = MonitorConnection::open(directory).ok()?;
-    connection.watch().await.inspect_err(|error| tracing::warn!(%error, ?directory, "a monitor is mute")).ok()
-}
-
-/// How a VM ended while nobody looked.
-fn last_word(directory: &Path) -> Observation {
-    match read_last_status(directory).map(|status| status.phase) {
-        Some(phase @ MonitorPhase::Ended(_)) => Observation::Monitor(phase),
-        _ => Observation::MonitorLost,
+/// Starts a VM that is to run and does not, if its policy says so. Returns whether it did.
+async fn start_by_policy(context: &Arc<Context>, handle: &VmHandle) -> bool {
+    let vm = handle.snapshot();
+    let id = vm.id.clone();
+    let wanted = context
+        .store("look for a VM", move |store| store.vms())
+        .await
+        .ok()
+        .and_then(|vms| vms.into_iter().find(|record| record.id == id).map(|record| record.wanted));
+    let at_rest = matches!(vm.state, VmState::Stopped | VmState::Failed);
+    if !at_rest || !starts_with_the_daemon(vm.spec.restart, wanted.unwrap_or(Wanted::Stopped)) {
+        return false;
+    }
+    match handle.request(Request::Start, VmStopRequest::default(), Origin::Own).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::info!(vm = %vm.name, why = ?error.why, "not started");
+            false
+        }
     }
 }
 
@@ -114,17 +143,6 @@ fn finish_deleting(handle: VmHandle) {
     });
 }
 
-async fn delete_rest(context: &Arc<Context>, record: VmRecord) {
-    let directory = context.layout.vm(&record.id);
-    let result = match remove_files(&directory).await {
-        Ok(()) => context.store("forget a VM", move |store| store.delete_vm(&record.id)).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = result {
-        tracing::error!(?directory, %error, why = ?error.why, "not deleted");
-    }
-}
-
 /// Takes away directories that nothing in the database knows.
 async fn remove_orphans(artifacts: &Arc<Artifacts>, vms: &[VmRecord]) -> Result<usize, ApiError> {
     let layout = artifacts.context().layout.clone();
@@ -133,72 +151,43 @@ async fn remove_orphans(artifacts: &Arc<Artifacts>, vms: &[VmRecord]) -> Result<
     let kernels = artifacts.kernels().await?.iter().map(|kernel| kernel.id.to_string()).collect();
     let mut removed = 0;
     for (parent, known) in [(layout.vms(), &vms), (layout.images(), &images), (layout.kernels(), &kernels)] {
-        removed += remove_unknown(&parent, known).await?;
+        removed += remove_unknown(&parent, known).await;
     }
-    removed += remove_unknown(&layout.templates(), &HashSet::new()).await?;
+    for parent in [layout.templates(), layout.ssh()] {
+        removed += remove_unknown(&parent, &HashSet::new()).await;
+    }
     Ok(removed)
 }
 
-/// Directories that are neither known nor half made are left alone among templates: those are files.
-async fn remove_unknown(parent: &Path, known: &HashSet<String>) -> Result<usize, ApiError> {
-    let Ok(entries) = fs_err::read_dir(parent) else { return Ok(0) };
+/// Takes away what is half made, and directories that are not known. Other files are left alone.
+async fn remove_unknown(parent: &Path, known: &HashSet<String>) -> usize {
+    let Ok(entries) = fs_err::read_dir(parent) else { return 0 };
     let mut removed = 0;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let directory = entry.path();
         let is_partial = name.starts_with(PARTIAL_PREFIX);
-        if !is_partial && (known.contains(&name) || !directory.is_dir()) {
+        if !is_partial && (known.contains(&name) || !entry.path().is_dir()) {
             continue;
         }
-        tracing::warn!(?directory, "belongs to nobody: removed");
-        // A VM that nobody knows may still run.
-        if let Ok(mut connection) = MonitorConnection::open(&directory) {
-            connection.kill().await.ok();
+        match remove_orphan(&entry.path()).await {
+            Ok(()) => {
+                tracing::warn!(path = ?entry.path(), "belongs to nobody: removed");
+                removed += 1;
+            }
+            Err(error) => {
+                tracing::error!(path = ?entry.path(), %error, why = ?error.why, "belongs to nobody: not removed");
+            }
         }
-        if directory.is_dir() {
-            remove_files(&directory).await?;
-        } else {
-            fs_err::remove_file(&directory).ok();
-        }
-        removed += 1;
     }
-    Ok(removed)
+    removed
 }
 
-/// Operations that were under way: those whose VM goes on are taken up, the rest has failed.
-async fn take_up_operations(context: &Arc<Context>) -> Result<(), ApiError> {
-    let operations = context.store("list operations", |store| store.operations()).await?;
-    for operation in operations.into_iter().filter(|operation| !operation.status.is_final()) {
-        take_up(context, operation);
+async fn remove_orphan(path: &Path) -> Result<(), ApiError> {
+    if !path.is_dir() || path.is_symlink() {
+        return fs_err::remove_file(path)
+            .map_err(|error| crate::failure::failed("cannot remove a leftover", &error));
     }
-    Ok(())
-}
-
-fn take_up(context: &Arc<Context>, operation: Operation) {
-    let kind = operation.kind;
-    let subject = operation.subject.clone();
-    let handle = context.operations.resume(operation);
-    let interrupted = || {
-        ApiError::new(ErrorKind::Failed, format!("work on '{subject}' was interrupted"))
-            .because("bangerd ended; what it had begun was undone")
-    };
-    let vm = context.vms.find(&subject).ok();
-    match (kind, vm) {
-        (OperationKind::VmCreate | OperationKind::VmStart, Some(vm)) => {
-            let error = interrupted();
-            tokio::spawn(async move {
-                let mut watch = vm.watch();
-                let reached = watch.wait_for(|vm| vm.state != VmState::Starting).await;
-                let running = reached.is_ok_and(|vm| vm.state == VmState::Running);
-                handle.finish(if running { Ok(()) } else { Err(error) });
-            });
-        }
-        (OperationKind::VmStop, Some(vm)) => {
-            let stopped = matches!(vm.snapshot().state, VmState::Stopped | VmState::Failed);
-            handle.finish(if stopped { Ok(()) } else { Err(interrupted()) });
-        }
-        // Deleting is finished by every start.
-        (OperationKind::VmDelete, None) => handle.finish(Ok(())),
-        _ => handle.finish(Err(interrupted())),
-    }
+    // A VM that nobody knows may still run.
+    vm::kill_orphan(path).await?;
+    remove_files(path).await
 }

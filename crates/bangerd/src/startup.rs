@@ -22,11 +22,13 @@ use crate::artifact::Artifacts;
 use crate::configuration::Configuration;
 use crate::daemon::Daemon;
 use crate::failure::FromStore as _;
+use crate::fault::FaultPoint;
 use crate::layout::Layout;
 use crate::operation::Operations;
 use crate::programs::Programs;
 use crate::ready::Ready;
 use crate::reconcile::reconcile;
+use crate::ssh::SshConfig;
 use crate::vm::{self, VmDirectory};
 
 /// A log that is longer than this at start is set aside, bytes.
@@ -51,6 +53,13 @@ pub(crate) fn main() -> ExitCode {
         None if std::env::args_os().len() == 1 => {}
         Some("--version" | "-V") => {
             println!("bangerd {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        // For tests; a build for release has none.
+        Some("--fault-points") => {
+            for point in FaultPoint::ALL {
+                println!("{point:?}");
+            }
             return ExitCode::SUCCESS;
         }
         Some("--help" | "-h") => {
@@ -154,8 +163,9 @@ async fn serve(
     programs: Programs,
     ready: &mut Ready,
 ) -> anyhow::Result<()> {
-    let artifacts = compose(layout, configuration, programs)?;
+    let artifacts = compose(layout, &locations.socket, configuration, programs)?;
     reconcile(&artifacts).await?;
+    artifacts.context().ssh.update(artifacts.context()).await;
     let listener = banger_host::bind_private(&locations.socket)?;
     let listener = PrivateListener::new(listener)?;
     let daemon = Arc::new(Daemon::new(Arc::clone(&artifacts), locations.socket.clone()));
@@ -172,6 +182,7 @@ async fn serve(
         result = server.into_future() => result?,
         () = drained => tracing::warn!("some answers were cut off"),
     }
+    artifacts.context().operations.end();
     end_operations(&artifacts).await;
     artifacts.context().store("consolidate", |store| store.consolidate()).await?;
     fs_err::remove_file(&locations.socket).ok();
@@ -182,6 +193,7 @@ async fn serve(
 /// Puts everything together.
 fn compose(
     layout: Layout,
+    socket: &Path,
     configuration: Configuration,
     programs: Programs,
 ) -> anyhow::Result<Arc<Artifacts>> {
@@ -193,6 +205,7 @@ fn compose(
         networks: Arc::new(Passt::new(commands, programs.filter.clone())),
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),
+        ssh: SshConfig::new(programs.client.clone(), socket.to_owned()),
         layout,
         store,
         programs,

@@ -25,6 +25,8 @@ pub enum Observation {
     MonitorLost,
     /// The host went down, and with it everything that ran.
     HostWentDown,
+    /// Its monitor lives and does not answer.
+    MonitorMute,
     /// It is being deleted.
     DeleteAsked,
 }
@@ -48,8 +50,13 @@ impl Published {
 
     /// Takes an observation in. Returns whether anything that is shown has changed.
     pub fn observe(&mut self, observation: &Observation) -> bool {
-        let (state, reason) = next(self.state, observation);
-        let changed = state != self.state || (reason.is_some() && reason != self.reason);
+        let (state, reason) = match next(self.state, observation) {
+            Next::Same => return false,
+            Next::State(state) if state == self.state => return false,
+            Next::State(state) | Next::Well(state) => (state, None),
+            Next::Because(state, reason) => (state, Some(reason)),
+        };
+        let changed = state != self.state || reason != self.reason;
         if changed {
             self.state = state;
             self.reason = reason;
@@ -65,53 +72,83 @@ impl Default for Published {
     }
 }
 
-fn next(state: VmState, observation: &Observation) -> (VmState, Option<String>) {
+/// What an observation makes of a state.
+enum Next {
+    /// Nothing.
+    Same,
+    /// This state; the reason for the state before goes with it.
+    State(VmState),
+    /// This state, with nothing to complain of, even if it is the same state.
+    Well(VmState),
+    /// This state, for this reason.
+    Because(VmState, String),
+}
+
+fn next(state: VmState, observation: &Observation) -> Next {
     // Nothing brings a VM back that is being deleted.
     if state == VmState::Deleting {
-        return (state, None);
+        return Next::Same;
     }
     match observation {
-        Observation::DeleteAsked => (VmState::Deleting, None),
-        Observation::Made => (VmState::Stopped, None),
-        Observation::Launching => (VmState::Starting, None),
-        Observation::LaunchFailed(why) => (VmState::Failed, Some(why.clone())),
-        Observation::StopAsked if state.is_alive() => (VmState::Stopping, None),
-        Observation::Paused if state == VmState::Running => (VmState::Paused, None),
-        Observation::Resumed if state == VmState::Paused => (VmState::Running, None),
-        Observation::StopAsked | Observation::Paused | Observation::Resumed => (state, None),
+        Observation::DeleteAsked => Next::State(VmState::Deleting),
+        Observation::Made => Next::State(VmState::Stopped),
+        Observation::Launching => Next::State(VmState::Starting),
+        Observation::LaunchFailed(why) => Next::Because(VmState::Failed, why.clone()),
+        Observation::StopAsked if state.is_alive() => Next::State(VmState::Stopping),
+        Observation::Paused if state == VmState::Running => Next::State(VmState::Paused),
+        Observation::Resumed if state == VmState::Paused => Next::State(VmState::Running),
         Observation::MonitorLost | Observation::HostWentDown if state == VmState::Stopping => {
-            (VmState::Stopped, None)
+            Next::State(VmState::Stopped)
         }
-        Observation::HostWentDown => (VmState::Failed, Some("the host went down while it ran".to_owned())),
-        Observation::MonitorLost => (VmState::Failed, Some("its monitor ended unexpectedly".to_owned())),
+        Observation::MonitorLost => failed("its monitor ended unexpectedly"),
+        Observation::HostWentDown => failed("the host went down while it ran"),
+        Observation::MonitorMute if state.is_alive() => Next::Because(state, MUTE.to_owned()),
+        Observation::StopAsked | Observation::Paused | Observation::Resumed | Observation::MonitorMute => {
+            Next::Same
+        }
         Observation::Monitor(phase) => monitor_says(state, phase),
     }
 }
 
-fn monitor_says(state: VmState, phase: &MonitorPhase) -> (VmState, Option<String>) {
+/// Why a VM is shown in the state that it had last.
+const MUTE: &str = "its monitor does not answer: this is the last that is known of it";
+/// Why sessions cannot be had in a VM that runs.
+const AGENT_GONE: &str = "the guest's agent is not connected";
+
+fn failed(why: &str) -> Next {
+    Next::Because(VmState::Failed, why.to_owned())
+}
+
+fn monitor_says(state: VmState, phase: &MonitorPhase) -> Next {
     match phase {
         // A VM that is asked to end does not come back, and one that stands still says nothing new: its monitor
         // tells of other things, such as forwards, with the phase that it had.
         MonitorPhase::Booting | MonitorPhase::Ready | MonitorPhase::Stopping(ShutdownAction::Reboot)
             if matches!(state, VmState::Stopping | VmState::Paused) =>
         {
-            (state, None)
+            Next::Well(state)
         }
+        // Whoever stops the agent has not stopped the VM. A guest that boots anew has said so before.
+        MonitorPhase::Booting if state == VmState::Running => Next::Because(state, AGENT_GONE.to_owned()),
         // A guest that reboots is on its way to being up.
-        MonitorPhase::Booting | MonitorPhase::Stopping(ShutdownAction::Reboot) => (VmState::Starting, None),
-        MonitorPhase::Ready => (VmState::Running, None),
-        MonitorPhase::Stopping(ShutdownAction::Poweroff) => (VmState::Stopping, None),
+        MonitorPhase::Booting | MonitorPhase::Stopping(ShutdownAction::Reboot) => {
+            Next::Well(VmState::Starting)
+        }
+        MonitorPhase::Ready => Next::Well(VmState::Running),
+        MonitorPhase::Stopping(ShutdownAction::Poweroff) => Next::Well(VmState::Stopping),
+        // What was given up before has ended now.
+        MonitorPhase::Ended(_) if !state.is_alive() => Next::Same,
         MonitorPhase::Ended(reason) => ended(state, reason),
     }
 }
 
 /// A VM that was asked to end, or that said it would, is stopped; any other end is a failure.
-fn ended(state: VmState, reason: &EndReason) -> (VmState, Option<String>) {
+fn ended(state: VmState, reason: &EndReason) -> Next {
     if reason.host_shutdown {
-        return (VmState::Stopped, Some("the host was going down".to_owned()));
+        return Next::Because(VmState::Stopped, "the host was going down".to_owned());
     }
     let expected = state == VmState::Stopping || reason.killed || reason.announced.is_some();
-    if expected { (VmState::Stopped, None) } else { (VmState::Failed, Some(reason.message.clone())) }
+    if expected { Next::Well(VmState::Stopped) } else { failed(&reason.message) }
 }
 
 #[cfg(test)]
@@ -184,6 +221,25 @@ mod tests {
         assert_eq!(after(&[&paused[..], &[Observation::Resumed]].concat()).state, VmState::Running);
         assert_eq!(after(&[&paused[..], &[end(None, false)]].concat()).state, VmState::Failed);
         assert_eq!(after(&[Observation::Launching, Observation::Paused]).state, VmState::Starting);
+    }
+
+    #[test]
+    fn a_guest_whose_agent_goes_still_runs_and_is_well_when_it_is_back() {
+        let booting = Observation::Monitor(MonitorPhase::Booting);
+        let mut published = after(&[Observation::Launching, booting.clone(), READY, booting]);
+        assert_eq!(published.state, VmState::Running);
+        assert_eq!(published.reason.as_deref(), Some(AGENT_GONE));
+        assert!(published.observe(&READY));
+        assert_eq!(published.reason, None);
+    }
+
+    #[test]
+    fn a_mute_monitor_is_said_and_forgotten_with_its_next_word() {
+        let mut published = after(&[Observation::Launching, READY, Observation::MonitorMute]);
+        assert_eq!((published.state, published.reason.as_deref()), (VmState::Running, Some(MUTE)));
+        published.observe(&READY);
+        assert_eq!(published.reason, None);
+        assert_eq!(after(&[Observation::Made, Observation::MonitorMute]).reason, None);
     }
 
     #[test]

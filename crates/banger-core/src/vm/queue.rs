@@ -72,7 +72,11 @@ impl RequestQueue {
     /// A request that ends the VM interrupts one that does not, and a harder end a softer one:
     /// start, pause, resume < restart < stop < kill < delete. Everything else is denied with its reason.
     pub fn try_queue(&mut self, request: Request, state: VmState) -> Result<Admission, DenyReason> {
-        if state == VmState::Deleting || self.contains_delete() {
+        if self.contains_delete() {
+            return Err(DenyReason::Deleting);
+        }
+        // A deletion that did not come to its end can be asked for again, and nothing else can.
+        if state == VmState::Deleting && !matches!(request, Request::Delete { .. }) {
             return Err(DenyReason::Deleting);
         }
         self.legal(request, state)?;
@@ -199,6 +203,7 @@ mod tests {
         assert_eq!(ask(FORCED_DELETE, VmState::Running), Ok(Admission::Now));
         assert_eq!(ask(Request::Start, VmState::Failed), Ok(Admission::Now));
         assert_eq!(ask(Request::Start, VmState::Deleting), Err(DenyReason::Deleting));
+        assert_eq!(ask(DELETE, VmState::Deleting), Ok(Admission::Now), "one that failed is tried again");
     }
 
     fn any_request() -> impl Strategy<Value = Request> {

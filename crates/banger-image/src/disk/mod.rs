@@ -17,6 +17,8 @@ const RECIPE: u32 = 1;
 const SMALLEST: Mebibytes = Mebibytes(64);
 /// The largest: what ext4 of 4 KiB blocks with 32-bit block numbers in the journal is tested for.
 const LARGEST: Mebibytes = Mebibytes(16 << 20);
+/// The sizes that a disk can have.
+pub const SIZES: std::ops::RangeInclusive<Mebibytes> = SMALLEST..=LARGEST;
 /// The label of private disks.
 const LABEL: &str = "banger-private";
 /// Size of a sector, to which the configuration is padded.

@@ -3,6 +3,12 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+/// Returns the id of the host's present boot; empty when the kernel does not tell.
+pub(crate) fn boot_id() -> String {
+    let id = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// Takes a descriptor that was inherited under a known number.
 ///
 /// The caller must be the only one who takes it.

@@ -4,6 +4,7 @@ mod answer;
 mod artifacts;
 mod listener;
 mod operations;
+mod stream;
 mod system;
 mod vms;
 
@@ -23,11 +24,18 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::SYSTEM, get(system::show))
         .route(route::SYSTEM_SHUTDOWN, post(system::shut_down))
         .route(route::VMS, get(vms::list).post(vms::create))
-        .route(route::VM, get(vms::show).delete(vms::delete))
+        .route(route::VM, get(vms::show).patch(vms::set).delete(vms::delete))
         .route(route::VM_START, post(vms::start))
         .route(route::VM_STOP, post(vms::stop))
         .route(route::VM_KILL, post(vms::kill))
+        .route(route::VM_RESTART, post(vms::restart))
+        .route(route::VM_PAUSE, post(vms::pause))
+        .route(route::VM_RESUME, post(vms::resume))
+        .route(route::VM_RENAME, post(vms::rename))
+        .route(route::VM_WATCH, get(vms::watch))
+        .route(route::VM_FORWARDS, get(vms::forwards).post(vms::add_forward).delete(vms::remove_forward))
         .route(route::VM_SESSION, get(vms::session))
+        .route(route::SSH_CONFIG, get(system::ssh_configuration))
         .route(route::VM_LOGS, get(vms::logs))
         .route(route::IMAGES, get(artifacts::images).post(artifacts::pull_image))
         .route(route::IMAGE, get(artifacts::image).delete(artifacts::delete_image))

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use banger_types::system::SystemStatus;
+use banger_types::vm::SshConfiguration;
 
 use super::answer::Answer;
 use crate::daemon::Daemon;
 
 pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SystemStatus>> {
     Ok(Json(daemon.system().await?))
+}
+
+pub(super) async fn ssh_configuration(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SshConfiguration>> {
+    Ok(Json(daemon.ssh_configuration().await?))
 }
 
 pub(super) async fn shut_down(State(daemon): State<Arc<Daemon>>) -> Json<()> {

@@ -3,20 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body as HttpBody;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use banger_api::request::{DeleteQuery, LogKind, LogQuery};
-use banger_types::monitor::file;
-use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmStopRequest};
-use banger_types::{ApiError, ErrorKind};
-use tokio_util::io::ReaderStream;
+use axum::response::Response;
+use banger_api::request::{DeleteQuery, ForwardQuery, LogKind, LogQuery};
+use banger_types::monitor::{Forward, file};
+use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest};
 
 use super::answer::{Answer, Begun, Body, Query};
 use super::listener::Client;
+use super::stream;
 use crate::daemon::Daemon;
-use crate::failure::failed;
 
 pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Vm>> {
     Json(daemon.vms())
@@ -58,6 +54,67 @@ pub(super) async fn kill(State(daemon): State<Arc<Daemon>>, Path(name): Path<Str
     Ok(Begun(daemon.kill_vm(&name).await?))
 }
 
+pub(super) async fn restart(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    Body(request): Body<VmStopRequest>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.restart_vm(&name, request).await?))
+}
+
+pub(super) async fn pause(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
+    Ok(Begun(daemon.pause_vm(&name).await?))
+}
+
+pub(super) async fn resume(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
+    Ok(Begun(daemon.resume_vm(&name).await?))
+}
+
+pub(super) async fn set(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    Body(request): Body<VmSetRequest>,
+) -> Answer<Json<Vm>> {
+    Ok(Json(daemon.set_vm(&name, request).await?))
+}
+
+pub(super) async fn rename(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    Body(request): Body<VmRenameRequest>,
+) -> Answer<Json<Vm>> {
+    Ok(Json(daemon.rename_vm(&name, &request).await?))
+}
+
+pub(super) async fn watch(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Response> {
+    let published = daemon.watch_vm(&name)?;
+    // It ends when the VM's task does, which is when the VM is deleted.
+    Ok(stream::changes(published, daemon.shutdown().clone(), |_| false))
+}
+
+pub(super) async fn forwards(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Answer<Json<Vec<Forward>>> {
+    Ok(Json(daemon.forwards(&name)?))
+}
+
+pub(super) async fn add_forward(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    Body(forward): Body<Forward>,
+) -> Answer<Json<Forward>> {
+    Ok(Json(daemon.add_forward(&name, forward).await?))
+}
+
+pub(super) async fn remove_forward(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    Query(query): Query<ForwardQuery>,
+) -> Answer<Json<()>> {
+    Ok(Json(daemon.remove_forward(&name, query.listen).await?))
+}
+
 pub(super) async fn session(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
@@ -77,17 +134,6 @@ pub(super) async fn logs(
         LogKind::Engine => file::ENGINE_LOG,
         LogKind::Monitor => file::MONITOR_LOG,
     });
-    Ok(text_file(&log, &format!("show the log of '{name}'")).await?)
-}
-
-/// Returns a file as text, piece by piece; one that is not there is empty.
-pub(super) async fn text_file(path: &std::path::Path, what: &str) -> Result<Response, ApiError> {
-    let body = match tokio::fs::File::open(path).await {
-        Ok(file) => HttpBody::from_stream(ReaderStream::new(file)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => HttpBody::empty(),
-        Err(error) => {
-            return Err(ApiError { kind: ErrorKind::Failed, ..failed(format!("cannot {what}"), &error) });
-        }
-    };
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
+    let what = format!("show the log of '{name}'");
+    Ok(stream::log(&log, query.lines, query.follow, daemon.shutdown().clone(), &what)?)
 }

@@ -12,6 +12,7 @@ use banger_types::{ApiError, ErrorKind, ImageId};
 use super::{Artifacts, Named as _};
 use crate::catalog;
 use crate::failure::{cancelled, failed};
+use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
 use crate::vm::blocking;
@@ -49,7 +50,9 @@ impl Artifacts {
         let what = format!("make the image '{name}'");
         let id = random::image_id();
         self.journal(operation, Step::MakeImageDirectory(id.clone()), &what).await?;
+        FaultPoint::PullJournaled.reach();
         let built = self.build_rootfs(&what, &id, parsed, operation).await?;
+        FaultPoint::PullPublished.reach();
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
         let image = Image {
             name,
@@ -68,6 +71,7 @@ impl Artifacts {
                 store.settle(&operation_id)
             })
             .await?;
+        FaultPoint::PullSettled.reach();
         Ok(image)
     }
 

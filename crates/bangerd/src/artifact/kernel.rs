@@ -12,6 +12,7 @@ use super::image::{build_failure, taken};
 use super::{Artifacts, Named as _};
 use crate::catalog;
 use crate::failure::cancelled;
+use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
 use crate::vm::blocking;
@@ -48,12 +49,14 @@ impl Artifacts {
         let what = format!("make the kernel '{name}'");
         let id = random::kernel_id();
         self.journal(operation, Step::MakeKernelDirectory(id.clone()), &what).await?;
+        FaultPoint::PullJournaled.reach();
         let (work, commands) = (Arc::clone(operation), self.commands);
         let (destination, mirror) = (self.context().layout.kernel(&id), self.debian_options().mirror);
         let built =
             blocking(&what, move || kernel::build(&parsed, &mirror, &destination, &commands, work.as_ref()))
                 .await?;
         let built = built.map_err(|error| build_failure(&what, error.is_cancelled(), error.fix(), &error))?;
+        FaultPoint::PullPublished.reach();
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
         let kernel = Kernel {
             name,
@@ -71,6 +74,7 @@ impl Artifacts {
                 store.settle(&operation_id)
             })
             .await?;
+        FaultPoint::PullSettled.reach();
         Ok(kernel)
     }
 

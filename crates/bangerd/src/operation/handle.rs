@@ -1,6 +1,7 @@
 //! The side of an operation that does the work.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(crate) struct Handle {
     store: Arc<dyn Store>,
     log: Mutex<Log>,
     pace: Mutex<Pace>,
+    /// The daemon ends: work that is dropped is not lost, but left to the next one.
+    ending: Arc<AtomicBool>,
 }
 
 struct Log {
@@ -48,6 +51,7 @@ impl Handle {
         cancel: Cancel,
         store: Arc<dyn Store>,
         log: Option<std::fs::File>,
+        ending: Arc<AtomicBool>,
     ) -> Self {
         let id = published.borrow().id.clone();
         Self {
@@ -57,6 +61,7 @@ impl Handle {
             store,
             log: Mutex::new(Log { file: log, left: LOG_LIMIT }),
             pace: Mutex::new(Pace { phase_began: Instant::now(), last_progress: None }),
+            ending,
         }
     }
 
@@ -76,6 +81,18 @@ impl Handle {
     /// From now on a cancel is refused: the work is past the point where it could be undone.
     pub(crate) fn forbid_cancel(&self) {
         self.published.send_modify(|operation| operation.may_cancel = false);
+    }
+
+    /// Tells whoever asked something that they should know. Said once.
+    pub(crate) fn warn(&self, warning: String) {
+        self.log(&format!("warning: {warning}"));
+        self.published.send_if_modified(|operation| {
+            let new = !operation.warnings.contains(&warning);
+            if new {
+                operation.warnings.push(warning);
+            }
+            new
+        });
     }
 
     /// Ends the operation. Only the first call counts.
@@ -120,6 +137,9 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.ending.load(Ordering::Acquire) {
+            return;
+        }
         self.finish(Err(ApiError::new(ErrorKind::Failed, "the operation was abandoned")
             .because("this is a mistake in bangerd; its log has more")));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use banger_core::store::{Store, StoreError};
@@ -29,11 +30,12 @@ pub(crate) struct Operations {
     store: Arc<dyn Store>,
     layout: Layout,
     entries: Mutex<HashMap<OperationId, Entry>>,
+    ending: Arc<AtomicBool>,
 }
 
 impl Operations {
     pub(crate) fn new(store: Arc<dyn Store>, layout: Layout) -> Self {
-        Self { store, layout, entries: Mutex::default() }
+        Self { store, layout, entries: Mutex::default(), ending: Arc::default() }
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, Entry>> {
@@ -51,6 +53,7 @@ impl Operations {
             progress: None,
             finished_phases: Vec::new(),
             may_cancel: true,
+            warnings: Vec::new(),
             error: None,
             created_at: now,
             updated_at: now,
@@ -74,7 +77,7 @@ impl Operations {
         let (sender, published) = watch::channel(operation);
         let cancel = Cancel::default();
         self.entries().insert(id, Entry { published, cancel: cancel.clone() });
-        Arc::new(Handle::new(sender, cancel, Arc::clone(&self.store), log))
+        Arc::new(Handle::new(sender, cancel, Arc::clone(&self.store), log, Arc::clone(&self.ending)))
     }
 
     /// Done at each beginning: there is nothing to forget while nothing is begun, and so no timer.
@@ -126,6 +129,11 @@ impl Operations {
             cancel.cancel();
         }
         Ok(operation)
+    }
+
+    /// From now on, work that is dropped is left to the next daemon.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
     }
 
     /// Returns the operations of this daemon that are under way.

@@ -12,6 +12,7 @@ use crate::failure::{FromStore as _, failed};
 use crate::layout::Layout;
 use crate::operation::Operations;
 use crate::programs::Programs;
+use crate::ssh::SshConfig;
 
 /// The ports and directories that VMs act through.
 pub(crate) struct Context {
@@ -23,6 +24,7 @@ pub(crate) struct Context {
     pub(crate) programs: Programs,
     pub(crate) operations: Arc<Operations>,
     pub(crate) vms: VmDirectory,
+    pub(crate) ssh: SshConfig,
 }
 
 impl Context {

@@ -8,26 +8,21 @@ use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
 use banger_host::HostCommands;
 use banger_types::size::Mebibytes;
-use banger_types::vm::{VmCreateRequest, VmSpec, VmStopRequest, check_label};
+use banger_types::vm::{RestartPolicy, VmCreateRequest, VmSpec, check_label};
 use banger_types::{ApiError, ErrorKind, VmName};
-use tokio::sync::oneshot;
 
-use super::context::blocking;
+use super::context::{Context, blocking};
 use super::directory::Reservation;
 use super::files::{FilesError, make_disk, make_keys};
-use super::task::{Origin, VmHandle, spawn};
+use super::handle::VmHandle;
+use super::limits::{check_disk, check_forwards, check_memory, check_vcpus, refuse, warn_of_disk};
+use super::task::{Found, spawn};
 use crate::artifact::Artifacts;
 use crate::configuration::VmDefaults;
 use crate::failure::{cancelled, failed};
+use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
-
-/// Least memory with which a kernel and its initramfs start, MiB.
-const LEAST_MEMORY: Mebibytes = Mebibytes(128);
-/// Smallest private disk that holds a journal and something else, MiB.
-const LEAST_DISK: Mebibytes = Mebibytes(64);
-/// Largest private disk: beyond it, ext4 would need other features.
-const LARGEST_DISK: Mebibytes = Mebibytes(16 << 20);
 
 /// A request whose every value was looked at.
 pub(crate) struct Prepared {
@@ -50,31 +45,22 @@ pub(crate) fn prepare_request(
 ) -> Result<Prepared, ApiError> {
     let name = request.name.clone().unwrap_or_else(random::vm_name);
     let defaults: &VmDefaults = artifacts.defaults();
-    let usage = |why: String| ApiError::new(ErrorKind::Usage, format!("cannot create '{name}'")).because(why);
+    let what = format!("create '{name}'");
     let vcpus = request.vcpus.unwrap_or(defaults.vcpus);
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let most = u32::try_from(processors).unwrap_or(u32::MAX).max(defaults.vcpus);
-    if vcpus == 0 || vcpus > most {
-        return Err(usage(format!("{vcpus} virtual CPUs is not between 1 and this host's {most}")));
-    }
+    check_vcpus(&what, vcpus, defaults.vcpus)?;
     let memory = request.memory.unwrap_or(defaults.memory);
-    if memory < LEAST_MEMORY {
-        return Err(usage(format!("{memory} of memory is less than {LEAST_MEMORY}")));
-    }
-    if let Some(host) = host_memory()
-        && memory > host
-    {
-        return Err(usage(format!("{memory} of memory is more than this host's {host}")));
-    }
+    check_memory(&what, memory)?;
     let disk = request.disk.unwrap_or(defaults.disk);
-    if disk < LEAST_DISK || disk > LARGEST_DISK {
-        return Err(usage(format!("a disk of {disk} is not between {LEAST_DISK} and {LARGEST_DISK}")));
-    }
+    check_disk(&what, disk)?;
+    check_forwards(&what, &request.forwards)?;
     if let Some(bad) = request.environment.iter().find(|entry| !is_assignment(entry)) {
-        return Err(usage(format!("'{bad}' is not NAME=VALUE")));
+        return Err(refuse(&what, format!("'{bad}' is not NAME=VALUE")));
     }
     for (label, value) in &request.labels {
-        check_label(label, value).map_err(|error| usage(error.to_string()))?;
+        check_label(label, value).map_err(|error| refuse(&what, error.to_string()))?;
+    }
+    if request.remove && request.restart != RestartPolicy::No {
+        return Err(refuse(&what, "a VM that is removed when it ends cannot be started again after it"));
     }
     let owner = if request.remove { Some(owner(&name, client)?) } else { None };
     let reservation = artifacts.context().vms.reserve(&name)?;
@@ -93,14 +79,6 @@ fn owner(name: &VmName, client: u32) -> Result<ProcessIdentity, ApiError> {
     })
 }
 
-/// The host's memory, from `/proc/meminfo` (`proc_meminfo(5)`).
-fn host_memory() -> Option<Mebibytes> {
-    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(Mebibytes(kibibytes >> 10))
-}
-
 /// Makes the VM, and boots it unless it was asked not to.
 pub(crate) async fn create(
     artifacts: &Arc<Artifacts>,
@@ -109,13 +87,35 @@ pub(crate) async fn create(
 ) -> Result<(), ApiError> {
     let start = !prepared.request.no_start;
     let handle = make(artifacts, prepared, operation).await?;
+    finish(artifacts.context(), &handle, start, operation).await
+}
+
+/// Does what is left to do for a VM that is complete: boots it, if it is to be. A cancel leaves nothing of it.
+pub(crate) async fn finish(
+    context: &Arc<Context>,
+    handle: &VmHandle,
+    start: bool,
+    operation: &Arc<Handle>,
+) -> Result<(), ApiError> {
+    context.ssh.update(context).await;
+    let vm = handle.snapshot();
+    if let Some(warning) = warn_of_disk(&vm.directory, vm.spec.disk, 0) {
+        operation.warn(warning);
+    }
+    if let Some(warning) = context.launcher.warning() {
+        operation.warn(warning);
+    }
     if !start {
         return Ok(());
     }
-    let (done, answer) = oneshot::channel();
-    let origin = Origin::PartOf(Arc::clone(operation), done);
-    handle.request(Request::Start, VmStopRequest::default(), origin).await?;
-    answer.await.map_err(|error| failed("the VM's task ended", &error))?
+    let result = handle.request_within(Request::Start, operation).await;
+    if let Err(error) = &result
+        && error.kind == ErrorKind::Cancelled
+        && operation.check().is_err()
+    {
+        handle.request_within(Request::Delete { force: true }, operation).await?;
+    }
+    result
 }
 
 async fn make(
@@ -150,7 +150,8 @@ async fn make(
         name,
         spec,
         published: Published::new(),
-        wanted: Wanted::Stopped,
+        // Remembered with the VM itself: a daemon that ends in between is followed by one that starts it.
+        wanted: if request.no_start { Wanted::Stopped } else { Wanted::Running },
         created_at: jiff::Timestamp::now(),
         owner,
         host_public_key: String::new(),
@@ -158,7 +159,7 @@ async fn make(
     let made = write_down(artifacts, record, operation).await;
     match made {
         Ok(record) => {
-            let handle = spawn(artifacts.context(), record);
+            let handle = spawn(artifacts.context(), record, Found::AtRest);
             reservation.fill(handle.clone());
             Ok(handle)
         }
@@ -187,13 +188,16 @@ async fn write_down(
             store.journal(&id, &Step::MakeVmDirectory(row.id.clone()))
         })
         .await?;
+    FaultPoint::CreateReserved.reach();
     let (directory, templates) = (context.layout.vm(&record.id), context.layout.templates());
     let (disk, work) = (record.spec.disk, Arc::clone(operation));
     let made = blocking(&what, move || {
         let staging = banger_image::publish::Staging::beside(&directory)?;
         let key = make_keys(staging.path())?;
         make_disk(staging.path(), &templates, disk, &HostCommands, work.as_ref())?;
+        FaultPoint::CreateStaged.reach();
         staging.publish()?;
+        FaultPoint::CreatePublished.reach();
         Ok::<_, FilesError>(key)
     })
     .await?;
@@ -207,5 +211,6 @@ async fn write_down(
             store.settle(&id)
         })
         .await?;
+    FaultPoint::CreateSettled.reach();
     Ok(record)
 }

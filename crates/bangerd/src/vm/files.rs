@@ -56,7 +56,7 @@ fn write_key(path: &Path, key: &PrivateKey) -> Result<(), FilesError> {
 
 /// Writes a file that only its owner reads. Not synced: the directory is, as a whole, before it is
 /// published, and what is written at a start is written anew at the next.
-pub(super) fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut options = fs_err::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(contents)

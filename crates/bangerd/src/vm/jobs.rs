@@ -1,6 +1,6 @@
 //! What is done for a request, beside the VM's task so that the task can go on listening.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,24 +8,28 @@ use banger_core::engine::{Engine, EngineError};
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request};
 use banger_core::work::Work as _;
-use banger_host::MonitorError;
 use banger_types::guest::GuestRequest;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
-use banger_types::{ApiError, ErrorKind, VmId};
+use banger_types::{ApiError, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::boot::{self, unix_time_ns};
 use super::context::{Context, blocking};
 use super::remove::remove_files;
-use super::task::{Event, monitor};
+use super::task::Event;
+use super::{boot, monitors, watches};
 use crate::failure::{cancelled, failed};
+use crate::fault::FaultPoint;
 use crate::operation::Handle;
 
 /// How long a guest may take to its first session. Emulated on a busy host, a large image takes a
 /// minute; a guest that takes longer than this hangs.
-const BOOT_LIMIT: Duration = Duration::from_mins(5);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_mins(5);
+
+/// How long a guest may take to set its clock before its resume counts as done.
+const CLOCK_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a job works with.
 pub(super) struct Terms {
@@ -91,6 +95,14 @@ impl Attempt {
         self.terms.record.name.as_str()
     }
 
+    fn directory(&self) -> PathBuf {
+        self.terms.context.layout.vm(&self.terms.record.id)
+    }
+
+    fn is_alive(&self) -> bool {
+        self.terms.published.borrow().state.is_alive()
+    }
+
     /// Lets the VM's task take an observation in, and waits until it is remembered.
     async fn observe(&self, observation: Observation) {
         let (remembered, answer) = oneshot::channel();
@@ -105,18 +117,21 @@ impl Attempt {
         operation.stage("prepare the VM");
         let what = format!("cannot start '{}'", self.name());
         boot::prepare(&self.terms.context, &self.terms.record).await?;
+        FaultPoint::StartPrepared.reach();
         operation.check().map_err(|_| cancelled(what.as_str()))?;
         operation.stage("start the VMM");
         self.observe(Observation::Launching).await;
+        FaultPoint::StartAnnounced.reach();
         if let Err(error) = self.launch().await {
             self.abandon().await;
             self.observe(Observation::LaunchFailed(first_reason(&error))).await;
             return Err(error);
         }
+        FaultPoint::StartAttached.reach();
         operation.stage("boot the guest");
-        let outcome = self.until(|state| !matches!(state, VmState::Starting), BOOT_LIMIT).await;
-        match outcome {
-            Outcome::Reached(VmState::Running) => Ok(()),
+        let until = Instant::now() + BOOT_LIMIT;
+        match self.until(|state| state != VmState::Starting, until).await {
+            Outcome::Reached(VmState::Running | VmState::Paused) => Ok(()),
             Outcome::Reached(_) => {
                 let reason = self.terms.published.borrow().reason.clone();
                 Err(self.boot_failure(what, reason.unwrap_or_else(|| "the VM ended".to_owned())))
@@ -129,45 +144,49 @@ impl Attempt {
                 Err(cancelled(what))
             }
             Outcome::TooLate => {
-                let error = self.boot_failure(what, "the guest did not become ready".to_owned());
-                self.kill().await?;
+                let limit = BOOT_LIMIT.as_secs();
+                let reason = format!("the guest did not become ready within {limit} s");
+                let error = self.boot_failure(what, reason.clone());
+                self.observe(Observation::LaunchFailed(reason)).await;
+                self.abandon().await;
                 Err(error)
             }
         }
     }
 
     fn boot_failure(&self, what: String, reason: String) -> ApiError {
-        let directory = self.terms.context.layout.vm(&self.terms.record.id);
         let mut error = ApiError::new(ErrorKind::Failed, what).because(reason);
-        for line in boot::last_words(&directory) {
+        for line in boot::last_words(&self.directory()) {
             error = error.because(format!("console: {line}"));
         }
         error.fix(format!("see `banger vm logs {}`", self.name()))
     }
 
     async fn launch(&self) -> Result<(), ApiError> {
-        let directory = self.terms.context.layout.vm(&self.terms.record.id);
+        let directory = self.directory();
         let what = format!("cannot start '{}'", self.name());
         let monitor_error = |error| failed(what.as_str(), &error);
         self.terms.context.launcher.launch(&directory).await.map_err(monitor_error)?;
+        FaultPoint::StartLaunched.reach();
         for forward in &self.terms.record.spec.forwards {
             let mut connection =
-                monitor(&self.terms.context, &self.terms.record.id).map_err(monitor_error)?;
+                monitors::open(&self.terms.context, &self.terms.record.id).map_err(monitor_error)?;
             connection.add_forward(forward.clone()).await.map_err(|error| {
                 ApiError::caused_by(ErrorKind::Conflict, what.as_str(), &error)
                     .fix("use another port of the host with -p")
             })?;
         }
-        let connection = monitor(&self.terms.context, &self.terms.record.id).map_err(monitor_error)?;
+        FaultPoint::StartForwarded.reach();
+        let connection = monitors::open(&self.terms.context, &self.terms.record.id).map_err(monitor_error)?;
         let stream = connection.watch().await.map_err(monitor_error)?;
         self.terms.events.send(Event::Attached(stream)).await.ok();
         Ok(())
     }
 
-    /// Nothing of a launch that failed is left.
+    /// Nothing of a start that failed is left.
     async fn abandon(&self) {
-        if let Ok(mut connection) = monitor(&self.terms.context, &self.terms.record.id) {
-            connection.kill().await.ok();
+        if let Err(error) = monitors::kill(&self.directory()).await {
+            tracing::warn!(vm = self.name(), %error, "a failed start may have left something");
         }
     }
 
@@ -175,6 +194,7 @@ impl Attempt {
         self.terms.operation.forbid_cancel();
         self.terms.operation.stage("pause the VM");
         self.ask_engine("pause", |engine, directory| engine.pause(directory)).await?;
+        FaultPoint::PauseDone.reach();
         self.observe(Observation::Paused).await;
         Ok(())
     }
@@ -183,11 +203,15 @@ impl Attempt {
         self.terms.operation.forbid_cancel();
         self.terms.operation.stage("resume the VM");
         self.ask_engine("resume", |engine, directory| engine.resume(directory)).await?;
-        // The guest's clock stood still with it. One that cannot be asked is told when its agent is back.
-        if let Err(error) = set_clock(&self.terms.context, &self.terms.record.id).await {
-            self.terms.operation.log(&format!("the guest's clock was not set: {error}"));
-        }
+        FaultPoint::ResumeDone.reach();
         self.observe(Observation::Resumed).await;
+        // The guest's clock stood still with it. A guest that does not answer is told when its agent greets again.
+        let told = watches::tell_time(&self.terms.context, &self.terms.record.id);
+        match tokio::time::timeout(CLOCK_LIMIT, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.terms.operation.log(&format!("the guest's clock was not set: {error}")),
+            Err(_) => self.terms.operation.log("the guest does not say that it has set its clock"),
+        }
         Ok(())
     }
 
@@ -197,14 +221,14 @@ impl Attempt {
         ask: impl FnOnce(&dyn Engine, &Path) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<(), ApiError> {
         let what = format!("cannot {verb} '{}'", self.name());
-        let directory = self.terms.context.layout.vm(&self.terms.record.id);
+        let directory = self.directory();
         let engine = Arc::clone(&self.terms.context.engine);
         let asked = blocking(&format!("{verb} a VM"), move || ask(engine.as_ref(), &directory)).await?;
         asked.map_err(|error| failed(what, &error))
     }
 
     async fn restart(&mut self) -> Result<(), ApiError> {
-        if self.terms.published.borrow().state.is_alive() {
+        if self.is_alive() {
             self.stop().await?;
         }
         self.start().await
@@ -213,28 +237,28 @@ impl Attempt {
     async fn stop(&mut self) -> Result<(), ApiError> {
         let operation = Arc::clone(&self.terms.operation);
         operation.forbid_cancel();
+        let until = Instant::now() + Duration::from_millis(self.terms.stop.timeout_ms);
         if self.terms.published.borrow().state == VmState::Paused {
             // A guest that stands still does not hear that it is to end.
             self.resume().await?;
         }
-        let action = self.terms.stop.action;
-        let asked = match monitor(&self.terms.context, &self.terms.record.id) {
-            Ok(mut connection) => {
-                operation.stage("ask the guest to stop");
-                connection.guest(GuestRequest::Shutdown(action)).await.map(drop)
-            }
-            Err(error) => Err(error),
-        };
+        operation.stage("ask the guest to stop");
+        let asked = self.ask_to_stop(until).await;
+        FaultPoint::StopAsked.reach();
         self.observe(Observation::StopAsked).await;
-        if let Err(error) = asked {
-            operation.log(&format!("the guest cannot be asked: {error}"));
-            return self.kill().await;
+        FaultPoint::StopAnnounced.reach();
+        match asked {
+            Asked::Yes => {}
+            Asked::Cannot(reason) => {
+                operation.log(&reason);
+                return self.kill().await;
+            }
+            Asked::Interrupted => return Err(self.overtaken()),
         }
         operation.stage("wait for the guest");
-        let limit = Duration::from_millis(self.terms.stop.timeout_ms);
-        match self.until(|state| !state.is_alive(), limit).await {
+        match self.until(|state| !state.is_alive(), until).await {
             Outcome::Reached(_) => Ok(()),
-            Outcome::Interrupted => Err(cancelled(format!("stopping '{}' was overtaken", self.name()))),
+            Outcome::Interrupted => Err(self.overtaken()),
             Outcome::TooLate => {
                 operation.log("the guest took too long");
                 self.kill().await
@@ -242,43 +266,67 @@ impl Attempt {
         }
     }
 
+    fn overtaken(&self) -> ApiError {
+        cancelled(format!("stopping '{}' was overtaken", self.name()))
+    }
+
+    /// Asks the guest's agent. It may be anybody's program by now: it is not waited for beyond the limit, nor when
+    /// somebody wants a harder end.
+    async fn ask_to_stop(&self, until: Instant) -> Asked {
+        let ask = async {
+            let mut connection = monitors::open(&self.terms.context, &self.terms.record.id)?;
+            connection.guest(GuestRequest::Shutdown(self.terms.stop.action)).await
+        };
+        tokio::select! {
+            biased;
+            asked = ask => match asked {
+                Ok(_) => Asked::Yes,
+                Err(error) => Asked::Cannot(format!("the guest cannot be asked: {error}")),
+            },
+            () = self.give_way.cancelled() => Asked::Interrupted,
+            () = tokio::time::sleep_until(until) => Asked::Cannot("the guest does not answer".to_owned()),
+        }
+    }
+
     async fn kill(&mut self) -> Result<(), ApiError> {
         self.terms.operation.forbid_cancel();
         self.terms.operation.stage("end the VMM");
         self.observe(Observation::StopAsked).await;
+        FaultPoint::KillAnnounced.reach();
         let what = format!("cannot end '{}'", self.name());
-        match monitor(&self.terms.context, &self.terms.record.id) {
-            Ok(mut connection) => match connection.kill().await {
-                // It may have ended by itself in this very moment.
-                Ok(()) | Err(MonitorError::Connection(_)) => {}
-                Err(error) => return Err(failed(what, &error)),
-            },
-            // No monitor, no VMM.
-            Err(MonitorError::Unreachable(_)) => {}
-            Err(error) => return Err(failed(what, &error)),
-        }
-        // The end arrives by the monitor's own word, as every end does.
+        monitors::kill(&self.directory()).await.map_err(|error| failed(what, &error))?;
+        // The end arrives by the monitor's own word, or by its silence, as every end does.
         let mut published = self.terms.published.clone();
         published.wait_for(|vm| !vm.state.is_alive()).await.map(drop).ok();
         Ok(())
     }
 
     async fn delete(&mut self) -> Result<(), ApiError> {
-        if self.terms.published.borrow().state.is_alive() {
+        if self.is_alive() {
             self.kill().await?;
         }
         self.terms.operation.forbid_cancel();
         self.terms.operation.stage("delete the VM");
+        // Whatever the state says: a disk is not taken from under a VMM.
+        let what = format!("cannot delete '{}'", self.name());
+        monitors::kill(&self.directory()).await.map_err(|error| failed(what, &error))?;
         self.observe(Observation::DeleteAsked).await;
-        let (layout, id) = (self.terms.context.layout.clone(), self.terms.record.id.clone());
-        remove_files(&layout.vm(&id)).await?;
-        self.terms.context.store("forget a VM", move |store| store.delete_vm(&id)).await
+        FaultPoint::DeleteAnnounced.reach();
+        remove_files(&self.directory()).await?;
+        FaultPoint::DeleteFilesGone.reach();
+        let id = self.terms.record.id.clone();
+        self.terms.context.store("forget a VM", move |store| store.delete_vm(&id)).await?;
+        FaultPoint::DeleteForgotten.reach();
+        self.terms.context.ssh.update(&self.terms.context).await;
+        Ok(())
     }
 
-    /// Waits until the VM is in a wanted state, a cancel or a harder request comes, or time is up.
-    async fn until(&mut self, wanted: impl Fn(VmState) -> bool, limit: Duration) -> Outcome {
+    /// Waits until the VM is in a wanted state, a cancel or a harder request comes, or time is up. What has been
+    /// reached wins over what came at the same time.
+    async fn until(&mut self, wanted: impl Fn(VmState) -> bool, until: Instant) -> Outcome {
         let mut published = self.terms.published.clone();
         tokio::select! {
+            biased;
             reached = published.wait_for(|vm| wanted(vm.state)) => match reached {
                 Ok(vm) => Outcome::Reached(vm.state),
                 // The task is gone, and with it the daemon.
@@ -286,21 +334,22 @@ impl Attempt {
             },
             () = self.terms.operation.cancelled() => Outcome::Interrupted,
             () = self.give_way.cancelled() => Outcome::Interrupted,
-            () = tokio::time::sleep(limit) => Outcome::TooLate,
+            () = tokio::time::sleep_until(until) => Outcome::TooLate,
         }
     }
+}
+
+/// What came of asking a guest to end.
+enum Asked {
+    Yes,
+    Cannot(String),
+    Interrupted,
 }
 
 enum Outcome {
     Reached(VmState),
     Interrupted,
     TooLate,
-}
-
-/// Tells a guest what time it is.
-pub(super) async fn set_clock(context: &Context, id: &VmId) -> Result<(), MonitorError> {
-    let mut connection = monitor(context, id)?;
-    connection.guest(GuestRequest::SetClock(unix_time_ns())).await.map(drop)
 }
 
 fn first_reason(error: &ApiError) -> String {

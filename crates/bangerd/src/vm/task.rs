@@ -1,40 +1,27 @@
 //! The task that owns one VM: nothing else changes its state.
 
-use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use banger_core::engine::VmmStatus;
 use banger_core::store::VmRecord;
-use banger_core::vm::{Admission, Observation, Request, RequestQueue};
-use banger_host::{MonitorConnection, ProcessWatch, StatusStream, read_last_status};
+use banger_core::vm::{Admission, Observation, Request, RequestQueue, Restarts, Wanted, wanted_after};
+use banger_host::{StatusStream, read_last_status};
 use banger_types::monitor::{MonitorPhase, MonitorStatus};
-use banger_types::operation::{Operation, OperationKind};
-use banger_types::vm::{Accelerator, Vm, VmState, VmStopRequest};
-use banger_types::{ApiError, ErrorKind, VmId};
+use banger_types::operation::OperationKind;
+use banger_types::vm::{Vm, VmState, VmStopRequest};
+use banger_types::{ApiError, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::context::{Context, blocking};
+use super::context::Context;
+use super::handle::{Asked, Message, Origin, VmHandle};
 use super::jobs::{self, Job};
+use super::{monitors, watches};
 use crate::failure::{FromStore as _, denied};
 use crate::operation::Handle;
 
 /// Most messages that wait for a VM's task. More means that it hangs, and who sends is told so.
 const QUEUE: usize = 64;
-
-/// Whose operation a request is part of.
-pub(crate) enum Origin {
-    /// It gets one of its own.
-    Own,
-    /// It is a part of this one, which goes on when it hears how the request ended.
-    PartOf(Arc<Handle>, oneshot::Sender<Result<(), ApiError>>),
-}
-
-struct Message {
-    request: Request,
-    stop: VmStopRequest,
-    origin: Origin,
-    admitted: oneshot::Sender<Result<Operation, ApiError>>,
-}
 
 /// What jobs and readers tell the task.
 pub(super) enum Event {
@@ -50,61 +37,22 @@ pub(super) enum Event {
     Inspected(u64, VmmStatus),
     /// The process whose end is the VM's has ended.
     OwnerEnded,
+    /// A monitor that was mute has gone, or never was there.
+    NeverAnswered,
 }
 
-/// A way to a VM's task.
-#[derive(Clone)]
-pub(crate) struct VmHandle {
-    id: VmId,
-    messages: mpsc::Sender<Message>,
-    published: watch::Receiver<Vm>,
+/// How a VM is found when the daemon begins, or made.
+pub(crate) enum Found {
+    /// Nothing of it runs.
+    AtRest,
+    /// Its monitor was found and tells its states.
+    Running(Box<StatusStream>),
+    /// Its monitor lives and does not answer.
+    Mute,
 }
 
-impl VmHandle {
-    pub(crate) const fn id(&self) -> &VmId {
-        &self.id
-    }
-
-    /// Returns what is shown of the VM.
-    pub(crate) fn snapshot(&self) -> Vm {
-        self.published.borrow().clone()
-    }
-
-    /// Returns what is shown of the VM, and its changes.
-    pub(crate) fn watch(&self) -> watch::Receiver<Vm> {
-        self.published.clone()
-    }
-
-    /// Asks for something. Returns the operation that does it, or why it is not let through.
-    pub(crate) async fn request(
-        &self,
-        request: Request,
-        stop: VmStopRequest,
-        origin: Origin,
-    ) -> Result<Operation, ApiError> {
-        let gone = || ApiError::not_found("VM", self.snapshot().name.as_str());
-        let (admitted, answer) = oneshot::channel();
-        self.messages.try_send(Message { request, stop, origin, admitted }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                ApiError::new(ErrorKind::Conflict, "too many requests for one VM are waiting")
-            }
-            mpsc::error::TrySendError::Closed(_) => gone(),
-        })?;
-        answer.await.map_err(|_| gone())?
-    }
-}
-
-/// Starts the task of a VM that nothing runs of.
-pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord) -> VmHandle {
-    start(context, record, None)
-}
-
-/// Starts the task of a VM whose monitor was found.
-pub(crate) fn adopt(context: &Arc<Context>, record: VmRecord, stream: StatusStream) -> VmHandle {
-    start(context, record, Some(stream))
-}
-
-fn start(context: &Arc<Context>, record: VmRecord, stream: Option<StatusStream>) -> VmHandle {
+/// Starts the task of a VM.
+pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> VmHandle {
     let (messages, inbox) = mpsc::channel(QUEUE);
     let (events, event_inbox) = mpsc::channel(QUEUE);
     let (publisher, published) = watch::channel(shown(context, &record, None));
@@ -118,13 +66,15 @@ fn start(context: &Arc<Context>, record: VmRecord, stream: Option<StatusStream>)
         attachment: 0,
         attached: false,
         live: None,
-        accelerator: None,
+        inspected: None,
+        restarts: Restarts::default(),
+        restart_at: None,
         publisher,
         events,
         deleted: false,
     };
-    tokio::spawn(task.run(inbox, event_inbox, stream));
-    VmHandle { id, messages, published }
+    tokio::spawn(task.run(inbox, event_inbox, found));
+    VmHandle::new(id, messages, published)
 }
 
 /// What is shown of a VM.
@@ -146,6 +96,7 @@ fn shown(context: &Context, record: &VmRecord, live: Option<&MonitorStatus>) -> 
         forwards: live.map(|status| status.forwards.clone()).unwrap_or_default(),
         directory: context.layout.vm(&record.id),
         disk_usage: 0,
+        warnings: Vec::new(),
     }
 }
 
@@ -161,19 +112,22 @@ struct Running {
     job: Job,
 }
 
-struct Task {
-    context: Arc<Context>,
-    record: VmRecord,
-    queue: RequestQueue,
+pub(super) struct Task {
+    pub(super) context: Arc<Context>,
+    pub(super) record: VmRecord,
+    pub(super) queue: RequestQueue,
     running: Option<Running>,
     waiting: Option<Admitted>,
     /// Counts monitors' connections, so that an old one's last words are not taken for a new one's.
     attachment: u64,
     /// Whether a monitor is connected that has not yet said how its VMM ended.
-    attached: bool,
-    live: Option<MonitorStatus>,
-    /// What the VMM that runs said of itself.
-    accelerator: Option<Accelerator>,
+    pub(super) attached: bool,
+    pub(super) live: Option<MonitorStatus>,
+    /// What the VMM of this number said of itself.
+    inspected: Option<(u32, VmmStatus)>,
+    restarts: Restarts,
+    /// When the restart policy starts the VM again.
+    restart_at: Option<Instant>,
     publisher: watch::Sender<Vm>,
     events: mpsc::Sender<Event>,
     deleted: bool,
@@ -184,79 +138,44 @@ impl Task {
         mut self,
         mut inbox: mpsc::Receiver<Message>,
         mut events: mpsc::Receiver<Event>,
-        stream: Option<StatusStream>,
+        found: Found,
     ) {
-        self.watch_owner();
-        if let Some(stream) = stream {
-            self.attach(stream);
+        watches::owner(&self.record, &self.events);
+        match found {
+            Found::AtRest => {}
+            Found::Running(stream) => {
+                self.attach(*stream);
+                // The host may have slept, or its clock been set, while nobody told the guest.
+                watches::set_clock(&self.context, &self.record.id);
+            }
+            Found::Mute => {
+                self.observe(&Observation::MonitorMute).await;
+                watches::mute_monitor(&self.context, &self.record.id, &self.events);
+            }
         }
         while !self.deleted {
+            let restart_at = self.restart_at.map(tokio::time::Instant::from_std);
             tokio::select! {
                 Some(event) = events.recv() => self.take_event(event).await,
                 result = jobs::ended(self.running.as_mut().map(|running| &mut running.job)) => {
-                    self.job_ended(result);
+                    self.job_ended(result).await;
                 }
                 message = inbox.recv() => match message {
-                    Some(message) => self.take_request(message),
+                    Some(Message::Request(asked)) => self.take_request(asked).await,
+                    Some(Message::Edit(edit, answer)) => drop(answer.send(self.take_edit(edit).await)),
                     // The daemon lets go of its VMs only when it ends; they go on without it.
                     None => return,
                 },
+                () = until(restart_at), if self.running.is_none() => self.start_again().await,
             }
         }
-        self.context.vms.remove(&self.record.name);
     }
 
-    /// The VM ends with its owner, if it has one.
-    fn watch_owner(&self) {
-        let Some(owner) = self.record.owner else { return };
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            match ProcessWatch::new(owner) {
-                Ok(Some(watch)) => {
-                    if let Err(error) = watch.ended().await {
-                        tracing::warn!(%error, "cannot watch a VM's owner");
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot watch a VM's owner");
-                    return;
-                }
-            }
-            // An error means that the VM is gone already.
-            events.send(Event::OwnerEnded).await.ok();
-        });
-    }
-
-    fn attach(&mut self, mut stream: StatusStream) {
+    fn attach(&mut self, stream: StatusStream) {
         self.attachment += 1;
         self.attached = true;
-        self.accelerator = None;
-        let (attachment, events) = (self.attachment, self.events.clone());
-        tokio::spawn(async move {
-            while let Ok(Some(status)) = stream.next().await {
-                if events.send(Event::Status(attachment, status)).await.is_err() {
-                    return;
-                }
-            }
-            events.send(Event::Detached(attachment)).await.ok();
-        });
-    }
-
-    /// Asks the VMM itself, beside everything else: it has the last word on what it is.
-    fn inspect(&self) {
-        let (attachment, events) = (self.attachment, self.events.clone());
-        let (context, id) = (Arc::clone(&self.context), self.record.id.clone());
-        tokio::spawn(async move {
-            let directory = context.layout.vm(&id);
-            let engine = Arc::clone(&context.engine);
-            match blocking("ask a VMM", move || engine.inspect(&directory)).await {
-                Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status)).await),
-                Ok(Err(error)) => tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM is mute"),
-                Err(error) => tracing::warn!(vm = %id, %error, "a VMM was not asked"),
-            }
-        });
+        self.inspected = None;
+        watches::statuses(stream, self.attachment, &self.events);
     }
 
     async fn take_event(&mut self, event: Event) {
@@ -267,91 +186,150 @@ impl Task {
             }
             Event::Attached(stream) => self.attach(stream),
             Event::Status(attachment, status) if attachment == self.attachment => {
-                let phase = status.phase.clone();
-                let ended = matches!(phase, MonitorPhase::Ended(_));
-                self.attached = !ended;
-                // Not sooner: a VMM that was only just started has no socket to be asked on.
-                if phase == MonitorPhase::Ready && self.accelerator.is_none() {
-                    self.inspect();
-                }
-                self.live = (!ended).then_some(status);
-                self.observe(&Observation::Monitor(phase)).await;
+                self.take_status(status).await;
             }
             Event::Detached(attachment) if attachment == self.attachment => self.detached().await,
             Event::Inspected(attachment, status) if attachment == self.attachment => {
-                self.accelerator = Some(status.accelerator);
-                // A daemon before this one may have ended between a pause and its note of it. Whoever pauses now
-                // notes it, too.
-                let quiet = self.running.is_none();
-                match (status.running, self.record.published.state) {
-                    (false, VmState::Running) if quiet => self.observe(&Observation::Paused).await,
-                    (true, VmState::Paused) if quiet => self.observe(&Observation::Resumed).await,
-                    _ => self.publish(),
-                }
+                self.take_inspection(status).await;
             }
             Event::Status(..) | Event::Detached(_) | Event::Inspected(..) => {}
             Event::OwnerEnded => self.remove_self("its owner has ended").await,
+            Event::NeverAnswered => {
+                let directory = self.context.layout.vm(&self.record.id);
+                self.observe(&monitors::last_word(&directory)).await;
+            }
+        }
+    }
+
+    async fn take_status(&mut self, status: MonitorStatus) {
+        let phase = status.phase.clone();
+        let ended = matches!(phase, MonitorPhase::Ended(_));
+        self.attached = !ended;
+        // Not sooner: a VMM that was only just started has no socket to be asked on.
+        let inspected = self.inspected.is_some_and(|(pid, _)| pid == status.vmm_pid);
+        if phase == MonitorPhase::Ready && !inspected {
+            watches::inspect(&self.context, &self.record.id, self.attachment, &self.events);
+        }
+        if !ended {
+            self.live = Some(status);
+        }
+        self.observe(&Observation::Monitor(phase)).await;
+    }
+
+    async fn take_inspection(&mut self, status: VmmStatus) {
+        self.inspected = self.live.as_ref().map(|live| (live.vmm_pid, status));
+        // A daemon before this one may have ended between a pause and its note of it. Whoever pauses now notes it
+        // by itself.
+        let quiet = self.running.is_none();
+        match (status.running, self.record.published.state) {
+            (false, VmState::Running) if quiet => self.observe(&Observation::Paused).await,
+            (true, VmState::Paused) if quiet => self.observe(&Observation::Resumed).await,
+            _ => self.publish(),
         }
     }
 
     /// The monitor's connection ended: with its last word, or without.
     async fn detached(&mut self) {
-        self.live = None;
-        if !std::mem::take(&mut self.attached) {
-            return;
+        if std::mem::take(&mut self.attached) {
+            let directory = self.context.layout.vm(&self.record.id);
+            let observation = match read_last_status(&directory).map(|status| status.phase) {
+                Some(phase @ MonitorPhase::Ended(_)) => Observation::Monitor(phase),
+                _ => Observation::MonitorLost,
+            };
+            self.observe(&observation).await;
         }
-        let directory = self.context.layout.vm(&self.record.id);
-        let last = read_last_status(&directory).map(|status| status.phase);
-        let observation = match last {
-            Some(phase @ MonitorPhase::Ended(_)) => Observation::Monitor(phase),
-            _ => Observation::MonitorLost,
-        };
-        self.observe(&observation).await;
+        self.live = None;
+        self.publish();
     }
 
     async fn observe(&mut self, observation: &Observation) {
+        let before = self.record.published.state;
         let changed = self.record.published.observe(observation);
+        let state = self.record.published.state;
+        let ended = changed && before.is_alive() && !state.is_alive() && state != VmState::Deleting;
+        if ended {
+            self.note_end(observation);
+        }
         if changed {
-            let state = self.record.published.state;
             tracing::info!(vm = %self.record.name, %state, reason = self.record.published.reason, "state");
             self.remember().await;
         }
+        if !state.is_alive() {
+            self.live = None;
+        }
         self.publish();
-        let ended = matches!(self.record.published.state, VmState::Stopped | VmState::Failed);
-        if changed && ended && self.record.is_removed_at_end() && *observation != Observation::Made {
+        if ended && self.record.is_removed_at_end() {
             self.remove_self("it has ended").await;
         }
     }
 
-    fn publish(&self) {
-        let accelerator = self.accelerator.filter(|_| self.live.is_some());
-        let shown = Vm { accelerator, ..shown(&self.context, &self.record, self.live.as_ref()) };
+    /// Decides whether a VM that has just ended is started again, and when.
+    fn note_end(&mut self, observation: &Observation) {
+        let host_shutdown =
+            matches!(observation, Observation::Monitor(MonitorPhase::Ended(end)) if end.host_shutdown);
+        let (policy, state) = (self.record.spec.restart, self.record.published.state);
+        self.record.wanted = wanted_after(policy, self.record.wanted, state, host_shutdown);
+        if host_shutdown {
+            // It is started again when the host is back.
+            return;
+        }
+        let ran_for = self.live.as_ref().map(running_time).unwrap_or_default();
+        let pause = self.restarts.after_end(policy, self.record.wanted, state, ran_for);
+        self.restart_at = pause.map(|pause| Instant::now() + pause);
+        if let Some(pause) = pause {
+            tracing::info!(vm = %self.record.name, ?policy, ?pause, "will be started again");
+        }
+    }
+
+    async fn start_again(&mut self) {
+        self.restart_at = None;
+        let (admitted, answer) = oneshot::channel();
+        let (request, stop) = (Request::Start, VmStopRequest::default());
+        self.take_request(Asked { request, stop, origin: Origin::Own, admitted }).await;
+        if let Ok(Err(error)) = answer.await {
+            tracing::warn!(vm = %self.record.name, why = ?error.why, "not started again");
+        }
+    }
+
+    pub(super) fn publish(&self) {
+        let live = self.live.as_ref();
+        let accelerator = self.inspected.filter(|_| live.is_some()).map(|(_, status)| status.accelerator);
+        let restart_at = self.restart_at.and_then(as_timestamp);
+        let shown = Vm { accelerator, restart_at, ..shown(&self.context, &self.record, live) };
         self.publisher.send_replace(shown);
     }
 
     async fn remember(&self) {
-        let record = self.record.clone();
-        if let Err(error) =
-            self.context.store("remember a VM's state", move |store| store.update_vm(&record)).await
-        {
+        if let Err(error) = self.try_remember().await {
             tracing::error!(vm = %self.record.name, %error, why = ?error.why, "state not remembered");
         }
+    }
+
+    async fn try_remember(&self) -> Result<(), ApiError> {
+        let record = self.record.clone();
+        self.context.store("remember a VM's state", move |store| store.update_vm(&record)).await
     }
 
     async fn remove_self(&mut self, why: &str) {
         tracing::info!(vm = %self.record.name, why, "removing");
         let (admitted, answer) = oneshot::channel();
         let request = Request::Delete { force: true };
-        let message = Message { request, stop: VmStopRequest::default(), origin: Origin::Own, admitted };
-        self.take_request(message);
+        let asked = Asked { request, stop: VmStopRequest::default(), origin: Origin::Own, admitted };
+        self.take_request(asked).await;
         if let Ok(Err(error)) = answer.await {
             tracing::info!(vm = %self.record.name, why = ?error.why, "not removed");
         }
     }
 
-    fn take_request(&mut self, message: Message) {
-        let Message { request, stop, origin, admitted } = message;
+    async fn take_request(&mut self, asked: Asked) {
+        let Asked { request, stop, origin, admitted } = asked;
         let state = self.record.published.state;
+        if matches!(request, Request::Stop | Request::Kill) && !state.is_alive() && self.restart_at.is_some()
+        {
+            let answer = self.call_restart_off(request, stop, origin).await;
+            admitted.send(answer).ok();
+            return;
+        }
         let admission = match self.queue.try_queue(request, state) {
             Ok(admission) => admission,
             Err(reason) => {
@@ -371,6 +349,7 @@ impl Task {
                 return;
             }
         };
+        self.note_wish(request).await;
         admitted.send(Ok(ticket.operation.snapshot())).ok();
         match admission {
             Admission::Now => self.begin(ticket),
@@ -386,19 +365,40 @@ impl Task {
         }
     }
 
+    /// A VM that waits to be started again is not: that is all there is to stop.
+    async fn call_restart_off(
+        &mut self,
+        request: Request,
+        stop: VmStopRequest,
+        origin: Origin,
+    ) -> Result<banger_types::operation::Operation, ApiError> {
+        self.note_wish(request).await;
+        self.publish();
+        let ticket = self.ticket(request, stop, origin)?;
+        let begun = ticket.operation.snapshot();
+        settle(ticket, Ok(()));
+        Ok(begun)
+    }
+
+    /// Remembers what the request means for the time after it, and for the next daemon.
+    async fn note_wish(&mut self, request: Request) {
+        let wanted = match request {
+            Request::Start | Request::Restart => Wanted::Running,
+            Request::Stop | Request::Kill | Request::Delete { .. } => Wanted::Stopped,
+            Request::Pause | Request::Resume => return,
+        };
+        self.restart_at = None;
+        if self.record.wanted != wanted {
+            self.record.wanted = wanted;
+            self.remember().await;
+        }
+    }
+
     fn ticket(&self, request: Request, stop: VmStopRequest, origin: Origin) -> Result<Admitted, ApiError> {
         let (operation, done) = match origin {
             Origin::PartOf(operation, done) => (operation, Some(done)),
             Origin::Own => {
-                let kind = match request {
-                    Request::Start => OperationKind::VmStart,
-                    Request::Pause => OperationKind::VmPause,
-                    Request::Resume => OperationKind::VmResume,
-                    Request::Restart => OperationKind::VmRestart,
-                    Request::Stop | Request::Kill => OperationKind::VmStop,
-                    Request::Delete { .. } => OperationKind::VmDelete,
-                };
-                let begun = self.context.operations.begin(kind, self.record.name.as_str());
+                let begun = self.context.operations.begin(kind(request), self.record.name.as_str());
                 (begun.map_err(ApiError::from_store("begin an operation"))?, None)
             }
         };
@@ -418,21 +418,26 @@ impl Task {
         self.running = Some(Running { admitted, job });
     }
 
-    fn job_ended(&mut self, result: Result<(), ApiError>) {
+    async fn job_ended(&mut self, result: Result<(), ApiError>) {
         let Some(Running { admitted, .. }) = self.running.take() else { return };
+        if matches!(admitted.request, Request::Start | Request::Restart)
+            && let Err(error) = &result
+        {
+            self.start_failed(error.kind).await;
+        }
         self.deleted = matches!(admitted.request, Request::Delete { .. }) && result.is_ok();
         if self.deleted {
             // The name is free before anybody hears that the VM is gone.
-            self.context.vms.remove(&self.record.name);
+            self.context.vms.remove(&self.record.name, &self.record.id);
         }
         settle(admitted, result);
         if self.queue.finished().is_some()
             && let Some(next) = self.waiting.take()
         {
             // What it waited for may have brought about what it wants.
-            let state = self.record.published.state;
-            let moot = matches!(next.request, Request::Stop | Request::Kill) && !state.is_alive();
-            if moot {
+            let alive = self.record.published.state.is_alive();
+            let moot = matches!(next.request, Request::Stop | Request::Kill) && !alive;
+            if moot || self.deleted {
                 self.queue.finished();
                 settle(next, Ok(()));
             } else {
@@ -440,12 +445,58 @@ impl Task {
             }
         }
     }
+
+    /// A start that somebody cancelled is not wanted any more; one that failed before anything ran is tried again if
+    /// the policy says so, as after any other end.
+    async fn start_failed(&mut self, kind: ErrorKind) {
+        if self.record.published.state.is_alive() || self.waiting.is_some() {
+            return;
+        }
+        if kind == ErrorKind::Cancelled {
+            self.note_wish(Request::Stop).await;
+        } else if self.restart_at.is_none() {
+            let (policy, wanted) = (self.record.spec.restart, self.record.wanted);
+            let pause = self.restarts.after_end(policy, wanted, VmState::Failed, std::time::Duration::ZERO);
+            self.restart_at = pause.map(|pause| Instant::now() + pause);
+        }
+        self.publish();
+    }
+}
+
+/// How long a VMM has been running.
+fn running_time(live: &MonitorStatus) -> std::time::Duration {
+    let started = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(live.started_at_ns);
+    started.elapsed().unwrap_or_default()
+}
+
+fn as_timestamp(at: Instant) -> Option<jiff::Timestamp> {
+    let left = at.saturating_duration_since(Instant::now());
+    jiff::Timestamp::now().checked_add(left).ok()
+}
+
+/// Waits until then; for ever when there is no such time.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn settle(admitted: Admitted, result: Result<(), ApiError>) {
     match admitted.done {
         Some(done) => drop(done.send(result)),
         None => admitted.operation.finish(result),
+    }
+}
+
+const fn kind(request: Request) -> OperationKind {
+    match request {
+        Request::Start => OperationKind::VmStart,
+        Request::Pause => OperationKind::VmPause,
+        Request::Resume => OperationKind::VmResume,
+        Request::Restart => OperationKind::VmRestart,
+        Request::Stop | Request::Kill => OperationKind::VmStop,
+        Request::Delete { .. } => OperationKind::VmDelete,
     }
 }
 
@@ -459,9 +510,4 @@ const fn verb(request: Request) -> &'static str {
         Request::Kill => "kill",
         Request::Delete { .. } => "delete",
     }
-}
-
-/// Connects to the monitor of a VM.
-pub(super) fn monitor(context: &Context, id: &VmId) -> Result<MonitorConnection, banger_host::MonitorError> {
-    MonitorConnection::open(&context.layout.vm(id))
 }

@@ -50,6 +50,7 @@ pub(crate) fn vm(name: &str, state: VmState) -> Vm {
         forwards: if running { vec![forward] } else { Vec::new() },
         directory: "/data/vms/0123456789ab".into(),
         disk_usage: 26_713_492,
+        warnings: Vec::new(),
     }
 }
 
@@ -92,6 +93,7 @@ pub(crate) fn operation(kind: OperationKind, subject: &str) -> Operation {
         }),
         finished_phases: Vec::new(),
         may_cancel: true,
+        warnings: Vec::new(),
         error: None,
         created_at: minutes_ago(1),
         updated_at: minutes_ago(1),

@@ -1,0 +1,109 @@
+//! Places at which a test lets the daemon die as by `kill -9`, to see that the next one repairs what is left.
+//!
+//! `BANGER_FAULT_POINT=NAME` names one; `bangerd --fault-points` lists them. Builds for release have none.
+
+/// What the daemon has just done when it gets there, by the operation that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FaultPoint {
+    /// `vm create`: the steps are in the journal, the row is there.
+    CreateReserved,
+    /// `vm create`: the directory is made under its temporary name.
+    CreateStaged,
+    /// `vm create`: the directory has its name.
+    CreatePublished,
+    /// `vm create`: the VM is complete, the journal settled.
+    CreateSettled,
+    /// A start: everything that the monitor reads is written.
+    StartPrepared,
+    /// A start: the VM is shown as starting, and no monitor is launched.
+    StartAnnounced,
+    /// A start: the monitor is launched, and nobody watches it.
+    StartLaunched,
+    /// A start: the forwards are made.
+    StartForwarded,
+    /// A start: the guest boots.
+    StartAttached,
+    /// A stop: the guest is asked.
+    StopAsked,
+    /// A stop: the VM is shown as stopping.
+    StopAnnounced,
+    /// A kill: the VM is shown as stopping, and the VMM runs.
+    KillAnnounced,
+    /// A pause: the virtual CPUs stand still, and the VM is shown as running.
+    PauseDone,
+    /// A resume: they go on, and the VM is shown as paused.
+    ResumeDone,
+    /// A deletion: it is remembered.
+    DeleteAnnounced,
+    /// A deletion: the files are gone.
+    DeleteFilesGone,
+    /// A deletion: the row is gone.
+    DeleteForgotten,
+    /// A change: it is remembered, and the disk has its old size.
+    SetRemembered,
+    /// An image's or kernel's pull: the step is in the journal.
+    PullJournaled,
+    /// The pull of an image or kernel: its directory has its name.
+    PullPublished,
+    /// The pull of an image or kernel: it is remembered, the journal settled.
+    PullSettled,
+}
+
+#[cfg(debug_assertions)]
+mod active {
+    use std::sync::OnceLock;
+
+    use super::FaultPoint;
+
+    /// Names one of the points.
+    const VARIABLE: &str = "BANGER_FAULT_POINT";
+
+    impl FaultPoint {
+        /// All points.
+        pub(crate) const ALL: [Self; 21] = [
+            Self::CreateReserved,
+            Self::CreateStaged,
+            Self::CreatePublished,
+            Self::CreateSettled,
+            Self::StartPrepared,
+            Self::StartAnnounced,
+            Self::StartLaunched,
+            Self::StartForwarded,
+            Self::StartAttached,
+            Self::StopAsked,
+            Self::StopAnnounced,
+            Self::KillAnnounced,
+            Self::PauseDone,
+            Self::ResumeDone,
+            Self::DeleteAnnounced,
+            Self::DeleteFilesGone,
+            Self::DeleteForgotten,
+            Self::SetRemembered,
+            Self::PullJournaled,
+            Self::PullPublished,
+            Self::PullSettled,
+        ];
+
+        /// Ends the process, at once and without any tidying, if this point was chosen.
+        pub(crate) fn reach(self) {
+            static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
+            let chosen = CHOSEN.get_or_init(|| std::env::var(VARIABLE).ok());
+            if chosen.as_deref() == Some(format!("{self:?}").as_str()) {
+                tracing::warn!(point = ?self, "ending at a fault point");
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
+                // The signal is on its way; nothing more is done before it arrives.
+                std::thread::park();
+            }
+        }
+    }
+}
+
+#[cfg(not(debug_assertions))]
+impl FaultPoint {
+    /// No point in a build for users.
+    pub(crate) const ALL: [Self; 0] = [];
+
+    /// Does nothing.
+    #[expect(clippy::unused_self, reason = "the other build looks at it")]
+    pub(crate) const fn reach(self) {}
+}

@@ -1,0 +1,211 @@
+//! Changes of what is wanted of a VM that exists: done by its task, between two requests.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use banger_core::store::VmRecord;
+use banger_core::vm::DenyReason;
+use banger_host::MonitorConnection;
+use banger_types::monitor::Forward;
+use banger_types::vm::{VmSetRequest, VmState, check_label};
+use banger_types::{ApiError, ErrorKind};
+
+use super::directory::Reservation;
+use super::limits::{check_disk, check_memory, check_vcpus, refuse};
+use super::monitors;
+use super::task::Task;
+use crate::failure::{denied, failed};
+use crate::fault::FaultPoint;
+use crate::layout::vm_file;
+
+/// A change.
+pub(crate) enum Edit {
+    /// Other sizes, policy or labels. `configured_vcpus` is what the configuration gives by itself.
+    Set {
+        /// What changes.
+        wanted: Box<VmSetRequest>,
+        /// The configuration's number of virtual CPUs.
+        configured_vcpus: u32,
+    },
+    /// Another name, which is reserved.
+    Rename(Reservation),
+    /// One more forward.
+    AddForward(Forward),
+    /// One forward less.
+    RemoveForward(SocketAddr),
+}
+
+/// What came of it.
+pub(crate) enum Edited {
+    /// It is done, and shown.
+    Done,
+    /// The forward, with the port that was taken.
+    Forward(Forward),
+}
+
+impl Edit {
+    /// Returns the verb, for errors.
+    const fn verb(&self) -> &'static str {
+        match self {
+            Self::Set { .. } => "change",
+            Self::Rename(_) => "rename",
+            Self::AddForward(_) | Self::RemoveForward(_) => "change the forwards of",
+        }
+    }
+}
+
+impl Task {
+    /// Does a change, if this is a time for it.
+    pub(super) async fn take_edit(&mut self, edit: Edit) -> Result<Edited, ApiError> {
+        let name = self.record.name.to_string();
+        let forwards = matches!(edit, Edit::AddForward(_) | Edit::RemoveForward(_));
+        let deleting = self.record.published.state == VmState::Deleting;
+        // A start reads what is wanted once; forwards of a VM that has come up by then are the monitor's.
+        let busy = self.queue.running().is_some() && !(forwards && self.attached);
+        if deleting || busy {
+            let reason = if deleting { DenyReason::Deleting } else { DenyReason::Busy };
+            return Err(denied(edit.verb(), &name, reason));
+        }
+        match edit {
+            Edit::Set { wanted, configured_vcpus } => {
+                let changed = set(&self.record, &wanted, configured_vcpus)?;
+                self.replace(changed).await?;
+                FaultPoint::SetRemembered.reach();
+                grow_disk(&self.context.layout.vm(&self.record.id), &self.record)?;
+            }
+            Edit::Rename(reservation) => {
+                let changed = VmRecord { name: reservation.name().clone(), ..self.record.clone() };
+                self.replace(changed).await?;
+                reservation.rename(&name);
+            }
+            Edit::AddForward(forward) => {
+                return self.add_forward(forward).await.map(Edited::Forward);
+            }
+            Edit::RemoveForward(listen) => self.remove_forward(listen).await?,
+        }
+        Ok(Edited::Done)
+    }
+
+    /// Puts a changed record in the place of the present one, once it is remembered.
+    async fn replace(&mut self, mut changed: VmRecord) -> Result<(), ApiError> {
+        changed.published.generation += 1;
+        let row = changed.clone();
+        let what = format!("change '{}'", self.record.name);
+        self.context.store(&what, move |store| store.update_vm(&row)).await?;
+        self.record = changed;
+        self.publish();
+        Ok(())
+    }
+
+    async fn add_forward(&mut self, forward: Forward) -> Result<Forward, ApiError> {
+        let name = self.record.name.to_string();
+        if forward.listen.port() != 0
+            && self.record.spec.forwards.iter().any(|it| it.listen == forward.listen)
+        {
+            return Err(forward_conflict(&name, format!("it has one on {} already", forward.listen)));
+        }
+        let forward = if self.attached {
+            let mut monitor = self.monitor("add a forward to")?;
+            monitor.add_forward(forward).await.map_err(|error| forward_conflict(&name, error.to_string()))?
+        } else {
+            forward
+        };
+        let mut changed = self.record.clone();
+        changed.spec.forwards.push(forward.clone());
+        self.replace(changed).await?;
+        Ok(forward)
+    }
+
+    async fn remove_forward(&mut self, listen: SocketAddr) -> Result<(), ApiError> {
+        let mut changed = self.record.clone();
+        changed.spec.forwards.retain(|forward| forward.listen != listen);
+        // One that was given a free port is in force on another than the one that was asked for.
+        let in_force =
+            self.live.as_ref().and_then(|live| live.forwards.iter().find(|it| it.listen == listen)).cloned();
+        if let Some(in_force) = &in_force
+            && changed.spec.forwards.len() == self.record.spec.forwards.len()
+            && let Some(index) = changed.spec.forwards.iter().position(|it| {
+                it.listen.port() == 0 && it.listen.ip() == listen.ip() && it.guest_port == in_force.guest_port
+            })
+        {
+            changed.spec.forwards.remove(index);
+        }
+        if in_force.is_none() && changed.spec.forwards.len() == self.record.spec.forwards.len() {
+            let what = format!("'{}' has no forward on {listen}", self.record.name);
+            let fix = format!("`banger vm forward ls {}`", self.record.name);
+            return Err(ApiError::new(ErrorKind::NotFound, what).fix(fix));
+        }
+        if in_force.is_some() {
+            let mut monitor = self.monitor("remove a forward of")?;
+            monitor.remove_forward(listen).await.map_err(|error| {
+                failed(format!("cannot remove a forward of '{}'", self.record.name), &error)
+            })?;
+        }
+        self.replace(changed).await
+    }
+
+    fn monitor(&self, verb: &str) -> Result<MonitorConnection, ApiError> {
+        monitors::open(&self.context, &self.record.id)
+            .map_err(|error| failed(format!("cannot {verb} '{}'", self.record.name), &error))
+    }
+}
+
+/// Returns the record with what a request sets, or why it may not be set.
+fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Result<VmRecord, ApiError> {
+    let what = format!("change '{}'", record.name);
+    let resized = wanted.vcpus.is_some() || wanted.memory.is_some() || wanted.disk.is_some();
+    let state = record.published.state;
+    if resized && !matches!(state, VmState::Stopped | VmState::Failed) {
+        return Err(denied("change", record.name.as_str(), DenyReason::InUse(state))
+            .fix(format!("its sizes change while it is stopped: `banger vm stop {}`", record.name)));
+    }
+    let mut changed = record.clone();
+    if let Some(vcpus) = wanted.vcpus {
+        check_vcpus(&what, vcpus, configured_vcpus)?;
+        changed.spec.vcpus = vcpus;
+    }
+    if let Some(memory) = wanted.memory {
+        check_memory(&what, memory)?;
+        changed.spec.memory = memory;
+    }
+    if let Some(disk) = wanted.disk {
+        check_disk(&what, disk)?;
+        if disk < record.spec.disk {
+            let why = format!("its disk has {} and can only grow, not shrink to {disk}", record.spec.disk);
+            return Err(refuse(&what, why));
+        }
+        changed.spec.disk = disk;
+    }
+    if let Some(restart) = wanted.restart {
+        changed.spec.restart = restart;
+    }
+    for (name, value) in &wanted.labels {
+        check_label(name, value.as_deref().unwrap_or_default())
+            .map_err(|error| refuse(&what, error.to_string()))?;
+        match value {
+            Some(value) => drop(changed.spec.labels.insert(name.clone(), value.clone())),
+            None => drop(changed.spec.labels.remove(name)),
+        }
+    }
+    Ok(changed)
+}
+
+/// Gives a private disk the size that is wanted of it. Only ever grows it: a larger one is left as it is, for its
+/// file system may have it all. The guest lets the file system follow at its next boot.
+pub(super) fn grow_disk(directory: &Path, record: &VmRecord) -> Result<(), ApiError> {
+    let path = directory.join(vm_file::DISK);
+    let grow = || {
+        let disk = fs_err::OpenOptions::new().write(true).open(&path)?;
+        if disk.metadata()?.len() < record.spec.disk.bytes() {
+            disk.set_len(record.spec.disk.bytes())?;
+            disk.sync_all()?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    grow().map_err(|error| failed(format!("cannot give '{}' its disk", record.name), &error))
+}
+
+/// Returns the error of a forward that is there already, or is not.
+fn forward_conflict(name: &str, why: String) -> ApiError {
+    ApiError::new(ErrorKind::Conflict, format!("cannot change the forwards of '{name}'")).because(why)
+}

@@ -1,0 +1,86 @@
+//! What a VM may be made of, on this host.
+
+use std::path::Path;
+
+use banger_types::ApiError;
+use banger_types::ErrorKind;
+use banger_types::monitor::Forward;
+use banger_types::size::{Mebibytes, human_bytes};
+
+/// Least memory with which a kernel and its initramfs start, MiB.
+const LEAST_MEMORY: Mebibytes = Mebibytes(128);
+
+/// Refuses a value: "cannot `what`", because `why`.
+pub(super) fn refuse(what: &str, why: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorKind::Usage, format!("cannot {what}")).because(why)
+}
+
+/// Checks a number of virtual CPUs. `configured` is what the user's configuration gives by itself: that is always let through.
+pub(super) fn check_vcpus(what: &str, vcpus: u32, configured: u32) -> Result<(), ApiError> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = u32::try_from(processors).unwrap_or(u32::MAX).max(configured);
+    if vcpus == 0 || vcpus > most {
+        return Err(refuse(what, format!("{vcpus} virtual CPUs is not between 1 and this host's {most}")));
+    }
+    Ok(())
+}
+
+/// Checks an amount of memory.
+pub(super) fn check_memory(what: &str, memory: Mebibytes) -> Result<(), ApiError> {
+    if memory < LEAST_MEMORY {
+        return Err(refuse(what, format!("{memory} of memory is less than {LEAST_MEMORY}")));
+    }
+    match host_memory() {
+        Some(host) if memory > host => {
+            Err(refuse(what, format!("{memory} of memory is more than this host's {host}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks the size of a private disk.
+pub(super) fn check_disk(what: &str, disk: Mebibytes) -> Result<(), ApiError> {
+    let (least, most) = banger_image::disk::SIZES.into_inner();
+    if disk < least || disk > most {
+        return Err(refuse(what, format!("a disk of {disk} is not between {least} and {most}")));
+    }
+    Ok(())
+}
+
+/// Refuses two forwards of one port. Port 0 is any that is free.
+pub(super) fn check_forwards(what: &str, forwards: &[Forward]) -> Result<(), ApiError> {
+    for (index, forward) in forwards.iter().enumerate() {
+        let again = forwards[..index].iter().any(|other| other.listen == forward.listen);
+        if again && forward.listen.port() != 0 {
+            return Err(refuse(what, format!("{} is forwarded twice", forward.listen)));
+        }
+    }
+    Ok(())
+}
+
+/// Says so when a disk may grow beyond what its host has room for. It is sparse: nothing is wrong yet.
+pub(crate) fn warn_of_disk(directory: &Path, disk: Mebibytes, taken: u64) -> Option<String> {
+    let free = free_space(directory)?;
+    let growth = disk.bytes().saturating_sub(taken);
+    (growth > free).then(|| {
+        format!(
+            "the disk of {disk} may still grow by {}, and the host's file system has {} left",
+            human_bytes(growth),
+            human_bytes(free)
+        )
+    })
+}
+
+/// Returns what a user may still write to the file system of `directory`, bytes (statvfs(3)).
+pub(crate) fn free_space(directory: &Path) -> Option<u64> {
+    let file_system = rustix::fs::statvfs(directory).ok()?;
+    file_system.f_bavail.checked_mul(file_system.f_frsize)
+}
+
+/// The host's memory, from `/proc/meminfo` (`proc_meminfo(5)`).
+fn host_memory() -> Option<Mebibytes> {
+    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(Mebibytes(kibibytes >> 10))
+}

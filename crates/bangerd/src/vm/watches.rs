@@ -1,0 +1,95 @@
+//! What runs beside a VM's task and tells it what happens: each of these is a small task of its own.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use banger_core::store::VmRecord;
+use banger_host::{ProcessWatch, StatusStream};
+use banger_types::VmId;
+use banger_types::guest::GuestRequest;
+use tokio::sync::mpsc;
+
+use super::context::{Context, blocking};
+use super::monitors;
+use super::task::Event;
+
+/// The VM ends with its owner, if it has one.
+pub(super) fn owner(record: &VmRecord, events: &mpsc::Sender<Event>) {
+    let Some(owner) = record.owner else { return };
+    let events = events.clone();
+    tokio::spawn(async move {
+        let ended = match ProcessWatch::new(owner) {
+            Ok(Some(watch)) => watch.ended().await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match ended {
+            // An error means that the VM is gone already.
+            Ok(()) => drop(events.send(Event::OwnerEnded).await),
+            Err(error) => tracing::warn!(%error, "cannot watch a VM's owner"),
+        }
+    });
+}
+
+/// Passes a monitor's states on.
+pub(super) fn statuses(mut stream: StatusStream, attachment: u64, events: &mpsc::Sender<Event>) {
+    let events = events.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(status)) = stream.next().await {
+            if events.send(Event::Status(attachment, status)).await.is_err() {
+                return;
+            }
+        }
+        events.send(Event::Detached(attachment)).await.ok();
+    });
+}
+
+/// Asks the VMM itself, beside everything else: it has the last word on what it is.
+pub(super) fn inspect(context: &Arc<Context>, id: &VmId, attachment: u64, events: &mpsc::Sender<Event>) {
+    let (context, id, events) = (Arc::clone(context), id.clone(), events.clone());
+    tokio::spawn(async move {
+        let directory = context.layout.vm(&id);
+        let engine = Arc::clone(&context.engine);
+        match blocking("ask a VMM", move || engine.inspect(&directory)).await {
+            Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status)).await),
+            Ok(Err(error)) => tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM is mute"),
+            Err(error) => tracing::warn!(vm = %id, %error, "a VMM was not asked"),
+        }
+    });
+}
+
+/// Waits for as long as it takes until a mute monitor speaks, or is gone.
+pub(super) fn mute_monitor(context: &Arc<Context>, id: &VmId, events: &mpsc::Sender<Event>) {
+    let (context, id, events) = (Arc::clone(context), id.clone(), events.clone());
+    tokio::spawn(async move {
+        let heard = match monitors::open(&context, &id) {
+            Ok(connection) => connection.watch().await,
+            Err(error) => Err(error),
+        };
+        let event = match heard {
+            Ok(stream) => Event::Attached(stream),
+            Err(error) => {
+                tracing::warn!(vm = %id, %error, "a monitor stays mute");
+                banger_host::monitor_gone(&context.layout.vm(&id)).await;
+                Event::NeverAnswered
+            }
+        };
+        events.send(event).await.ok();
+    });
+}
+
+/// Tells a guest the time, if it can be told.
+pub(super) fn set_clock(context: &Arc<Context>, id: &VmId) {
+    let (context, id) = (Arc::clone(context), id.clone());
+    tokio::spawn(async move {
+        if let Err(error) = tell_time(&context, &id).await {
+            tracing::debug!(vm = %id, %error, "the guest's clock was not set");
+        }
+    });
+}
+
+/// Tells a guest what time it is; it sets its clock if that is off.
+pub(super) async fn tell_time(context: &Context, id: &VmId) -> Result<(), banger_host::MonitorError> {
+    let request = GuestRequest::SetClock(super::boot::unix_time_ns());
+    monitors::open(context, id)?.guest(request).await.map(drop)
+}
