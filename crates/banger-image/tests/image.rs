@@ -185,6 +185,66 @@ fn archives_of_gnu_tar_come_back() {
     }
 }
 
+/// Work that is cancelled when it takes much longer than it ever should, so that a test of what takes no
+/// time fails and does not run for hours.
+struct Impatient(std::time::Instant);
+
+impl banger_core::work::Work for Impatient {
+    fn stage(&self, _: &str) {}
+    fn progress(&self, _: u64, _: Option<u64>, _: banger_types::operation::Unit) {}
+    fn log(&self, _: &str) {}
+    fn check(&self) -> Result<(), banger_core::work::Cancelled> {
+        if self.0.elapsed().as_secs() > 60 { Err(banger_core::work::Cancelled) } else { Ok(()) }
+    }
+    fn on_cancel(&self, _: Box<dyn FnOnce() + Send>) -> banger_core::work::CancelGuard {
+        banger_core::work::CancelGuard::new(|| {})
+    }
+}
+
+/// A file of almost 16 TiB in an archive of 6 KiB, and one that has more holes than a file can have
+/// extents, so that most of them get blocks.
+#[test]
+fn holes_of_any_size_take_no_time() {
+    const LARGEST: u64 = (1 << 44) - 4096;
+    let middle = 1 << 43;
+    let bytes = archive(|b| {
+        let (map, size) = (format!("{middle},5,{LARGEST},0"), LARGEST.to_string());
+        add_pax(b, &[(b"GNU.sparse.map", map.as_bytes()), (b"GNU.sparse.size", size.as_bytes())]);
+        add(b, EntryType::Regular, b"huge", b"", b"there");
+        let (pieces, apart) = (1000, 1u64 << 20);
+        let map: Vec<_> = (0..pieces).map(|piece| format!("{},1", piece * apart + 4095)).collect();
+        let (map, size) = (map.join(","), (pieces * apart).to_string());
+        add_pax(b, &[(b"GNU.sparse.map", map.as_bytes()), (b"GNU.sparse.size", size.as_bytes())]);
+        add(b, EntryType::Regular, b"many", b"", &[b'x'; 1000]);
+        add(b, EntryType::Regular, b"after", b"", b"after");
+    });
+    let write = || {
+        Image::write(|w| {
+            let work = Impatient(std::time::Instant::now());
+            source_tar::read(&bytes[..], None, w, &work).unwrap();
+        })
+    };
+    let image = write();
+    image.check();
+    assert!(image.disk_usage() < 16 << 20, "{}", image.disk_usage());
+    let Some(mounted) = image.mount("holes_of_any_size_take_no_time") else { return };
+    let huge = std::fs::File::open(mounted.at.join("huge")).unwrap();
+    assert_eq!(huge.metadata().unwrap().len(), LARGEST);
+    let mut around = [1; 7];
+    std::os::unix::fs::FileExt::read_exact_at(&huge, &mut around, middle - 1).unwrap();
+    assert_eq!(&around, b"\0there\0");
+    let many = std::fs::File::open(mounted.at.join("many")).unwrap();
+    for piece in 0..1000 {
+        let mut around = [1; 3];
+        std::os::unix::fs::FileExt::read_exact_at(&many, &mut around, (piece << 20) + 4094).unwrap();
+        assert_eq!(&around, b"\0x\0", "{piece}");
+    }
+    assert_eq!(std::fs::read(mounted.at.join("after")).unwrap(), b"after");
+    drop(mounted);
+    let same = std::process::Command::new("cmp").args([&image.path, &write().path]).status().unwrap();
+    assert!(same.success(), "the same archive gives the same bytes");
+}
+
 #[test]
 fn hostile_archives_are_refused() {
     let one = |kind, name: &[u8], link: &[u8]| archive(|b| add(b, kind, name, link, b""));

@@ -9,7 +9,7 @@ use fs_err as fs;
 
 use super::apt::Package;
 use super::{KernelError, file, program, text};
-use crate::rootfs::{Metadata, RootfsWriter, Special, Timestamp, TreePath, WriteError};
+use crate::rootfs::{Content, Metadata, RootfsWriter, Special, Timestamp, TreePath, WriteError};
 use crate::source::debian::Suite;
 use crate::source::tar;
 
@@ -83,20 +83,20 @@ impl Picker<'_> {
 }
 
 impl RootfsWriter for Picker<'_> {
-    fn file(
+    fn sparse_file(
         &mut self,
         path: &TreePath,
         metadata: Metadata,
         size: u64,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
     ) -> Result<(), WriteError> {
         let Some(destination) = self.destination(path, &metadata) else { return Ok(()) };
-        let mut write = || -> io::Result<u64> {
+        let write = || -> io::Result<u64> {
             if let Some(parent) = destination.parent() {
                 fs::create_dir_all(parent)?;
             }
             let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&destination)?;
-            io::copy(&mut content.take(size), &mut file)
+            io::copy(&mut Read::take(content, size), &mut file)
         };
         let written = write().map_err(WriteError::Image)?;
         if written < size {

@@ -4,7 +4,7 @@ mod error;
 pub mod ext4;
 mod path;
 
-use std::io::Read;
+use std::io::{self, Read};
 
 pub use error::WriteError;
 pub use path::{PathError, TreePath};
@@ -65,6 +65,41 @@ pub enum Special {
     Socket,
 }
 
+/// What comes next of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    /// At least this many bytes that have to be read to be known.
+    Data(u64),
+    /// At least this many zeros, which [`Content::skip`] passes over.
+    Hole(u64),
+}
+
+/// A file's content, which knows where it has holes: passing over one takes no time, whatever its size.
+pub trait Content: Read {
+    /// Returns what comes next; after the end, anything.
+    fn stretch(&mut self) -> Stretch;
+
+    /// Passes over `bytes` of the hole that comes next, which has at least as many.
+    fn skip(&mut self, bytes: u64);
+}
+
+/// Content without known holes.
+struct Dense<'a>(&'a mut dyn Read);
+
+impl Read for Dense<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Content for Dense<'_> {
+    fn stretch(&mut self) -> Stretch {
+        Stretch::Data(u64::MAX)
+    }
+
+    fn skip(&mut self, _bytes: u64) {}
+}
+
 /// Writes a root file system, entry by entry, in one pass.
 ///
 /// An entry replaces an earlier one of the same path, whatever that was, with everything beneath it;
@@ -75,6 +110,16 @@ pub trait RootfsWriter {
     /// Adds a directory; the root itself has the empty path.
     fn directory(&mut self, path: &TreePath, metadata: Metadata) -> Result<(), WriteError>;
 
+    /// Adds a regular file of exactly `size` bytes, read from `content` before this returns. Its holes
+    /// take neither time nor space.
+    fn sparse_file(
+        &mut self,
+        path: &TreePath,
+        metadata: Metadata,
+        size: u64,
+        content: &mut dyn Content,
+    ) -> Result<(), WriteError>;
+
     /// Adds a regular file of exactly `size` bytes, read from `content` before this returns.
     fn file(
         &mut self,
@@ -82,7 +127,9 @@ pub trait RootfsWriter {
         metadata: Metadata,
         size: u64,
         content: &mut dyn Read,
-    ) -> Result<(), WriteError>;
+    ) -> Result<(), WriteError> {
+        self.sparse_file(path, metadata, size, &mut Dense(content))
+    }
 
     /// Adds a symbolic link. Its target is any bytes but NUL, 1 to 4095 of them.
     fn symbolic_link(&mut self, path: &TreePath, metadata: Metadata, target: &[u8])

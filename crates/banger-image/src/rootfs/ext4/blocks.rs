@@ -46,12 +46,19 @@ impl BlockStream {
         Ok(())
     }
 
+    /// Appends blocks of zeros, in no time.
+    pub(super) fn append_zeros(&mut self, blocks: u64) -> io::Result<()> {
+        self.flush()?;
+        self.first += blocks;
+        Ok(())
+    }
+
     /// Reads up to `wanted` bytes into the buffer, as many as it has room for, without counting
     /// them as appended: [`BlockStream::commit`] does. Returns how many were asked of the reader
     /// and how many it had.
     pub(super) fn read(
         &mut self,
-        reader: &mut dyn Read,
+        reader: &mut (impl Read + ?Sized),
         wanted: u64,
     ) -> io::Result<Result<Chunk, io::Error>> {
         let space = self.space()?;
@@ -122,7 +129,7 @@ impl Chunk {
     }
 }
 
-fn read_full(reader: &mut dyn Read, mut space: &mut [u8]) -> io::Result<usize> {
+fn read_full(reader: &mut (impl Read + ?Sized), mut space: &mut [u8]) -> io::Result<usize> {
     let mut total = 0;
     while !space.is_empty() {
         match reader.read(space) {

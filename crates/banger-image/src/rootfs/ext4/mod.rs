@@ -26,10 +26,8 @@ mod layout;
 mod superblock;
 mod tree;
 
-use std::io::Read;
-
 use crate::encoding::low_32;
-use crate::rootfs::{Metadata, RootfsWriter, Special, TreePath, WriteError};
+use crate::rootfs::{Content, Metadata, RootfsWriter, Special, Stretch, TreePath, WriteError};
 use attribute::Attributes;
 use blocks::BlockStream;
 use extent::Extent;
@@ -37,7 +35,7 @@ use layout::{BLOCK_BYTES, FIRST_DATA_BLOCK, LIMIT_GIB, LONGEST_TARGET, MOST_BLOC
 use tree::{Kind, Node, Tree};
 
 /// Zeros in a row that become a hole of the file, bytes. Shorter runs are allocated but not written.
-const SHORTEST_HOLE: usize = 64 << 10;
+const SHORTEST_HOLE: u64 = 64 << 10;
 /// A file gets no more holes once it has this many extents, so that the tree of extents suffices.
 const EXTENTS_WITH_HOLES: usize = MOST_EXTENTS / 2;
 
@@ -67,34 +65,73 @@ impl Ext4Writer {
         &mut self,
         path: &TreePath,
         size: u64,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
         extents: &mut Vec<Extent>,
     ) -> Result<(), WriteError> {
-        let limit = |limit| WriteError::Limit { path: path.to_string(), limit };
         let (mut remaining, mut logical) = (size, 0u32);
         while remaining > 0 {
-            let read = self.stream.read(content, remaining).map_err(WriteError::Image)?;
-            let chunk = read.map_err(|source| WriteError::Content { path: path.to_string(), source })?;
-            remaining -= crate::encoding::count(chunk.got);
-            if chunk.got < chunk.asked {
-                let missing = remaining;
-                return Err(WriteError::ContentEnds { path: path.to_string(), missing });
-            }
-            let blocks = chunk.blocks();
-            let hole = chunk.zeros && chunk.got >= SHORTEST_HOLE && extents.len() < EXTENTS_WITH_HOLES;
-            if !hole {
-                extent::push(extents, logical, low_32(self.stream.next()), blocks);
-                self.stream.commit(chunk.got);
-            }
-            logical += blocks;
+            let written = match content.stretch() {
+                Stretch::Hole(zeros) if zeros.min(remaining) >= SHORTEST_HOLE => {
+                    // What a block has of data after a hole is read together with its zeros.
+                    let zeros = if zeros < remaining { zeros - zeros % BLOCK_BYTES } else { remaining };
+                    content.skip(zeros);
+                    // One at the end of a file costs no extent.
+                    if zeros < remaining && extents.len() >= EXTENTS_WITH_HOLES {
+                        self.zeros(zeros / BLOCK_BYTES, logical, extents)?;
+                    }
+                    zeros
+                }
+                Stretch::Data(bytes) | Stretch::Hole(bytes) => {
+                    let whole = bytes.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX);
+                    self.data(path, whole, remaining, content, (logical, extents))?
+                }
+            };
+            remaining -= written;
+            logical += low_32(written.div_ceil(BLOCK_BYTES));
             if extents.len() > MOST_EXTENTS {
-                return Err(limit("the file is in too many pieces"));
+                let limit = "the file is in too many pieces";
+                return Err(WriteError::Limit { path: path.to_string(), limit });
             }
             if self.stream.next() > MOST_BLOCKS {
                 return Err(WriteError::TooLarge { limit_gib: LIMIT_GIB });
             }
         }
         Ok(())
+    }
+
+    /// Reads at most `wanted` of the `remaining` bytes, which become blocks or, if they are zeros, a hole.
+    /// Returns how many were read.
+    fn data(
+        &mut self,
+        path: &TreePath,
+        wanted: u64,
+        remaining: u64,
+        content: &mut dyn Content,
+        (logical, extents): (u32, &mut Vec<Extent>),
+    ) -> Result<u64, WriteError> {
+        let read = self.stream.read(content, wanted.min(remaining)).map_err(WriteError::Image)?;
+        let chunk = read.map_err(|source| WriteError::Content { path: path.to_string(), source })?;
+        let got = crate::encoding::count(chunk.got);
+        if chunk.got < chunk.asked {
+            return Err(WriteError::ContentEnds { path: path.to_string(), missing: remaining - got });
+        }
+        let hole = chunk.zeros && got >= SHORTEST_HOLE && extents.len() < EXTENTS_WITH_HOLES;
+        if !hole {
+            extent::push(extents, logical, low_32(self.stream.next()), chunk.blocks());
+            self.stream.commit(chunk.got);
+        }
+        Ok(got)
+    }
+
+    /// Gives blocks to a hole of a file that may not have more of them.
+    fn zeros(&mut self, blocks: u64, logical: u32, extents: &mut Vec<Extent>) -> Result<(), WriteError> {
+        let first = self.stream.next();
+        // Before there are as many extents as a hole of any size would need.
+        if first + blocks > MOST_BLOCKS {
+            return Err(WriteError::TooLarge { limit_gib: LIMIT_GIB });
+        }
+        extent::push(extents, logical, low_32(first), low_32(blocks));
+        self.stream.append_zeros(blocks).map_err(WriteError::Image)
     }
 }
 
@@ -116,12 +153,12 @@ impl RootfsWriter for Ext4Writer {
         })
     }
 
-    fn file(
+    fn sparse_file(
         &mut self,
         path: &TreePath,
         metadata: Metadata,
         size: u64,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
     ) -> Result<(), WriteError> {
         /// Block numbers within a file have 32 bits (ifork.rst).
         const LARGEST: u64 = (1 << 32) * BLOCK_BYTES - BLOCK_BYTES;

@@ -140,7 +140,7 @@ fn entries<R: Read>(
     let mut dropped = 0u64;
     while let Some(entry) = archive.next()? {
         work.check()?;
-        dropped += add(archive, entry, writer)?;
+        dropped += add(archive, entry, writer, work)?;
     }
     if dropped > 0 {
         work.log(&format!("left out {dropped} extended attributes of namespaces that Linux has not"));
@@ -153,6 +153,7 @@ fn add<R: Read>(
     archive: &mut Archive<R>,
     entry: Entry,
     writer: &mut dyn RootfsWriter,
+    work: &dyn Work,
 ) -> Result<u64, TarError> {
     let Entry { header, path: raw_path, link, uid, gid, modified, attributes, stored, sparse } = entry;
     let path = TreePath::parse(&raw_path)?;
@@ -180,7 +181,12 @@ fn add<R: Read>(
         // Before ustar a directory was a file whose name ends with a slash.
         EntryType::Regular if raw_path.ends_with(b"/") => writer.directory(&path, metadata)?,
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            file(archive, &path, metadata, stored, sparse, writer)?;
+            let data = archive.data(stored);
+            let written = match sparse {
+                Some(map) => writer.sparse_file(&path, metadata, map.size, &mut map.expand(data, work)),
+                None => writer.file(&path, metadata, stored, &mut { data }),
+            };
+            written.map_err(ends_too_soon)?;
         }
         EntryType::Symlink => writer.symbolic_link(&path, metadata, &link)?,
         EntryType::Link => writer.hard_link(&path, &TreePath::parse(&link)?)?,
@@ -204,26 +210,12 @@ fn add<R: Read>(
     Ok(dropped)
 }
 
-fn file<R: Read>(
-    archive: &mut Archive<R>,
-    path: &TreePath,
-    metadata: Metadata,
-    stored: u64,
-    sparse: Option<sparse::Map>,
-    writer: &mut dyn RootfsWriter,
-) -> Result<(), TarError> {
-    let mut data = archive.data(stored);
-    let outcome = match sparse {
-        Some(map) => {
-            let size = map.size;
-            writer.file(path, metadata, size, &mut map.expand(data))
-        }
-        None => writer.file(path, metadata, stored, &mut data),
-    };
-    outcome.map_err(|error| match error {
+/// A file that has less content than it should is one whose archive ends in its midst.
+fn ends_too_soon(error: WriteError) -> TarError {
+    match error {
         WriteError::ContentEnds { .. } => TarError::Truncated,
         other => other.into(),
-    })
+    }
 }
 
 fn is_for_linux(attribute: &ExtendedAttribute) -> bool {

@@ -2,8 +2,11 @@
 
 use std::io::{self, Read};
 
+use banger_core::work::Work;
+
 use super::TarError;
 use super::pax::decimal;
+use crate::rootfs::{Content, Stretch};
 
 /// Most pieces of a sparse file.
 const MOST_PIECES: usize = 1 << 17;
@@ -25,7 +28,7 @@ pub(super) struct Map {
 
 impl Map {
     /// Returns the map, if its pieces are in order, apart, within `size`, and hold `stored` bytes.
-    pub(super) fn new(pieces: Vec<Piece>, size: u64, stored: u64) -> Result<Self, TarError> {
+    pub(super) fn new(mut pieces: Vec<Piece>, size: u64, stored: u64) -> Result<Self, TarError> {
         let malformed = || TarError::Malformed("the map of a sparse file is malformed");
         if pieces.len() > MOST_PIECES {
             return Err(TarError::Malformed("a sparse file has too many pieces"));
@@ -41,6 +44,8 @@ impl Map {
         if end > size || held != stored {
             return Err(malformed());
         }
+        // GNU tar ends a map with an empty piece; anywhere else one would only split a hole.
+        pieces.retain(|piece| piece.length > 0);
         Ok(Self { pieces, size })
     }
 
@@ -89,51 +94,91 @@ impl Map {
         Ok((pieces.map(|pair| Piece { offset: pair[0], length: pair[1] }).collect(), taken))
     }
 
-    /// Returns a reader of the file with its holes, from one of the bytes that the archive holds.
-    pub(super) fn expand<R: Read>(self, data: R) -> Expanded<R> {
-        Expanded { data, pieces: self.pieces.into_iter(), piece: None, at: 0, size: self.size }
+    /// Returns the file with its holes, made of the bytes that the archive holds.
+    pub(super) fn expand<R: Read>(self, data: R, work: &dyn Work) -> Expanded<'_, R> {
+        let mut pieces = self.pieces.into_iter();
+        Expanded { data, piece: pieces.next(), pieces, at: 0, size: self.size, work }
     }
 }
 
-/// Reads a sparse file: data where it has some, zeros elsewhere.
-#[derive(Debug)]
-pub(super) struct Expanded<R> {
+/// A sparse file: data where it has some, zeros elsewhere.
+pub(super) struct Expanded<'a, R> {
     data: R,
-    pieces: std::vec::IntoIter<Piece>,
+    /// The piece that comes next, or that `at` is in.
     piece: Option<Piece>,
+    /// Those after it.
+    pieces: std::vec::IntoIter<Piece>,
     at: u64,
     size: u64,
+    /// Holes can keep a reader busy for long without a byte of the archive, whose reader looks for a
+    /// cancel.
+    work: &'a dyn Work,
 }
 
-impl<R: Read> Read for Expanded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let ended = |piece: &Piece, at| piece.offset + piece.length <= at;
-        while self.piece.is_none_or(|piece| ended(&piece, self.at)) {
+impl<R> Expanded<'_, R> {
+    fn advance(&mut self, bytes: u64) {
+        self.at += bytes;
+        if self.piece.is_some_and(|piece| piece.offset + piece.length <= self.at) {
             self.piece = self.pieces.next();
-            if self.piece.is_none() {
-                break;
-            }
         }
-        let zeros_until = self.piece.map_or(self.size, |piece| piece.offset);
-        let limit = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX).min(buffer.len());
-        let got = if self.at < zeros_until {
-            let zeros = limit(zeros_until - self.at);
-            buffer[..zeros].fill(0);
-            zeros
-        } else if let Some(piece) = self.piece {
-            let part = limit(piece.offset + piece.length - self.at);
-            self.data.read(&mut buffer[..part])?
-        } else {
-            0
+    }
+}
+
+impl<R: Read> Read for Expanded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.work.check().map_err(io::Error::other)?;
+        let part = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX).min(buffer.len());
+        let got = match self.stretch() {
+            Stretch::Data(bytes) => {
+                let part = part(bytes);
+                self.data.read(&mut buffer[..part])?
+            }
+            Stretch::Hole(bytes) => {
+                let part = part(bytes);
+                buffer[..part].fill(0);
+                part
+            }
         };
-        self.at += got as u64;
+        self.advance(got as u64);
         Ok(got)
+    }
+}
+
+impl<R: Read> Content for Expanded<'_, R> {
+    fn stretch(&mut self) -> Stretch {
+        match self.piece {
+            Some(piece) if piece.offset <= self.at => Stretch::Data(piece.offset + piece.length - self.at),
+            Some(piece) => Stretch::Hole(piece.offset - self.at),
+            None => Stretch::Hole(self.size - self.at),
+        }
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.advance(bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use banger_core::work::{CancelGuard, Cancelled, Unwatched};
+    use banger_types::operation::Unit;
+
     use super::*;
+
+    /// Work that is cancelled from the start.
+    struct Stopped;
+
+    impl Work for Stopped {
+        fn stage(&self, _: &str) {}
+        fn progress(&self, _: u64, _: Option<u64>, _: Unit) {}
+        fn log(&self, _: &str) {}
+        fn check(&self) -> Result<(), Cancelled> {
+            Err(Cancelled)
+        }
+        fn on_cancel(&self, _: Box<dyn FnOnce() + Send>) -> CancelGuard {
+            CancelGuard::new(|| ())
+        }
+    }
 
     fn piece(offset: u64, length: u64) -> Piece {
         Piece { offset, length }
@@ -143,8 +188,33 @@ mod tests {
     fn holes_read_as_zeros() {
         let map = Map::new(vec![piece(2, 3), piece(5, 0), piece(6, 1), piece(9, 0)], 9, 4).unwrap();
         let mut whole = Vec::new();
-        map.expand(&b"abcd"[..]).read_to_end(&mut whole).unwrap();
+        map.expand(&b"abcd"[..], &Unwatched).read_to_end(&mut whole).unwrap();
         assert_eq!(whole, b"\0\0abc\0d\0\0");
+    }
+
+    #[test]
+    fn holes_can_be_passed_over() {
+        let size = 1 << 44;
+        let map = Map::new(vec![piece(7, 0), piece(10, 2), piece(12, 1), piece(1 << 40, 1)], size, 4);
+        let mut content = map.unwrap().expand(&b"abcd"[..], &Unwatched);
+        assert_eq!(content.stretch(), Stretch::Hole(10));
+        content.skip(9);
+        let mut bytes = [1; 4];
+        content.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"\0abc");
+        assert_eq!(content.stretch(), Stretch::Hole((1 << 40) - 13));
+        content.skip((1 << 40) - 13);
+        assert_eq!(content.stretch(), Stretch::Data(1));
+        content.read_exact(&mut bytes[..1]).unwrap();
+        assert_eq!(content.stretch(), Stretch::Hole(size - (1 << 40) - 1));
+        content.skip(size - (1 << 40) - 1);
+        assert_eq!(content.read(&mut bytes).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_cancel_is_heeded_within_a_hole() {
+        let map = Map::new(Vec::new(), 1 << 40, 0).unwrap();
+        assert!(map.expand(std::io::empty(), &Stopped).read(&mut [0]).is_err());
     }
 
     #[test]
