@@ -315,6 +315,16 @@ fn hostile_archives_are_refused() {
         );
         assert!(text.contains(expected), "{text} / {expected}");
     }
+    // Each header is within its limit; all of them would be an attribute of any size.
+    let endless = archive(|b| {
+        for number in 0..40u8 {
+            let name = [b"SCHILY.xattr.user.", [number + b'0'].as_slice()].concat();
+            add_pax(b, &[(&name, &vec![b'x'; 1 << 17])]);
+        }
+        add(b, EntryType::Regular, b"a", b"", b"");
+    });
+    let error = refusal(&endless).to_string();
+    assert!(error.contains("the names and PAX records of a file have more than 4 MiB"), "{error}");
     // A name that claims to be huge is refused before it is read.
     let mut huge = header(EntryType::GNULongName, 1 << 40);
     huge.set_cksum();

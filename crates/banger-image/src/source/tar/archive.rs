@@ -16,6 +16,8 @@ use crate::rootfs::{ExtendedAttribute, Timestamp};
 const BLOCK: usize = 512;
 /// Most bytes of a long name, or of one file's PAX records.
 const LONGEST_EXTENSION: u64 = 1 << 20;
+/// Most bytes of all the long names and PAX records of one file. Each may come in any number of headers.
+const MOST_EXTENSIONS: u64 = 4 << 20;
 /// How the PAX keywords of extended attributes begin.
 const ATTRIBUTE_KEYWORD: &[u8] = b"SCHILY.xattr.";
 
@@ -78,12 +80,20 @@ impl<R: Read> Archive<R> {
     pub(super) fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut extensions = Extensions::default();
         let mut extended = false;
+        let mut collected = 0;
         loop {
             self.skip()?;
             let Some(header) = self.header()? else {
                 return if extended { Err(TarError::Truncated) } else { Ok(None) };
             };
             extended = true;
+            if let EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader = header.entry_type()
+            {
+                collected += header.entry_size().unwrap_or(0).min(LONGEST_EXTENSION);
+            }
+            if collected > MOST_EXTENSIONS {
+                return Err(TarError::Malformed("the names and PAX records of a file have more than 4 MiB"));
+            }
             match header.entry_type() {
                 EntryType::GNULongName => extensions.path = Some(self.long_name(&header)?),
                 EntryType::GNULongLink => extensions.link = Some(self.long_name(&header)?),
