@@ -16,7 +16,7 @@ use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Prog
 use banger_types::vm::{Accelerator, EngineKind};
 
 use self::arguments::arguments;
-use self::clock::CounterReading;
+use self::clock::{Counter, HostClocks};
 
 /// The program.
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -34,7 +34,7 @@ const LOG_LIMIT: u64 = 4 << 20;
 /// QEMU on this host.
 pub struct Qemu {
     commands: Arc<dyn Commands>,
-    first_reading: CounterReading,
+    counter: Counter,
 }
 
 impl std::fmt::Debug for Qemu {
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Qemu {
 impl Qemu {
     /// Returns the engine; it looks for QEMU through `commands` at each launch.
     pub fn new(commands: Arc<dyn Commands>) -> Self {
-        Self { commands, first_reading: CounterReading::now() }
+        Self { commands, counter: Counter::new(HostClocks) }
     }
 }
 
@@ -77,7 +77,7 @@ impl Engine for Qemu {
         let vmm = Program {
             name: "qemu".to_owned(),
             path,
-            arguments: arguments(plan, self.accelerator(), self.first_reading.frequency_khz())?,
+            arguments: arguments(plan, self.accelerator(), self.counter.frequency_khz())?,
             descriptors,
         };
         Ok(LaunchSpec {
