@@ -34,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "banger-types",
         ],
     ),
-    ("banger-testkit", &[]),
+    ("banger-testkit", &["banger-channel", "banger-types"]),
     ("banger-bench", &["banger-image", "banger-testkit"]),
     ("xtask", &[]),
 ];

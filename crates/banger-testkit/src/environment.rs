@@ -1,10 +1,13 @@
 //! A home of its own, with a daemon of its own.
 
-use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use banger_types::guest::Service;
+use banger_types::monitor::{self, MonitorReply, MonitorRequest};
 use tempfile::TempDir;
 
 use crate::seed;
@@ -47,6 +50,8 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Environment {
     data: PathBuf,
+    /// What stands before banger's programs in `PATH`.
+    fakes: Option<PathBuf>,
     _directory: Option<TempDir>,
 }
 
@@ -58,18 +63,52 @@ impl Environment {
         environment
     }
 
+    /// Returns an environment like [`Environment::new`] whose VMs are fakes: real processes under a real daemon
+    /// and real monitors, without a machine. One is up in milliseconds; see `banger-test-vmm` for what it can do.
+    pub fn with_fake_vmm() -> Self {
+        let mut environment = Self::new();
+        let fakes = environment.data.with_file_name("fakes");
+        std::fs::create_dir(&fakes).expect("make a directory of fakes");
+        std::os::unix::fs::symlink(programs().join("banger-test-vmm"), fakes.join("qemu-system-x86_64"))
+            .expect("link the fake VMM");
+        environment.fakes = Some(fakes);
+        environment
+    }
+
+    /// Says what fake VMs do that start from now on: fields of `Behaviour` of `banger-test-vmm`.
+    pub fn behave(&self, behaviour: &serde_json::Value) {
+        let fakes = self.fakes.as_ref().expect("an environment with fakes");
+        std::fs::write(fakes.join("fake-vmm.json"), behaviour.to_string()).expect("write a behaviour");
+    }
+
+    /// Connects to a TCP port of a VM's guest, through its monitor and past the daemon.
+    pub fn connect(&self, vm: &str, port: u16) -> UnixStream {
+        let directory = self.vm(vm)["directory"].as_str().expect("a VM's directory").to_owned();
+        let directory = std::fs::File::open(directory).expect("open a VM's directory");
+        // The directory may be too deep for a socket's address.
+        let socket = format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), monitor::file::SOCKET);
+        let mut stream = UnixStream::connect(socket).expect("connect to a monitor");
+        let request = MonitorRequest::Connect(Service::Tcp(port));
+        let line = serde_json::to_string(&request).expect("a request") + "\n";
+        stream.write_all(line.as_bytes()).expect("ask a monitor");
+        let reply = read_line(&mut stream);
+        let reply: MonitorReply = serde_json::from_str(&reply).expect("a monitor's reply");
+        assert_eq!(reply, MonitorReply::Connected);
+        stream
+    }
+
     /// Returns an environment in which there is nothing yet.
     pub fn empty() -> Self {
         let directory =
             tempfile::Builder::new().prefix("home-").tempdir_in(seed::scratch()).expect("make a home");
         let data = directory.path().join("data");
         std::fs::create_dir(&data).expect("make a data directory");
-        Self { data, _directory: Some(directory) }
+        Self { data, fakes: None, _directory: Some(directory) }
     }
 
     /// Returns an environment whose data is in `data`, and stays.
     pub(crate) const fn at(data: PathBuf) -> Self {
-        Self { data, _directory: None }
+        Self { data, fakes: None, _directory: None }
     }
 
     /// Returns the data directory.
@@ -80,9 +119,12 @@ impl Environment {
     /// Returns a command that sees this environment and nothing of the user's own.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let own = self.fakes.iter().cloned().chain([programs()]);
+        let path = std::env::join_paths(own.chain(std::env::split_paths(&path))).expect("a path of programs");
         command
             .env_clear()
-            .env("PATH", format!("{}:{}", programs().display(), std::env::var("PATH").unwrap_or_default()))
+            .env("PATH", path)
             .env("HOME", &self.data)
             .env("TERM", "xterm")
             .env("LANG", "C.UTF-8")
@@ -184,6 +226,17 @@ impl Drop for Environment {
         }
         self.run(&["daemon", "stop"]);
     }
+}
+
+/// Reads a line and not a byte more.
+fn read_line(stream: &mut UnixStream) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.last() != Some(&b'\n') {
+        stream.read_exact(&mut byte).expect("read a line");
+        line.extend(byte);
+    }
+    String::from_utf8(line).expect("a line of text")
 }
 
 fn tail(path: &Path) -> String {

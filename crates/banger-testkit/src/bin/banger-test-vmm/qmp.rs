@@ -1,0 +1,67 @@
+//! The machine protocol's server: those commands that banger uses (QEMU manual, "QEMU Machine Protocol").
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::Machine;
+
+/// Listens on the socket, in the place of whatever is there, and serves in a thread.
+pub(crate) fn listen(path: &str, machine: Arc<Machine>) {
+    // QEMU takes the place of an earlier socket, too.
+    std::fs::remove_file(path).ok();
+    let listener = UnixListener::bind(path)
+        .unwrap_or_else(|error| crate::fail(&format!("cannot listen on {path}: {error}")));
+    std::thread::spawn(move || {
+        // One client at a time, as QEMU does.
+        for client in listener.incoming().flatten() {
+            // A client that goes away in the midst of a conversation is no failure of ours.
+            serve(&client, &machine).ok();
+        }
+    });
+}
+
+fn serve(client: &UnixStream, machine: &Machine) -> std::io::Result<()> {
+    let version = json!({ "qemu": { "major": 7, "minor": 2, "micro": 0 }, "package": "fake" });
+    say(client, &json!({ "QMP": { "version": version, "capabilities": [] } }))?;
+    for line in BufReader::new(client).lines() {
+        let request: Value = serde_json::from_str(&line?)?;
+        let mut answer = match request["execute"].as_str().unwrap_or_default() {
+            "qmp_capabilities" => json!({ "return": {} }),
+            "query-status" => {
+                let running = !machine.is_paused();
+                let status = if running { "running" } else { "paused" };
+                json!({ "return": { "status": status, "running": running, "singlestep": false } })
+            }
+            "query-kvm" => json!({ "return": { "enabled": false, "present": true } }),
+            "stop" => change(client, machine, true)?,
+            "cont" => change(client, machine, false)?,
+            other => {
+                let why = format!("The command {other} has not been found");
+                json!({ "error": { "class": "CommandNotFound", "desc": why } })
+            }
+        };
+        if let Some(id) = request.get("id") {
+            answer["id"] = id.clone();
+        }
+        say(client, &answer)?;
+    }
+    Ok(())
+}
+
+/// Makes the virtual CPUs stand still or go on. What happened is told as an event, before the answer.
+fn change(client: &UnixStream, machine: &Machine, pause: bool) -> std::io::Result<Value> {
+    if machine.is_paused() != pause {
+        machine.set_paused(pause);
+        let event = if pause { "STOP" } else { "RESUME" };
+        let timestamp = json!({ "seconds": 0, "microseconds": 0 });
+        say(client, &json!({ "event": event, "timestamp": timestamp }))?;
+    }
+    Ok(json!({ "return": {} }))
+}
+
+fn say(mut client: &UnixStream, message: &Value) -> std::io::Result<()> {
+    client.write_all(format!("{message}\r\n").as_bytes())
+}
