@@ -13,12 +13,15 @@ use crate::{layers, packages};
 pub(crate) enum Extent {
     /// What fits into the daily budget.
     Daily,
-    /// Properties with many more cases.
+    /// Properties with many more cases, and every matrix whole.
     Full,
 }
 
 /// How many cases each property is tried with in the full run; a property's own default is for every day.
 const FULL_CASES: (&str, &str) = ("PROPTEST_CASES", "2000");
+
+/// Tells tests that have a matrix to try all of it.
+const FULL_MATRIX: &str = "BANGER_TEST_FULL";
 
 /// Checks the form, the layers and the behaviour.
 pub(crate) fn test(extent: Extent) -> Result<()> {
@@ -44,7 +47,7 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
         let mut tests = cargo();
         tests.args(["test", "--locked", "--workspace"]).env("BANGER_PROGRAM_DIR", &programs);
         if extent == Extent::Full {
-            tests.env(FULL_CASES.0, FULL_CASES.1);
+            tests.env(FULL_CASES.0, FULL_CASES.1).env(FULL_MATRIX, "1");
         }
         run(&mut tests)
     })

@@ -6,9 +6,16 @@
 
 mod archive;
 mod environment;
+mod process;
 pub mod seed;
 mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
 pub use environment::{Environment, Outcome, exit_code, programs};
+pub use process::{pidfd, wait_for_end};
 pub use terminal::Terminal;
+
+/// Whether everything is to be tried, not only what fits into every day (`cargo xtask test --full`).
+pub fn is_full_run() -> bool {
+    std::env::var_os("BANGER_TEST_FULL").is_some()
+}

@@ -49,13 +49,23 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<(), ApiError
             (record, found)
         })
     });
+    let mut must_go = Vec::new();
     for look in looks.collect::<Vec<_>>() {
         match look.await {
-            Ok((record, found)) => take_up_vm(context, record, found, &mut count).await,
+            Ok((record, found)) => {
+                let name = record.name.clone();
+                if let Some(handle) = take_up_vm(context, record, found, &mut count).await {
+                    must_go.push((name, handle));
+                }
+            }
             Err(error) => tracing::error!(%error, "a VM was not looked for"),
         }
     }
-    take_up_operations(context).await?;
+    let deleted = take_up_operations(context).await?;
+    for (name, handle) in must_go.into_iter().filter(|(name, _)| !deleted.contains(name.as_str())) {
+        tracing::info!(vm = %name, "to be deleted");
+        finish_deleting(handle);
+    }
     for handle in context.vms.handles() {
         count.started += usize::from(start_by_policy(context, &handle).await);
     }
@@ -71,7 +81,13 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<(), ApiError
     Ok(())
 }
 
-async fn take_up_vm(context: &Arc<Context>, record: VmRecord, found: Found, count: &mut Count) {
+/// Returns the VM's handle if it is to be deleted.
+async fn take_up_vm(
+    context: &Arc<Context>,
+    record: VmRecord,
+    found: Found,
+    count: &mut Count,
+) -> Option<VmHandle> {
     let name = record.name.clone();
     let at_rest = matches!(found, Found::AtRest);
     match found {
@@ -89,9 +105,7 @@ async fn take_up_vm(context: &Arc<Context>, record: VmRecord, found: Found, coun
     let record = if at_rest { settle_end(context, record, count).await } else { record };
     let handle = vm::spawn(context, record, found);
     context.vms.add(name, handle.clone());
-    if must_go {
-        finish_deleting(handle);
-    }
+    must_go.then_some(handle)
 }
 
 /// Takes in how a VM ended while nobody looked, if it did.

@@ -1,7 +1,9 @@
 //! Operations that an earlier daemon left under way: those that can go on do, and the rest says what became of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use banger_core::store::Store;
 use banger_core::vm::{Request, Wanted};
 use banger_types::operation::{Operation, OperationKind};
 use banger_types::vm::VmState;
@@ -10,24 +12,29 @@ use banger_types::{ApiError, ErrorKind};
 use crate::operation::Handle;
 use crate::vm::{self, BOOT_LIMIT, Context, VmHandle};
 
-/// Takes all of them up.
-pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<(), ApiError> {
+/// Takes all of them up. Returns the names of the VMs that are deleted by one of them.
+pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet<String>, ApiError> {
     let operations = context.store("list operations", |store| store.operations()).await?;
+    let mut deleted = HashSet::new();
     for operation in operations.into_iter().filter(|operation| !operation.status.is_final()) {
         let vm = context.vms.find(&operation.subject).ok();
         let wanted = match &vm {
             Some(vm) => wanted(context, vm).await,
             None => Wanted::Stopped,
         };
-        let left = Left { context: Arc::clone(context), vm, wanted };
+        let pulled = is_pulled(context, &operation).await;
+        let left = Left { context: Arc::clone(context), vm, wanted, pulled, began: operation.created_at };
         let kind = operation.kind;
+        if kind == OperationKind::VmDelete {
+            deleted.insert(operation.subject.clone());
+        }
         let handle = context.operations.resume(operation);
         tokio::spawn(async move {
             let result = left.go_on(kind, &handle).await;
             handle.finish(result);
         });
     }
-    Ok(())
+    Ok(deleted)
 }
 
 async fn wanted(context: &Arc<Context>, vm: &VmHandle) -> Wanted {
@@ -36,15 +43,33 @@ async fn wanted(context: &Arc<Context>, vm: &VmHandle) -> Wanted {
     records.into_iter().find(|record| record.id == id).map(|record| record.wanted).unwrap_or_default()
 }
 
+/// Whether an image or a kernel of this name was completed since the operation began.
+async fn is_pulled(context: &Arc<Context>, operation: &Operation) -> bool {
+    let (name, began) = (operation.subject.clone(), operation.created_at);
+    let look = move |store: &dyn Store| {
+        let images = store.images()?.into_iter().map(|image| (image.name, image.created_at));
+        let kernels = store.kernels()?.into_iter().map(|kernel| (kernel.name, kernel.created_at));
+        Ok(images.chain(kernels).any(|(known, made)| known == name && made >= began))
+    };
+    context.store("look for what was pulled", look).await.unwrap_or(false)
+}
+
 /// What there is of an operation's VM now.
 struct Left {
     context: Arc<Context>,
     vm: Option<VmHandle>,
     wanted: Wanted,
+    /// The image or kernel is complete.
+    pulled: bool,
+    /// When the operation was begun.
+    began: jiff::Timestamp,
 }
 
 impl Left {
     async fn go_on(&self, kind: OperationKind, handle: &Arc<Handle>) -> Result<(), ApiError> {
+        if matches!(kind, OperationKind::ImagePull | OperationKind::KernelPull) && self.pulled {
+            return Ok(());
+        }
         let Some(vm) = &self.vm else {
             // Deleting is finished by every start; all else that has no VM was undone.
             let deleted = kind == OperationKind::VmDelete;
@@ -59,25 +84,18 @@ impl Left {
             OperationKind::VmStart | OperationKind::VmRestart if !state.is_alive() => {
                 vm.request_within(Request::Start, handle).await
             }
+            // It runs as it did before anybody asked.
+            OperationKind::VmRestart if vm.snapshot().started_at.is_none_or(|at| at < self.began) => {
+                vm.request_within(Request::Restart, handle).await
+            }
             OperationKind::VmCreate | OperationKind::VmStart | OperationKind::VmRestart => {
                 follow_boot(vm, handle).await
             }
             OperationKind::VmStop if state.is_alive() => vm.request_within(Request::Stop, handle).await,
             OperationKind::VmStop => Ok(()),
-            OperationKind::VmDelete => {
-                vm.request_within(Request::Delete { force: true }, handle).await.or_else(already_deleting)
-            }
-            OperationKind::VmPause if state == VmState::Running => {
-                vm.request_within(Request::Pause, handle).await
-            }
-            OperationKind::VmResume if state == VmState::Paused => {
-                vm.request_within(Request::Resume, handle).await
-            }
-            OperationKind::VmPause if state == VmState::Paused => Ok(()),
-            OperationKind::VmResume if state == VmState::Running => Ok(()),
-            OperationKind::VmPause | OperationKind::VmResume => {
-                Err(interrupted(handle, &format!("the VM is {state} now")))
-            }
+            OperationKind::VmDelete => vm.request_within(Request::Delete { force: true }, handle).await,
+            OperationKind::VmPause => bring_to(vm, Request::Pause, VmState::Paused, handle).await,
+            OperationKind::VmResume => bring_to(vm, Request::Resume, VmState::Running, handle).await,
             OperationKind::ImagePull | OperationKind::KernelPull => {
                 Err(interrupted(handle, "what it had begun was undone"))
             }
@@ -85,9 +103,17 @@ impl Left {
     }
 }
 
-/// The daemon's start deletes what was being deleted by itself.
-fn already_deleting(error: ApiError) -> Result<(), ApiError> {
-    if matches!(error.kind, ErrorKind::Conflict | ErrorKind::NotFound) { Ok(()) } else { Err(error) }
+/// Asks for what may be so already: the VMM, which knows, is being asked meanwhile.
+async fn bring_to(
+    vm: &VmHandle,
+    request: Request,
+    state: VmState,
+    handle: &Arc<Handle>,
+) -> Result<(), ApiError> {
+    match vm.request_within(request, handle).await {
+        Err(error) if error.kind == ErrorKind::Conflict && vm.snapshot().state == state => Ok(()),
+        other => other,
+    }
 }
 
 /// Waits for the end of a boot that this daemon has not begun.

@@ -9,6 +9,7 @@ use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request};
 use banger_core::work::Work as _;
 use banger_types::guest::GuestRequest;
+use banger_types::monitor::MonitorPhase;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -124,6 +125,12 @@ impl Attempt {
         FaultPoint::StartAnnounced.reach();
         if let Err(error) = self.launch().await {
             self.abandon().await;
+            // A VMM that has ended before anybody could watch it has ended like any other.
+            let last_word = monitors::last_word(&self.directory());
+            if matches!(last_word, Observation::Monitor(MonitorPhase::Ended(ref end)) if !end.killed) {
+                self.observe(last_word).await;
+                return Err(self.ended_in_boot(what));
+            }
             self.observe(Observation::LaunchFailed(first_reason(&error))).await;
             return Err(error);
         }
@@ -132,10 +139,7 @@ impl Attempt {
         let until = Instant::now() + BOOT_LIMIT;
         match self.until(|state| state != VmState::Starting, until).await {
             Outcome::Reached(VmState::Running | VmState::Paused) => Ok(()),
-            Outcome::Reached(_) => {
-                let reason = self.terms.published.borrow().reason.clone();
-                Err(self.boot_failure(what, reason.unwrap_or_else(|| "the VM ended".to_owned())))
-            }
+            Outcome::Reached(_) => Err(self.ended_in_boot(what)),
             Outcome::Interrupted => {
                 // A request that waits will end the VM itself; a cancel has nobody else to.
                 if !self.give_way.is_cancelled() {
@@ -152,6 +156,11 @@ impl Attempt {
                 Err(error)
             }
         }
+    }
+
+    fn ended_in_boot(&self, what: String) -> ApiError {
+        let reason = self.terms.published.borrow().reason.clone();
+        self.boot_failure(what, reason.unwrap_or_else(|| "the VM ended".to_owned()))
     }
 
     fn boot_failure(&self, what: String, reason: String) -> ApiError {

@@ -7,7 +7,7 @@ use banger_core::engine::VmmStatus;
 use banger_core::store::VmRecord;
 use banger_core::vm::{Admission, Observation, Request, RequestQueue, Restarts, Wanted, wanted_after};
 use banger_host::{StatusStream, read_last_status};
-use banger_types::monitor::{MonitorPhase, MonitorStatus};
+use banger_types::monitor::{Forward, MonitorPhase, MonitorStatus};
 use banger_types::operation::OperationKind;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind};
@@ -64,6 +64,7 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
         running: None,
         waiting: None,
         attachment: 0,
+        adopting: false,
         attached: false,
         live: None,
         inspected: None,
@@ -120,6 +121,8 @@ pub(super) struct Task {
     waiting: Option<Admitted>,
     /// Counts monitors' connections, so that an old one's last words are not taken for a new one's.
     attachment: u64,
+    /// Whether the monitor that is connected was found, and may lack what its daemon did not come to.
+    adopting: bool,
     /// Whether a monitor is connected that has not yet said how its VMM ended.
     pub(super) attached: bool,
     pub(super) live: Option<MonitorStatus>,
@@ -144,6 +147,7 @@ impl Task {
         match found {
             Found::AtRest => {}
             Found::Running(stream) => {
+                self.adopting = true;
                 self.attach(*stream);
                 // The host may have slept, or its clock been set, while nobody told the guest.
                 watches::set_clock(&self.context, &self.record.id);
@@ -210,10 +214,32 @@ impl Task {
         if phase == MonitorPhase::Ready && !inspected {
             watches::inspect(&self.context, &self.record.id, self.attachment, &self.events);
         }
+        let missing =
+            if std::mem::take(&mut self.adopting) { self.missing_forwards(&status) } else { Vec::new() };
         if !ended {
             self.live = Some(status);
+            watches::add_forwards(&self.context, &self.record.id, missing);
         }
         self.observe(&Observation::Monitor(phase)).await;
+    }
+
+    /// Returns the forwards that are wanted and not in force. One of port 0 is in force on any.
+    fn missing_forwards(&self, status: &MonitorStatus) -> Vec<Forward> {
+        let mut in_force = status.forwards.clone();
+        let mut missing = Vec::new();
+        for wanted in &self.record.spec.forwards {
+            let found = in_force.iter().position(|forward| {
+                let port = wanted.listen.port();
+                forward.guest_port == wanted.guest_port
+                    && forward.listen.ip() == wanted.listen.ip()
+                    && (port == 0 || forward.listen.port() == port)
+            });
+            match found {
+                Some(index) => drop(in_force.remove(index)),
+                None => missing.push(wanted.clone()),
+            }
+        }
+        missing
     }
 
     async fn take_inspection(&mut self, status: VmmStatus) {

@@ -7,6 +7,7 @@ use banger_core::store::VmRecord;
 use banger_host::{ProcessWatch, StatusStream};
 use banger_types::VmId;
 use banger_types::guest::GuestRequest;
+use banger_types::monitor::Forward;
 use tokio::sync::mpsc;
 
 use super::context::{Context, blocking};
@@ -75,6 +76,22 @@ pub(super) fn mute_monitor(context: &Arc<Context>, id: &VmId, events: &mpsc::Sen
             }
         };
         events.send(event).await.ok();
+    });
+}
+
+/// Makes forwards that a daemon before this one did not come to.
+pub(super) fn add_forwards(context: &Arc<Context>, id: &VmId, forwards: Vec<Forward>) {
+    let (context, id) = (Arc::clone(context), id.clone());
+    tokio::spawn(async move {
+        for forward in forwards {
+            let added = match monitors::open(&context, &id) {
+                Ok(mut connection) => connection.add_forward(forward.clone()).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = added {
+                tracing::warn!(vm = %id, listen = %forward.listen, %error, "a forward is missing");
+            }
+        }
     });
 }
 

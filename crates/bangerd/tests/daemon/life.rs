@@ -11,7 +11,8 @@ use banger_testkit::{Environment, seed};
 use serde_json::json;
 
 /// What a VM of these tests is made with.
-const SMALL: [&str; 8] = ["--image", seed::PROBE, "--memory", "256M", "--vcpus", "1", "--net", "none"];
+pub(crate) const SMALL: [&str; 8] =
+    ["--image", seed::PROBE, "--memory", "256M", "--vcpus", "1", "--net", "none"];
 
 fn create(environment: &Environment, name: &str) {
     environment.succeed(&[&["vm", "create", name], &SMALL[..]].concat());

@@ -1,0 +1,319 @@
+//! `kill -9` of the daemon at every point at which it has done half of something: the next one repairs what is left.
+//!
+//! Each point is tried with fake VMs. With real ones it is one of each kind every day, and all of them in the full run.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::Command;
+
+use banger_api::Client;
+use banger_core::store::Store as _;
+use banger_store::SqliteStore;
+use banger_testkit::{Environment, is_full_run, pidfd, programs, seed, wait_for_end};
+use banger_types::operation::Operation;
+use banger_types::size::Mebibytes;
+use banger_types::vm::{VmSetRequest, VmStopRequest};
+
+use crate::life::SMALL;
+
+/// What the daemon is doing when it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Create,
+    Start,
+    Restart,
+    Stop,
+    Kill,
+    Pause,
+    Resume,
+    Delete,
+    Set,
+    Pull,
+}
+
+/// What has become of the VM, or of the image, when the next daemon has put everything in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing of it is left.
+    Gone,
+    /// It is in this state, and the operation says that it went well.
+    Done(&'static str),
+}
+
+/// Every point, in which work it is met, what comes of it, and whether it is tried with a real VM every day.
+const POINTS: &[(&str, Work, Outcome, bool)] = &[
+    ("CreateReserved", Work::Create, Outcome::Gone, false),
+    ("CreateStaged", Work::Create, Outcome::Gone, false),
+    ("CreatePublished", Work::Create, Outcome::Gone, true),
+    ("CreateSettled", Work::Create, Outcome::Done("running"), false),
+    ("StartPrepared", Work::Start, Outcome::Done("running"), false),
+    ("StartAnnounced", Work::Start, Outcome::Done("running"), false),
+    ("StartLaunched", Work::Start, Outcome::Done("running"), true),
+    ("StartForwarded", Work::Start, Outcome::Done("running"), false),
+    ("StartAttached", Work::Start, Outcome::Done("running"), false),
+    ("StartAnnounced", Work::Create, Outcome::Done("running"), false),
+    ("StartLaunched", Work::Create, Outcome::Done("running"), false),
+    ("StopAsked", Work::Stop, Outcome::Done("stopped"), true),
+    ("StopAnnounced", Work::Stop, Outcome::Done("stopped"), false),
+    ("StopAsked", Work::Restart, Outcome::Done("running"), false),
+    ("StopAnnounced", Work::Restart, Outcome::Done("running"), false),
+    ("StartAnnounced", Work::Restart, Outcome::Done("running"), false),
+    ("StartLaunched", Work::Restart, Outcome::Done("running"), false),
+    ("KillAnnounced", Work::Kill, Outcome::Done("stopped"), false),
+    ("PauseDone", Work::Pause, Outcome::Done("paused"), true),
+    ("ResumeDone", Work::Resume, Outcome::Done("running"), false),
+    ("KillAnnounced", Work::Delete, Outcome::Gone, false),
+    ("DeleteAnnounced", Work::Delete, Outcome::Gone, true),
+    ("DeleteFilesGone", Work::Delete, Outcome::Gone, false),
+    ("DeleteForgotten", Work::Delete, Outcome::Gone, false),
+    ("SetRemembered", Work::Set, Outcome::Done("stopped"), false),
+    ("PullJournaled", Work::Pull, Outcome::Gone, false),
+    ("PullPublished", Work::Pull, Outcome::Gone, true),
+    ("PullSettled", Work::Pull, Outcome::Done("there"), false),
+];
+
+/// The thing that is being worked on.
+const SUBJECT: &str = "subject";
+/// A VM that runs beside it all, and must not notice anything.
+const WITNESS: &str = "witness";
+/// The disk that `set` asks for, MiB.
+const LARGER_DISK: u64 = 30 << 10;
+
+#[test]
+fn every_point_is_tried() {
+    let listed = Command::new(programs().join("bangerd")).arg("--fault-points").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let there: BTreeSet<&str> = listed.lines().collect();
+    let tried: BTreeSet<&str> = POINTS.iter().map(|(point, ..)| *point).collect();
+    assert_eq!(tried, there);
+}
+
+#[test]
+fn a_daemon_that_dies_at_any_point_is_followed_by_one_that_repairs_it() {
+    let world = World::new(Environment::with_fake_vmm(), false);
+    for (point, work, outcome, _) in POINTS {
+        world.try_point(point, *work, *outcome);
+    }
+}
+
+#[test]
+fn the_same_with_real_vms() {
+    let world = World::new(Environment::new(), true);
+    for (point, work, outcome, _) in POINTS.iter().filter(|(.., daily)| *daily || is_full_run()) {
+        world.try_point(point, *work, *outcome);
+    }
+}
+
+struct World {
+    environment: Environment,
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+    /// What the witness is known by.
+    witness: serde_json::Value,
+    /// Whether there are machines in the VMs.
+    real: bool,
+}
+
+impl World {
+    fn new(environment: Environment, real: bool) -> Self {
+        environment.succeed(&[&["vm", "create", WITNESS], &SMALL[..]].concat());
+        let witness = environment.vm(WITNESS);
+        let client = Client::new(environment.data().join("run/bangerd.sock"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { environment, client, runtime, witness, real }
+    }
+
+    fn try_point(&self, point: &str, work: Work, outcome: Outcome) {
+        self.prepare(work);
+        self.environment.succeed(&["daemon", "stop"]);
+        let start = self
+            .environment
+            .outcome(self.environment.banger(&["daemon", "start"]).env("BANGER_FAULT_POINT", point));
+        assert_eq!(start.code, 0, "{point}: {}", start.stderr);
+        let daemon = pidfd(self.environment.daemon_pid());
+        self.begin(work);
+        assert!(wait_for_end(&daemon), "{point} in {work:?}: the daemon did not get there");
+
+        // The next command starts the next daemon.
+        let operation = self.settled(point);
+        self.check(point, work, outcome, &operation);
+        self.check_witness(point);
+        self.check_leftovers(point);
+        self.clean_up(work);
+    }
+
+    /// Brings the subject into the state in which the work begins.
+    fn prepare(&self, work: Work) {
+        let create = [&["vm", "create", SUBJECT, "-p", "0:7"], &SMALL[..]].concat();
+        match work {
+            Work::Create | Work::Pull => {}
+            Work::Start | Work::Set => {
+                self.environment.succeed(&[&create[..], &["--no-start"]].concat());
+            }
+            Work::Restart | Work::Stop | Work::Kill | Work::Pause | Work::Delete => {
+                self.environment.succeed(&create);
+            }
+            Work::Resume => {
+                self.environment.succeed(&create);
+                let operation = self.call(self.client.pause_vm(SUBJECT)).unwrap();
+                self.environment.succeed(&["op", "watch", operation.id.as_str()]);
+            }
+        }
+    }
+
+    fn call<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(call)
+    }
+
+    /// Begins the work. The daemon may well be dead before it answers.
+    fn begin(&self, work: Work) {
+        let stop = VmStopRequest::default();
+        let set = VmSetRequest { disk: Some(Mebibytes(LARGER_DISK)), ..VmSetRequest::default() };
+        match work {
+            Work::Create => {
+                self.environment
+                    .run(&[&["vm", "create", SUBJECT, "-p", "0:7", "--no-wait"], &SMALL[..]].concat());
+            }
+            Work::Start => drop(self.call(self.client.start_vm(SUBJECT))),
+            Work::Restart => drop(self.call(self.client.restart_vm(SUBJECT, &stop))),
+            Work::Stop => drop(self.call(self.client.stop_vm(SUBJECT, &stop))),
+            Work::Kill => drop(self.call(self.client.kill_vm(SUBJECT))),
+            Work::Pause => drop(self.call(self.client.pause_vm(SUBJECT))),
+            Work::Resume => drop(self.call(self.client.resume_vm(SUBJECT))),
+            Work::Delete => drop(self.call(self.client.delete_vm(SUBJECT, true))),
+            Work::Set => drop(self.call(self.client.set_vm(SUBJECT, &set))),
+            Work::Pull => {
+                let tar = format!("tar:{}", seed::directory().join("probe.tar").display());
+                self.environment.run(&["image", "pull", &tar, "--name", SUBJECT, "--no-wait"]);
+            }
+        }
+    }
+
+    /// Waits until every operation has ended, and returns the newest.
+    fn settled(&self, point: &str) -> Operation {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(3);
+        loop {
+            let listed = self.environment.run(&["op", "ls", "--json"]);
+            assert_eq!(listed.code, 0, "{point}: {}", listed.stderr);
+            let operations: Vec<Operation> = serde_json::from_slice(&listed.stdout).unwrap();
+            if operations.iter().all(|operation| operation.status.is_final()) {
+                return operations.into_iter().next().unwrap();
+            }
+            assert!(std::time::Instant::now() < deadline, "{point}: {operations:?}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn check(&self, point: &str, work: Work, outcome: Outcome, operation: &Operation) {
+        let context = || format!("{point} in {work:?}: {operation:?}\n{}", self.environment.last_words());
+        if work == Work::Pull {
+            let images = self.environment.succeed(&["image", "ls", "-q"]);
+            let there = images.lines().any(|line| line == SUBJECT);
+            assert_eq!(there, outcome != Outcome::Gone, "{}", context());
+            return;
+        }
+        let shown = self.environment.run(&["vm", "show", SUBJECT, "--json"]);
+        let Outcome::Done(state) = outcome else {
+            assert_eq!(shown.code, 3, "{}", context());
+            return;
+        };
+        assert_eq!(shown.code, 0, "{}", context());
+        let vm = shown.json();
+        assert_eq!(vm["state"], state, "{}", context());
+        // A change is no operation: the newest one is older than the fault.
+        if work == Work::Set {
+            assert_eq!(vm["spec"]["disk"], LARGER_DISK);
+            self.environment.succeed(&["vm", "start", SUBJECT]);
+            let disk = Path::new(vm["directory"].as_str().unwrap()).join("disk.ext4");
+            assert_eq!(std::fs::metadata(disk).unwrap().len(), LARGER_DISK << 20, "{}", context());
+            return;
+        }
+        assert_eq!(format!("{:?}", operation.status), "Succeeded", "{}", context());
+        if state == "running" {
+            // The forward was not forgotten.
+            let forwards = self.call(self.client.forwards(SUBJECT)).unwrap();
+            assert_eq!(forwards.len(), 1, "{}", context());
+            assert_ne!(forwards[0].listen.port(), 0, "{}", context());
+            std::net::TcpStream::connect(forwards[0].listen).unwrap();
+        }
+    }
+
+    /// The witness runs as if nothing had been, and answers.
+    fn check_witness(&self, point: &str) {
+        let now = self.environment.vm(WITNESS);
+        for same in ["state", "started_at", "vmm_pid", "id"] {
+            assert_eq!(now[same], self.witness[same], "{point}: {same}");
+        }
+        if self.real {
+            self.environment.succeed(&["exec", WITNESS, "--", "/probe", "exit", "0"]);
+            return;
+        }
+        // Every port of a fake guest is an echo.
+        let mut stream = self.environment.connect(WITNESS, 7);
+        stream.write_all(b"there?").unwrap();
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"there?");
+    }
+
+    /// No half-made file, no journal, no process that nobody knows.
+    fn check_leftovers(&self, point: &str) {
+        let data = self.environment.data();
+        let partial = find(data, &|name| name.starts_with(".partial-"));
+        assert!(partial.is_empty(), "{point}: {partial:?}");
+        let vms: serde_json::Value = self.environment.run(&["vm", "ls", "--json"]).json();
+        let known: BTreeSet<String> =
+            vms.as_array().unwrap().iter().map(|vm| vm["id"].as_str().unwrap().to_owned()).collect();
+        let there: BTreeSet<String> = names(&data.join("vms"));
+        assert_eq!(there, known, "{point}");
+        let store = SqliteStore::open(&data.join("banger.db")).unwrap();
+        assert!(store.unsettled().unwrap().is_empty(), "{point}: the journal is not settled");
+        let running: BTreeSet<String> = vms
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|vm| !vm["vmm_pid"].is_null())
+            .map(|vm| vm["id"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(busy_directories(&data.join("vms")), running, "{point}: processes");
+    }
+
+    fn clean_up(&self, work: Work) {
+        if work == Work::Pull {
+            self.environment.run(&["image", "rm", "--yes", SUBJECT]);
+        } else {
+            self.environment.run(&["vm", "rm", "--force", "--yes", SUBJECT]);
+        }
+    }
+}
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn find(directory: &Path, wanted: &dyn Fn(&str) -> bool) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if wanted(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(find(&entry.path(), wanted));
+        }
+    }
+    found
+}
+
+/// The directories of VMs in which any process works: monitors, VMMs and their helpers all do.
+fn busy_directories(vms: &Path) -> BTreeSet<String> {
+    let vms = vms.canonicalize().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let places = processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
+    places
+        .filter(|place| place.starts_with(&vms))
+        .filter_map(|place| place.file_name().map(|name| name.to_string_lossy().into_owned()))
+        .collect()
+}
