@@ -116,7 +116,9 @@ impl MonitorLauncher {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .process_group(0)
+            // No process group here: the monitor makes a session of its own, which a group's leader cannot. In ours,
+            // our end would leave its group an orphan, and the kernel hangs up on those that have a stopped member
+            // (setpgid(2)).
             .kill_on_drop(false)
             .fd_mappings(vec![FdMapping { parent_fd: child_end.into(), child_fd: READY_DESCRIPTOR }])
             .map_err(|error| start_error(io::Error::other(error)))?;

@@ -106,7 +106,17 @@ impl Task {
         }
         let forward = if self.attached {
             let mut monitor = self.monitor("add a forward to")?;
-            monitor.add_forward(forward).await.map_err(|error| forward_conflict(&name, error.to_string()))?
+            let forward = monitor
+                .add_forward(forward)
+                .await
+                .map_err(|error| forward_conflict(&name, error.to_string()))?;
+            // The monitor tells of it as well, perhaps after whoever asked has looked.
+            if let Some(live) = &mut self.live
+                && !live.forwards.contains(&forward)
+            {
+                live.forwards.push(forward.clone());
+            }
+            forward
         } else {
             forward
         };
@@ -140,6 +150,9 @@ impl Task {
             monitor.remove_forward(listen).await.map_err(|error| {
                 failed(format!("cannot remove a forward of '{}'", self.record.name), &error)
             })?;
+            if let Some(live) = &mut self.live {
+                live.forwards.retain(|forward| forward.listen != listen);
+            }
         }
         self.replace(changed).await
     }

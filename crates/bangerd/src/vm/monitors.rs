@@ -62,14 +62,22 @@ pub(crate) async fn kill_orphan(directory: &Path) -> Result<(), ApiError> {
 /// takes its VMM along. Returns when neither is there.
 pub(super) async fn kill(directory: &Path) -> Result<(), MonitorError> {
     match MonitorConnection::open(directory) {
-        Ok(mut connection) => match tokio::time::timeout(KILL_LIMIT, connection.kill()).await {
+        Ok(connection) => match ask_to_kill(connection).await {
             // It may have ended by itself in this very moment.
-            Ok(Ok(()) | Err(MonitorError::Connection(_))) => return Ok(()),
-            Ok(Err(error)) => tracing::warn!(%error, ?directory, "a monitor does not kill its VMM"),
-            Err(_) => tracing::warn!(?directory, "a monitor does not answer, and is killed"),
+            Some(Ok(()) | Err(MonitorError::Connection(_))) => return Ok(()),
+            Some(Err(error)) => tracing::warn!(%error, ?directory, "a monitor does not kill its VMM"),
+            None => tracing::warn!(?directory, "a monitor does not answer, and is killed"),
         },
         Err(MonitorError::Unreachable(_)) => {}
         Err(error) => return Err(error),
     }
     banger_host::kill_monitor(directory, KILL_LIMIT).await
+}
+
+/// Returns `None` when the monitor does not answer. One that does may need a while for the VMM's end.
+async fn ask_to_kill(mut connection: MonitorConnection) -> Option<Result<(), MonitorError>> {
+    match tokio::time::timeout(ANSWER_LIMIT, connection.status()).await.ok()? {
+        Ok(_) => tokio::time::timeout(KILL_LIMIT, connection.kill()).await.ok(),
+        Err(error) => Some(Err(error)),
+    }
 }

@@ -16,7 +16,7 @@ use banger_types::operation::Operation;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{VmSetRequest, VmStopRequest};
 
-use crate::life::SMALL;
+use crate::support::SMALL;
 
 /// What the daemon is doing when it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

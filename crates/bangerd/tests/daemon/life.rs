@@ -7,12 +7,10 @@ use std::sync::Arc;
 use banger_core::engine::Engine as _;
 use banger_engine::Qemu;
 use banger_host::HostCommands;
-use banger_testkit::{Environment, seed};
+use banger_testkit::Environment;
 use serde_json::json;
 
-/// What a VM of these tests is made with.
-pub(crate) const SMALL: [&str; 8] =
-    ["--image", seed::PROBE, "--memory", "256M", "--vcpus", "1", "--net", "none"];
+use crate::support::SMALL;
 
 fn create(environment: &Environment, name: &str) {
     environment.succeed(&[&["vm", "create", name], &SMALL[..]].concat());

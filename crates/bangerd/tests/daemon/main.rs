@@ -2,5 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod contention;
+mod edits;
+mod ends;
 mod faults;
 mod life;
+mod support;

@@ -1,0 +1,174 @@
+//! A daemon with fake VMs, asked through its API.
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use banger_api::{Client, ClientError};
+use banger_testkit::{Environment, pidfd, seed};
+use banger_types::operation::{Operation, OperationStatus};
+use banger_types::size::Mebibytes;
+use banger_types::vm::{NetworkMode, Vm, VmCreateRequest, VmState};
+use banger_types::{ApiError, ErrorKind};
+
+/// What a VM of these tests is made with, as arguments.
+pub(crate) const SMALL: [&str; 8] =
+    ["--image", seed::PROBE, "--memory", "256M", "--vcpus", "1", "--net", "none"];
+
+/// How long something that must happen may take on a busy machine.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// The daemon, and how to talk to it.
+pub(crate) struct Daemon {
+    pub(crate) environment: Environment,
+    pub(crate) client: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Daemon {
+    /// Starts one.
+    pub(crate) fn new() -> Self {
+        Self::of(Environment::with_fake_vmm())
+    }
+
+    /// Starts one in an environment.
+    pub(crate) fn of(environment: Environment) -> Self {
+        environment.succeed(&["daemon", "start"]);
+        let client = Client::new(environment.data().join("run/bangerd.sock"));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self { environment, client, runtime }
+    }
+
+    /// Waits for the answer to a call.
+    pub(crate) fn call<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(call)
+    }
+
+    /// Returns the error that the daemon answers a call with.
+    pub(crate) fn refused<T: std::fmt::Debug>(
+        &self,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> ApiError {
+        match self.call(call) {
+            Err(ClientError::Api(error)) => error,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// Waits for the end of the operation that a call begins, and returns it.
+    pub(crate) fn finish(&self, call: impl Future<Output = Result<Operation, ClientError>>) -> Operation {
+        let begun = self.call(call).unwrap();
+        self.call(async {
+            let mut lines = self.client.watch_operation(begun.id.as_str()).await.unwrap();
+            let mut last = begun;
+            while let Some(operation) = lines.next().await.unwrap() {
+                last = operation;
+            }
+            last
+        })
+    }
+
+    /// Waits for the end of the operation that a call begins, which must be a good one.
+    pub(crate) fn succeed(&self, call: impl Future<Output = Result<Operation, ClientError>>) {
+        let operation = self.finish(call);
+        assert_eq!(operation.status, OperationStatus::Succeeded, "{operation:?}");
+    }
+
+    /// Follows an operation until it is in a phase.
+    pub(crate) fn reach(&self, operation: &Operation, stage: &str) {
+        self.call(async {
+            let mut lines = self.client.watch_operation(operation.id.as_str()).await.unwrap();
+            while let Some(operation) = lines.next().await.unwrap() {
+                if operation.progress.is_some_and(|progress| progress.stage == stage) {
+                    return;
+                }
+            }
+            panic!("the operation ended without: {stage}")
+        });
+    }
+
+    /// Makes a VM and boots it.
+    pub(crate) fn create(&self, name: &str, change: impl FnOnce(&mut VmCreateRequest)) {
+        self.succeed(self.client.create_vm(&request(name, change)));
+    }
+
+    /// Returns a VM.
+    pub(crate) fn vm(&self, name: &str) -> Vm {
+        self.call(self.client.vm(name)).unwrap()
+    }
+
+    /// Waits until a VM is as it should be. Follows its changes: nothing is asked again and again.
+    pub(crate) fn wait(&self, name: &str, wanted: impl Fn(&Vm) -> bool) -> Vm {
+        self.call(async {
+            let follow = async {
+                let mut changes = self.client.watch_vm(name).await.unwrap();
+                while let Some(vm) = changes.next().await.unwrap() {
+                    if wanted(&vm) {
+                        return vm;
+                    }
+                }
+                panic!("{name} is gone")
+            };
+            if let Ok(vm) = tokio::time::timeout(LIMIT, follow).await {
+                return vm;
+            }
+            panic!("waited in vain for {name}: {:?}", self.client.vm(name).await)
+        })
+    }
+
+    /// Waits until a VM is in this state.
+    pub(crate) fn wait_for(&self, name: &str, state: VmState) -> Vm {
+        self.wait(name, |vm| vm.state == state)
+    }
+
+    /// Returns the process id of the VM's monitor.
+    pub(crate) fn monitor_pid(&self, name: &str) -> i32 {
+        let status = std::fs::read(self.vm(name).directory.join("status.json")).unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        i32::try_from(status["monitor_pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Returns the process id of the VM's VMM.
+    pub(crate) fn vmm_pid(&self, name: &str) -> i32 {
+        i32::try_from(self.vm(name).vmm_pid.unwrap()).unwrap()
+    }
+
+    /// Lets the guest do something: a line of `banger-test-vmm`'s.
+    pub(crate) fn guest(&self, name: &str, command: &str) {
+        use std::io::Write as _;
+        self.environment.connect(name, 1).write_all(format!("{command}\n").as_bytes()).unwrap();
+    }
+}
+
+/// Returns the request for a small VM.
+pub(crate) fn request(name: &str, change: impl FnOnce(&mut VmCreateRequest)) -> VmCreateRequest {
+    let mut request = VmCreateRequest {
+        name: Some(name.parse().unwrap()),
+        image: Some(seed::PROBE.to_owned()),
+        memory: Some(Mebibytes(256)),
+        vcpus: Some(1),
+        network: NetworkMode::None,
+        ..VmCreateRequest::default()
+    };
+    change(&mut request);
+    request
+}
+
+/// Kills a process as a crash would; returns when it was done, and what tells of its end.
+pub(crate) fn kill(pid: i32) -> (Instant, OwnedFd) {
+    let process = pidfd(pid);
+    rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL).unwrap();
+    (Instant::now(), process)
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::pidfd_send_signal(pidfd(pid), signal).unwrap();
+}
+
+/// Fails unless an error has this kind and says this somewhere.
+pub(crate) fn assert_says(error: &ApiError, kind: ErrorKind, words: &str) {
+    let text = format!("{} {} {}", error.what, error.why.join(" "), error.fix.clone().unwrap_or_default());
+    assert!(error.kind == kind && text.contains(words), "{error:?}");
+}
