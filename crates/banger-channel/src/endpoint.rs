@@ -85,6 +85,12 @@ impl Endpoint {
         Self::new(Role::Host, Scan::for_hello())
     }
 
+    /// Returns a host's side that takes the place of `previous`, on the same byte stream or another.
+    /// Its streams have higher numbers: whoever still holds one of `previous` cannot touch them.
+    pub fn host_after(previous: &Self) -> Self {
+        Self { last_stream: previous.last_stream, ..Self::host() }
+    }
+
     /// Returns a guest's side, with padding and HELLO in its output. `session` has to be random.
     pub fn guest(session: [u8; SESSION]) -> Self {
         let mut endpoint = Self::new(Role::Guest, Scan::for_acknowledge(&session));
@@ -97,8 +103,8 @@ impl Endpoint {
     }
 
     /// Takes bytes that were read. An error is fatal for the connection: every later call returns
-    /// it again. On a byte stream that cannot be connected anew a host may go on with a fresh
-    /// [`Endpoint::host`], which waits for the next HELLO.
+    /// it again. On a byte stream that cannot be connected anew a host may go on with
+    /// [`Endpoint::host_after`], which waits for the next HELLO.
     pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), ProtocolError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());

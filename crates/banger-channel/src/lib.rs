@@ -44,13 +44,18 @@
 //! streams and all output and answers `HELLO_ACK` with the session. The guest ignores every byte
 //! until it has seen exactly that frame; what was on its way to its predecessor cannot contain it.
 //! A host that is not connected likewise ignores everything that is not a HELLO.
+//!
+//! The numbers of streams only grow, across the guest's sessions and the host's endpoints too
+//! ([`Endpoint::host_after`]): what is left of an old stream never meets a new one of its number.
 
+mod backlog;
 mod endpoint;
 mod error;
 mod frame;
 mod scan;
 mod stream;
 
+pub use backlog::Backlog;
 pub use endpoint::{Endpoint, Event, NotConnected};
 pub use error::ProtocolError;
 pub use frame::{MAX_PAYLOAD, MAX_TEXT, VERSION};

@@ -419,11 +419,27 @@ fn id_of(number: usize) -> StreamId {
 fn a_host_goes_on_after_an_error_with_a_new_endpoint() {
     let mut world = World::connected();
     assert!(world.host.endpoint.receive(&[200]).is_err());
-    world.host = Side::new(Endpoint::host());
+    world.host = Side::new(Endpoint::host_after(&world.host.endpoint));
     world.host.inbox.extend([6, 0, 1, 2, 3, 4, 1, 0, 20]);
     world.restart();
     world.settle();
     world.assert_works();
+}
+
+#[test]
+fn the_streams_of_a_new_endpoint_are_none_of_the_one_before() {
+    let mut world = World::connected();
+    let old = world.open("echo").unwrap();
+    assert!(world.host.endpoint.receive(&[200]).is_err());
+    world.host = Side::new(Endpoint::host_after(&world.host.endpoint));
+    world.restart();
+    world.settle();
+    let new = world.open("echo").unwrap();
+    assert!(new > old, "{new} after {old}");
+    world.host.endpoint.reset(old);
+    world.settle();
+    world.assert_works();
+    assert!(world.host.endpoint.send_capacity(new) > 0);
 }
 
 #[test]

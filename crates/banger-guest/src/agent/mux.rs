@@ -3,13 +3,13 @@
 //! The protocol is `banger-channel`'s [`Endpoint`], a pure state machine. [`Mux`] puts it behind a lock that is never held
 //! across an await; a [`MuxStream`] works on it directly, and wakes the driver when there is something to write.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use banger_channel::{Endpoint, Event, ProtocolError, StreamId};
+use banger_channel::{Backlog, Endpoint, Event, ProtocolError, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, watch};
 
@@ -39,9 +39,7 @@ struct State {
 /// One stream's side that the driver fills.
 #[derive(Debug)]
 struct Slot {
-    incoming: VecDeque<Vec<u8>>,
-    /// How much of the first of `incoming` has been read.
-    offset: usize,
+    incoming: Backlog,
     /// Nothing comes any more.
     finished: bool,
     reader: Option<Waker>,
@@ -53,8 +51,7 @@ struct Slot {
 impl Slot {
     fn new() -> Self {
         Self {
-            incoming: VecDeque::new(),
-            offset: 0,
+            incoming: Backlog::default(),
             finished: false,
             reader: None,
             writer: None,
@@ -165,7 +162,7 @@ impl State {
             }
             Event::Data(id, bytes) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
-                    slot.incoming.push_back(bytes);
+                    slot.incoming.push(bytes);
                     slot.wake();
                 }
             }
@@ -280,18 +277,12 @@ impl AsyncRead for MuxStream {
         let mut state = self.mux.lock();
         let slot = state.slot(self.generation, self.id)?;
         let mut taken = 0;
-        while let Some(first) = slot.incoming.front()
-            && buffer.remaining() > 0
-        {
-            let rest = &first[slot.offset..];
-            let length = rest.len().min(buffer.remaining());
-            buffer.put_slice(&rest[..length]);
+        while !slot.incoming.is_empty() && buffer.remaining() > 0 {
+            let bytes = slot.incoming.front();
+            let length = bytes.len().min(buffer.remaining());
+            buffer.put_slice(&bytes[..length]);
             taken += length;
-            slot.offset += length;
-            if slot.offset == first.len() {
-                slot.offset = 0;
-                slot.incoming.pop_front();
-            }
+            slot.incoming.advance(length);
         }
         if taken > 0 {
             state.endpoint.consumed(self.id, taken);
@@ -415,6 +406,23 @@ mod tests {
         drop(stream);
         settle(&mut host, &mux);
         assert_eq!(host.next_event(), None, "a stream that has ended is not reset");
+    }
+
+    #[tokio::test]
+    async fn small_pieces_are_read_as_one() {
+        let (mut host, mux) = connected();
+        let id = host.open("ssh").unwrap();
+        let (offer, _) = settle(&mut host, &mux).remove(0);
+        let mut stream = offer.accept();
+        settle(&mut host, &mux);
+        let bytes: Vec<u8> = (0..banger_channel::WINDOW).map(|number| number.to_le_bytes()[0]).collect();
+        for byte in bytes.chunks(1) {
+            assert_eq!(host.send(id, byte), 1);
+        }
+        settle(&mut host, &mux);
+        let mut buffer = vec![0; 2 * bytes.len()];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), bytes.len());
+        assert!(buffer.starts_with(&bytes));
     }
 
     #[tokio::test]

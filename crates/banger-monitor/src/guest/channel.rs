@@ -41,11 +41,16 @@ impl Channel {
 
     /// Puts a new byte stream in the place of the one before.
     pub(crate) fn attach(&mut self, socket: UnixStream, registry: &Registry, token: Token) -> io::Result<()> {
-        self.link = None;
+        self.detach();
         self.link = Some(Peer::unix(socket, registry, token)?);
-        self.deaf = false;
-        self.endpoint = Endpoint::host();
         Ok(())
+    }
+
+    /// Lets go of the byte stream, and of everything that was under way in it.
+    pub(crate) fn detach(&mut self) {
+        self.link = None;
+        self.deaf = false;
+        self.endpoint = Endpoint::host_after(&self.endpoint);
     }
 
     /// Accepts the newest connection, if there is one.
@@ -76,7 +81,7 @@ impl Channel {
             }
         };
         if let Err(error) = self.endpoint.receive(&buffer[..length]) {
-            self.endpoint = Endpoint::host();
+            self.endpoint = Endpoint::host_after(&self.endpoint);
             // A device's byte stream cannot be connected anew, so it goes on.
             if self.listener.is_some() {
                 self.link = None;

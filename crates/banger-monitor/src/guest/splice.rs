@@ -1,9 +1,8 @@
 //! A socket of the host joined to a stream of the guest, both ways, with half-close.
 
-use std::collections::VecDeque;
 use std::io;
 
-use banger_channel::{Endpoint, StreamId};
+use banger_channel::{Backlog, Endpoint, StreamId};
 
 use super::channel::room;
 use crate::host::peer::Peer;
@@ -30,9 +29,7 @@ pub(crate) struct Splice {
     pub(crate) opened: bool,
     /// Bytes that were read together with the request for the stream.
     early: Vec<u8>,
-    to_socket: VecDeque<Vec<u8>>,
-    /// How much of the first of these is written.
-    written: usize,
+    to_socket: Backlog,
     /// Nothing more comes from the socket, or nothing more of it is wanted.
     read_done: bool,
     /// Nothing more comes from the guest.
@@ -49,8 +46,7 @@ impl Splice {
             stream,
             opened,
             early,
-            to_socket: VecDeque::new(),
-            written: 0,
+            to_socket: Backlog::default(),
             read_done: false,
             guest_done: false,
             write_done: false,
@@ -69,7 +65,7 @@ impl Splice {
 
     /// Takes bytes of the guest.
     pub(crate) fn receive(&mut self, bytes: Vec<u8>) {
-        self.to_socket.push_back(bytes);
+        self.to_socket.push(bytes);
     }
 
     /// Notes that the guest sends no more.
@@ -137,15 +133,11 @@ impl Splice {
 
     fn pump_to_socket(&mut self, endpoint: &mut Endpoint) -> io::Result<bool> {
         let mut progress = false;
-        while let Some(first) = self.to_socket.front() {
-            let Some(length) = self.peer.write(&first[self.written..])? else { return Ok(progress) };
+        while !self.to_socket.is_empty() {
+            let Some(length) = self.peer.write(self.to_socket.front())? else { return Ok(progress) };
             progress = true;
-            self.written += length;
+            self.to_socket.advance(length);
             endpoint.consumed(self.stream, length);
-            if self.written == first.len() {
-                self.to_socket.pop_front();
-                self.written = 0;
-            }
         }
         if self.guest_done && !self.write_done {
             self.write_done = true;
