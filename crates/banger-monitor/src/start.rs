@@ -6,19 +6,30 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use banger_types::monitor::{ChannelSource, LaunchSpec, MonitorPhase, MonitorStatus, file};
 use fs_err::File;
 use mio::net::UnixListener;
 use rustix::fs::{FlockOperation, Mode};
 
-use crate::host::log::{LogPipe, RotatingLog};
-use crate::host::process::{LaunchError, Pairs, Process};
+use crate::host::clock::ClockWatch;
+use crate::host::launch::launch;
+use crate::host::log::{BootLog, LogPipe, RotatingLog};
+use crate::host::process::LaunchError;
 use crate::host::system;
 use crate::monitor::{Monitor, Parts, now_ns};
 
 /// Names the descriptor on which the spawner waits for one line.
 const READY_VARIABLE: &str = "BANGER_READY_FD";
+/// Milliseconds that a guest has for its way down when the host goes down, in the place of [`SHUTDOWN_LIMIT`]. For tests.
+const SHUTDOWN_LIMIT_VARIABLE: &str = "BANGER_MONITOR_SHUTDOWN_LIMIT_MS";
+/// How long a guest has for its way down when the host goes down: less than a service manager waits before it kills
+/// (`DefaultTimeoutStopSec`, systemd-system.conf(5): 90 s).
+const SHUTDOWN_LIMIT: Duration = Duration::from_mins(1);
+/// How long a monitor before this one may take for its last steps.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Most bytes of `launch.json`.
 const LAUNCH_LIMIT: u64 = 4 << 20;
 /// Most bytes of `monitor.log`.
@@ -82,7 +93,7 @@ impl Words {
 }
 
 /// Returns an error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -152,7 +163,7 @@ fn start() -> Result<Monitor, StartError> {
     let mut words = Words::open().map_err(|error| StartError::File(file::MONITOR_LOG, error))?;
     words.say(&format!("banger-monitor {} begins", env!("CARGO_PKG_VERSION")));
     let spec = read_launch()?;
-    let parts = start_programs(&spec, signals, words)?;
+    let parts = start_programs(spec, signals, words)?;
     let mut monitor = Monitor::new(parts).map_err(StartError::Loop)?;
     monitor.write_status().map_err(|error| StartError::File(file::STATUS, error))?;
     // The lock is held until the process is gone.
@@ -169,7 +180,8 @@ fn detach() -> io::Result<OwnedFd> {
     system::take_signals()
 }
 
-/// Goes to the VM's directory and locks it.
+/// Goes to the VM's directory and locks it. A monitor of the same VM that is on its way out, having told of its VMM's
+/// end, is waited for.
 fn enter(directory: OsString) -> Result<File, StartError> {
     let directory = PathBuf::from(directory);
     std::env::set_current_dir(&directory).map_err(|error| StartError::Directory(directory.clone(), error))?;
@@ -177,8 +189,24 @@ fn enter(directory: OsString) -> Result<File, StartError> {
     let lock = fs_err::OpenOptions::new().create(true).append(true).open(file::LOCK).map_err(fail)?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) if wait_for_lock(&lock).map_err(fail)? => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked(directory)),
         Err(error) => Err(fail(error.into())),
+    }
+}
+
+/// Waits for the lock. Returns whether it was had in time.
+fn wait_for_lock(lock: &File) -> io::Result<bool> {
+    // The lock belongs to what the descriptor refers to, so it is the caller's, too (flock(2)).
+    let another = lock.file().try_clone()?;
+    let (sender, receiver) = mpsc::channel();
+    // flock(2) has no limit. A thread that waits for it in vain ends with this process.
+    std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
+        let _too_late = sender.send(rustix::fs::flock(&another, FlockOperation::LockExclusive));
+    })?;
+    match receiver.recv_timeout(LOCK_PATIENCE) {
+        Ok(locked) => locked.map(|()| true).map_err(io::Error::from),
+        Err(_) => Ok(false),
     }
 }
 
@@ -214,42 +242,47 @@ fn log_pipe(name: &'static str, limit: u64) -> Result<(LogPipe, OwnedFd), StartE
         .map_err(|error| StartError::File(name, error))
 }
 
-fn start_programs(spec: &LaunchSpec, signals: OwnedFd, words: Words) -> Result<Parts, StartError> {
+fn start_programs(spec: LaunchSpec, signals: OwnedFd, words: Words) -> Result<Parts, StartError> {
     let control = listen(Path::new(file::SOCKET))?;
     let (serial, console) = log_pipe(file::SERIAL_LOG, spec.log_limit)?;
     let (engine, errors) = log_pipe(file::ENGINE_LOG, spec.log_limit)?;
-    let mut pairs = Pairs::new(spec)?;
-    let (channel_listener, channel_pair) = match &spec.channel {
-        ChannelSource::Pair(pair) => (None, pairs.take(pair)),
-        ChannelSource::Listen(path) => (Some(listen(path)?), None),
+    let boot_log =
+        BootLog::begin(Path::new(file::BOOT_LOG)).map_err(|error| StartError::File(file::BOOT_LOG, error))?;
+    let clock = ClockWatch::new().map_err(StartError::Process)?;
+    let channel_listener = match &spec.channel {
+        ChannelSource::Pair(_) => None,
+        ChannelSource::Listen(path) => Some(listen(path)?),
     };
-    let another = |descriptor: &OwnedFd| descriptor.try_clone().map_err(StartError::Process);
-    let mut helpers = Vec::with_capacity(spec.helpers.len());
-    for helper in &spec.helpers {
-        helpers.push(Process::start(helper, &mut pairs, another(&errors)?, another(&errors)?)?);
-    }
     let started_at_ns = now_ns();
-    let vmm = Process::start(&spec.vmm, &mut pairs, console, errors)?;
+    let launched = launch(&spec, console, errors)?;
     let status = MonitorStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         monitor_pid: std::process::id(),
         host_boot_id: system::boot_id(),
-        vmm_pid: vmm.id(),
+        vmm_pid: launched.programs.vmm.id(),
         started_at_ns,
         phase: MonitorPhase::Booting,
         guest: None,
         forwards: Vec::new(),
     };
+    let shutdown_limit = shutdown_limit();
     Ok(Parts {
+        spec,
+        launched,
+        status,
         signals,
+        clock,
         control,
         channel_listener,
-        channel_pair,
         serial,
         engine,
-        helpers,
-        vmm,
-        status,
+        boot_log,
         words,
+        shutdown_limit,
     })
+}
+
+fn shutdown_limit() -> Duration {
+    let milliseconds = std::env::var(SHUTDOWN_LIMIT_VARIABLE).ok().and_then(|text| text.parse().ok());
+    milliseconds.map_or(SHUTDOWN_LIMIT, Duration::from_millis)
 }

@@ -43,8 +43,29 @@ pub(crate) enum Heard {
     Ready,
     /// It goes down.
     Stopping(ShutdownAction),
-    /// It answered the request of this client; `None` if nobody waits for it.
-    Reply(Option<Token>, Result<GuestReply, String>),
+    /// It answered a request.
+    Reply(Question, Result<GuestReply, String>),
+}
+
+/// Who asked the agent for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A client of the control socket.
+    Client(Token),
+    /// The monitor, whose host goes down.
+    Host,
+    /// The monitor, whose host's clock has jumped.
+    Clock,
+    /// The monitor, which wonders whether the guest is still alive.
+    Probe,
+}
+
+/// What the agent was asked, as far as that has to be known when it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) asker: Asker,
+    /// Whether it was to power the guest off.
+    pub(crate) poweroff: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +84,8 @@ pub(crate) struct Agent {
     input: Vec<u8>,
     output: Vec<u8>,
     last_request: u64,
-    waiting: BTreeMap<u64, Option<Token>>,
+    /// Requests without an answer whose asker is still there.
+    waiting: BTreeMap<u64, Question>,
 }
 
 impl Agent {
@@ -100,34 +122,37 @@ impl Agent {
                 let message = serde_json::from_slice(&self.input).map_err(AgentError::NotAMessage)?;
                 self.input.clear();
                 self.input.shrink_to(4096);
-                hear(self.handle(message, now_ns)?);
+                self.handle(message, now_ns)?.into_iter().for_each(&mut hear);
             }
         }
         Ok(())
     }
 
-    fn handle(&mut self, message: GuestMessage, now_ns: u64) -> Result<Heard, AgentError> {
-        match (self.phase, message) {
+    fn handle(&mut self, message: GuestMessage, now_ns: u64) -> Result<Option<Heard>, AgentError> {
+        let heard = match (self.phase, message) {
             (Phase::AwaitingHello, GuestMessage::Hello(hello)) => {
                 let protocol = common_protocol(&hello);
                 self.phase = if protocol.is_some() { Phase::Welcomed } else { Phase::Incompatible };
                 if let Some(protocol) = protocol {
                     self.say(&HostMessage::Welcome { protocol, unix_time_ns: now_ns });
                 }
-                Ok(Heard::Hello { hello, common: protocol.is_some() })
+                Heard::Hello { hello, common: protocol.is_some() }
             }
-            (Phase::Welcomed, GuestMessage::Ready) => Ok(Heard::Ready),
-            (Phase::Welcomed, GuestMessage::Stopping(action)) => Ok(Heard::Stopping(action)),
-            (Phase::Welcomed, GuestMessage::Reply { id, result }) => {
-                let client = self.waiting.remove(&id).ok_or(AgentError::Order)?;
-                Ok(Heard::Reply(client, result))
+            (Phase::Welcomed, GuestMessage::Ready) => Heard::Ready,
+            (Phase::Welcomed, GuestMessage::Stopping(action)) => Heard::Stopping(action),
+            (Phase::Welcomed, GuestMessage::Reply { id, result })
+                if (1..=self.last_request).contains(&id) =>
+            {
+                // Who is gone needs no answer.
+                return Ok(self.waiting.remove(&id).map(|question| Heard::Reply(question, result)));
             }
-            _ => Err(AgentError::Order),
-        }
+            _ => return Err(AgentError::Order),
+        };
+        Ok(Some(heard))
     }
 
-    /// Asks the agent for something, for a client or for the monitor itself.
-    pub(crate) fn ask(&mut self, request: GuestRequest, client: Option<Token>) -> Result<(), Unavailable> {
+    /// Asks the agent for something.
+    pub(crate) fn ask(&mut self, request: GuestRequest, asker: Asker) -> Result<(), Unavailable> {
         if self.phase != Phase::Welcomed {
             return Err(Unavailable::NotConnected);
         }
@@ -135,9 +160,15 @@ impl Agent {
             return Err(Unavailable::Busy);
         }
         self.last_request += 1;
-        self.waiting.insert(self.last_request, client);
+        let poweroff = request == GuestRequest::Shutdown(ShutdownAction::Poweroff);
+        self.waiting.insert(self.last_request, Question { asker, poweroff });
         self.say(&HostMessage::Request { id: self.last_request, request });
         Ok(())
+    }
+
+    /// Forgets a client that is gone. What the agent still answers it is ignored.
+    pub(crate) fn forget(&mut self, client: Token) {
+        self.waiting.retain(|_, question| question.asker != Asker::Client(client));
     }
 
     fn say(&mut self, message: &HostMessage) {
@@ -159,7 +190,10 @@ impl Agent {
 
     /// Ends the conversation. Returns the clients that wait in vain.
     pub(crate) fn into_waiting(self) -> impl Iterator<Item = Token> {
-        self.waiting.into_values().flatten()
+        self.waiting.into_values().filter_map(|question| match question.asker {
+            Asker::Client(client) => Some(client),
+            Asker::Host | Asker::Clock | Asker::Probe => None,
+        })
     }
 }
 
@@ -168,4 +202,66 @@ fn common_protocol(hello: &GuestHello) -> Option<u32> {
     let newest = hello.protocol_newest.min(PROTOCOL_NEWEST);
     let oldest = hello.protocol_oldest.max(PROTOCOL_OLDEST);
     (oldest <= newest).then_some(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHUTDOWN: GuestRequest = GuestRequest::Shutdown(ShutdownAction::Poweroff);
+
+    fn welcomed() -> Agent {
+        let mut agent = Agent::new(stream());
+        let hello = r#"{"hello":{"protocol_oldest":1,"protocol_newest":1,"version":"","boot_id":"","kernel_release":"","systemd":false}}"#;
+        agent.receive(format!("{hello}\n").as_bytes(), 1, |_| {}).unwrap();
+        agent
+    }
+
+    /// Streams cannot be made up: take a real one.
+    fn stream() -> StreamId {
+        let mut host = banger_channel::Endpoint::host();
+        let mut guest = banger_channel::Endpoint::guest([1; 16]);
+        host.receive(guest.output()).unwrap();
+        guest.advance_output(usize::MAX);
+        host.open("agent").unwrap()
+    }
+
+    fn reply(agent: &mut Agent, id: u64) -> Result<Vec<Heard>, AgentError> {
+        let mut heard = Vec::new();
+        let line = format!("{{\"reply\":{{\"id\":{id},\"result\":{{\"Ok\":\"done\"}}}}}}\n");
+        agent.receive(line.as_bytes(), 1, |message| heard.push(message)).map(|()| heard)
+    }
+
+    #[test]
+    fn an_answer_finds_who_asked_even_if_it_comes_out_of_turn() {
+        let mut agent = welcomed();
+        agent.ask(GuestRequest::Stats, Asker::Client(Token(7))).unwrap();
+        agent.ask(SHUTDOWN, Asker::Host).unwrap();
+        let heard = reply(&mut agent, 2).unwrap();
+        assert!(matches!(heard[..], [Heard::Reply(Question { asker: Asker::Host, poweroff: true }, Ok(_))]));
+        let heard = reply(&mut agent, 1).unwrap();
+        let client = Asker::Client(Token(7));
+        assert!(
+            matches!(heard[..], [Heard::Reply(Question { asker, poweroff: false }, Ok(_))] if asker == client)
+        );
+    }
+
+    #[test]
+    fn an_answer_to_a_client_that_is_gone_is_no_error() {
+        let mut agent = welcomed();
+        agent.ask(GuestRequest::Stats, Asker::Client(Token(7))).unwrap();
+        agent.ask(GuestRequest::Stats, Asker::Client(Token(8))).unwrap();
+        agent.forget(Token(7));
+        assert!(reply(&mut agent, 1).unwrap().is_empty());
+        assert_eq!(agent.into_waiting().collect::<Vec<_>>(), [Token(8)]);
+    }
+
+    #[test]
+    fn an_answer_to_nothing_is_an_error() {
+        for id in [0, 2] {
+            let mut agent = welcomed();
+            agent.ask(GuestRequest::Stats, Asker::Probe).unwrap();
+            assert!(matches!(reply(&mut agent, id), Err(AgentError::Order)));
+        }
+    }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use fs_err::{File, OpenOptions};
 use mio::unix::pipe::Receiver;
 
+/// Most bytes of the beginning of a boot that are kept.
+const BOOT_LIMIT: u64 = 256 << 10;
 /// A log smaller than this would be rotated all the time, bytes.
 const LEAST_LIMIT: u64 = 4096;
 
@@ -73,6 +75,29 @@ impl RotatingLog {
     }
 }
 
+/// The beginning of what a boot prints.
+#[derive(Debug)]
+pub(crate) struct BootLog {
+    file: File,
+    room: u64,
+}
+
+impl BootLog {
+    /// Opens the log, without what an earlier boot left there.
+    pub(crate) fn begin(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::create(path)?, room: BOOT_LIMIT })
+    }
+
+    /// Appends what there is room for. What cannot be written is lost.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        let length = bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX));
+        if length > 0 {
+            let _lost = self.file.write_all(&bytes[..length]);
+            self.room -= length as u64;
+        }
+    }
+}
+
 /// A pipe from children to a log.
 #[derive(Debug)]
 pub(crate) struct LogPipe {
@@ -85,11 +110,16 @@ pub(crate) struct LogPipe {
 impl LogPipe {
     /// Returns the monitor's side, and the children's.
     pub(crate) fn new(log: RotatingLog) -> io::Result<(Self, OwnedFd)> {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let receiver = Receiver::from(reader);
-        // The children's side stays as programs expect their output to be: blocking.
-        receiver.set_nonblocking(true)?;
+        let (receiver, writer) = pipe()?;
         Ok((Self { receiver, log, readable: true }, writer))
+    }
+
+    /// Goes on with a new pipe, which has to be registered in its turn. Returns its children's side.
+    pub(crate) fn renew(&mut self) -> io::Result<OwnedFd> {
+        let (receiver, writer) = pipe()?;
+        self.receiver = receiver;
+        self.readable = true;
+        Ok(writer)
     }
 
     /// Returns what has to be registered with the event loop.
@@ -97,23 +127,31 @@ impl LogPipe {
         &mut self.receiver
     }
 
-    /// Moves a bufferful. Returns whether there was any. What cannot be written is lost: a full
+    /// Moves a bufferful. Returns the bytes if there were any. What cannot be written is lost: a full
     /// disk must not stop the guest.
-    pub(crate) fn pump(&mut self, buffer: &mut [u8]) -> bool {
+    pub(crate) fn pump<'a>(&mut self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
         if !self.readable {
-            return false;
+            return None;
         }
         match self.receiver.read(buffer) {
             Ok(0) => self.readable = false,
             Ok(length) => {
                 let _lost = self.log.write(&buffer[..length]);
-                return true;
+                return Some(&buffer[..length]);
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Some(&[]),
             Err(_) => self.readable = false,
         }
-        false
+        None
     }
+}
+
+fn pipe() -> io::Result<(Receiver, OwnedFd)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let receiver = Receiver::from(reader);
+    // The children's side stays as programs expect their output to be: blocking.
+    receiver.set_nonblocking(true)?;
+    Ok((receiver, writer))
 }
 
 #[cfg(test)]
@@ -136,6 +174,21 @@ mod tests {
         assert!(older.len() <= 4096 && newer.len() <= 4096);
         assert!(older.ends_with(b"\n"));
         assert!(all.ends_with(&[older, newer].concat()));
+    }
+
+    #[test]
+    fn the_beginning_of_a_boot_is_kept_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("boot.log");
+        for boot in [b'1', b'2'] {
+            let mut log = BootLog::begin(&path).unwrap();
+            for _ in 0..100 {
+                log.write(&[boot; 3000]);
+            }
+            assert!(std::fs::read(&path).unwrap() == vec![boot; 256 << 10]);
+        }
+        BootLog::begin(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What the monitor has of the host: processes, logs, sockets, signals.
 
+pub(crate) mod clock;
+pub(crate) mod launch;
 pub(crate) mod log;
 pub(crate) mod peer;
+pub(crate) mod port_owner;
 pub(crate) mod process;
 pub(crate) mod system;

@@ -33,6 +33,11 @@ pub(crate) enum LaunchError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot give the programs their logs")]
+    Logs {
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot start '{name}' ({path})")]
     Start {
         name: String,

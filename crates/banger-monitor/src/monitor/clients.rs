@@ -70,19 +70,28 @@ impl Monitor {
                 progress
             }
             _ => {
-                if let State::Opening(stream) = client.state {
-                    self.streams.remove(&stream);
-                    self.channel.endpoint.reset(stream);
-                }
+                self.forget(token, client.state);
                 true
             }
+        }
+    }
+
+    /// Nobody waits any more for what a client that is gone has waited for.
+    fn forget(&mut self, token: Token, state: State) {
+        match (state, &mut self.agent) {
+            (State::Opening(stream), _) => {
+                self.streams.remove(&stream);
+                self.channel.endpoint.reset(stream);
+            }
+            (State::AwaitingGuest, Some(agent)) => agent.forget(token),
+            _ => {}
         }
     }
 
     fn serve(&mut self, token: Token, client: &mut Client, buffer: &mut [u8]) -> io::Result<bool> {
         if self.has_news_for(client) && !client.has_output() {
             client.state = State::Watching { told: self.board.generation() };
-            client.say(self.board.status());
+            client.say(self.board.published());
         }
         let flushed = client.flush()?;
         let progress = match client.read(buffer)? {
@@ -115,7 +124,7 @@ impl Monitor {
         }
     }
 
-    /// Whether the client watches and does not know the present state.
+    /// Whether the client watches and does not know the state as it was published last.
     pub(crate) fn has_news_for(&self, client: &Client) -> bool {
         matches!(client.state, State::Watching { told } if told != self.board.generation())
     }

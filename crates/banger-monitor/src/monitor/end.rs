@@ -1,4 +1,4 @@
-//! The VMM's end, and with it the monitor's.
+//! The VMM's end, and with it the monitor's, unless the guest reboots.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -10,10 +10,13 @@ use rustix::process::Signal;
 
 use super::Monitor;
 use super::client::State;
-use crate::host::process::{Process, describe};
+use super::console::{Farewell, Step};
+use crate::guest::last_word::LastWord;
+use crate::host::process::describe;
+use crate::start::chain;
 
-/// How long a helper may take to end after SIGTERM.
-const HELPER_GRACE: Duration = Duration::from_secs(2);
+/// How long a helper may take to end after SIGTERM, and again after SIGKILL.
+const HELPER_GRACE: Duration = Duration::from_secs(1);
 /// How long clients may take to read what was for them.
 const CLIENT_GRACE: Duration = Duration::from_secs(2);
 
@@ -21,7 +24,7 @@ const CLIENT_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Ending {
     /// The helpers have to end, and what the VMM left in pipes and sockets has to be read.
-    Helpers { reason: EndReason, deadline: Instant, killed: bool },
+    Helpers { status: ExitStatus, deadline: Instant, killed: bool },
     /// The end is published; clients read the last of it.
     Clients { deadline: Instant },
     /// There is nothing left to do.
@@ -39,11 +42,6 @@ impl Ending {
 }
 
 impl Monitor {
-    /// Returns the VMM.
-    pub(crate) fn vmm(&self) -> &Process {
-        &self.children[self.children.len() - 1]
-    }
-
     /// Whether everything is done.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.ending, Some(Ending::Over))
@@ -54,71 +52,137 @@ impl Monitor {
         if !std::mem::take(&mut self.child_ended) {
             return false;
         }
-        let vmm = self.children.len() - 1;
-        let ended: Vec<(usize, ExitStatus)> = self
-            .children
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(index, child)| child.reap().map(|status| (index, status)))
-            .collect();
-        for (index, status) in &ended {
-            self.words.say(&format!("{} {}", self.children[*index].name, describe(*status)));
-            if *index == vmm {
-                self.vmm_ended(*status);
-            } else if self.ending.is_none() {
-                let helper = format!("{} {}", self.children[*index].name, describe(*status));
-                self.words.say("the VMM does not outlive its helpers");
-                self.helper_failure.get_or_insert(helper);
-                self.vmm().signal(Signal::KILL);
-            }
+        // The VMM first: a helper may end because its VMM did.
+        let vmm = self.programs.vmm.reap();
+        if let Some(status) = vmm {
+            self.words.say(&format!("{} {}", self.programs.vmm.name, describe(status)));
+            self.vmm_ended(status);
         }
-        !ended.is_empty()
+        let helpers: Vec<String> = self
+            .programs
+            .helpers
+            .iter_mut()
+            .filter_map(|helper| helper.reap().map(|status| format!("{} {}", helper.name, describe(status))))
+            .collect();
+        for helper in &helpers {
+            self.words.say(helper);
+            self.helper_ended(helper);
+        }
+        vmm.is_some() || !helpers.is_empty()
     }
 
     fn vmm_ended(&mut self, status: ExitStatus) {
-        let name = &self.vmm().name;
-        let message = match &self.helper_failure {
-            _ if self.killed => "killed on request".to_owned(),
-            Some(helper) => format!("{helper}, so {name} was killed"),
-            None => format!("{name} {}", describe(status)),
-        };
-        let reason = EndReason {
-            code: status.code(),
-            signal: status.signal(),
-            announced: self.announced(),
-            killed: self.killed,
-            host_shutdown: false,
-            message,
-        };
-        for helper in &self.children {
+        for helper in &self.programs.helpers {
             helper.signal(Signal::TERM);
         }
         self.ending =
-            Some(Ending::Helpers { reason, deadline: Instant::now() + HELPER_GRACE, killed: false });
+            Some(Ending::Helpers { status, deadline: Instant::now() + HELPER_GRACE, killed: false });
     }
 
-    /// Takes the next step of the end. `progress`: the round that was just made has moved something.
-    pub(crate) fn advance_ending(&mut self, progress: bool) {
-        let now = Instant::now();
+    fn helper_ended(&mut self, how: &str) {
+        // A host that goes down ends everything at once; the guest is on its way down and gets its time.
+        if self.ending.is_some() || self.host_shutdown {
+            return;
+        }
+        self.words.say("the VMM does not outlive its helpers");
+        self.boot.helper_failure.get_or_insert_with(|| how.to_owned());
+        self.programs.vmm.signal(Signal::KILL);
+    }
+
+    /// Ends a VMM whose guest does not go down with the host.
+    pub(crate) fn kill_for_host(&mut self) {
+        self.words.say("the guest does not power off in time, so the VMM is killed");
+        self.boot.killed_for_host = true;
+        self.programs.vmm.signal(Signal::KILL);
+    }
+
+    /// Takes the next step of the end. `heard`: there may be more to come of what the VMM and its helpers said.
+    pub(crate) fn advance_ending(&mut self, now: Instant, heard: bool) {
         match &mut self.ending {
             None | Some(Ending::Over) => {}
-            Some(Ending::Helpers { reason, deadline, killed }) => {
-                let alive = self.children.iter().any(|child| !child.has_ended());
+            Some(Ending::Helpers { status, deadline, killed }) => {
+                let alive = self.programs.iter().any(|program| !program.has_ended());
                 let late = now >= *deadline;
-                if late && !*killed {
-                    for child in &self.children {
-                        child.signal(Signal::KILL);
+                if late && alive && !*killed {
+                    for program in self.programs.iter() {
+                        program.signal(Signal::KILL);
                     }
                     *killed = true;
                     *deadline = now + HELPER_GRACE;
-                } else if late || (!alive && !progress) {
-                    let reason = reason.clone();
-                    self.publish_end(reason);
-                    self.ending = Some(Ending::Clients { deadline: now + CLIENT_GRACE });
-                    self.finish_if_told(now);
+                } else if late || (!alive && !heard) {
+                    let status = *status;
+                    self.conclude(status, now);
                 }
             }
             Some(Ending::Clients { .. }) => self.finish_if_told(now),
+        }
+    }
+
+    /// Nothing is left of the VMM: starts it again if the guest reboots, and tells everybody otherwise.
+    fn conclude(&mut self, status: ExitStatus, now: Instant) {
+        let mut reason = self.end_reason(status);
+        if self.reboots(&reason) {
+            match self.boot_again() {
+                Ok(()) => {
+                    self.ending = None;
+                    return;
+                }
+                Err(error) => {
+                    self.words.complain("the guest cannot be started again", &error);
+                    reason.announced = None;
+                    reason.message =
+                        format!("the guest rebooted, but cannot be started again: {}", chain(&error));
+                }
+            }
+        }
+        self.publish_end(reason);
+        self.ending = Some(Ending::Clients { deadline: now + CLIENT_GRACE });
+        self.finish_if_told(now);
+    }
+
+    fn end_reason(&self, status: ExitStatus) -> EndReason {
+        let announced = match &self.boot.farewell {
+            // The kernel knows better than the agent.
+            Some(farewell) => farewell.word.action(),
+            None => self.announced(),
+        };
+        EndReason {
+            code: status.code(),
+            signal: status.signal(),
+            announced,
+            killed: self.boot.killed,
+            host_shutdown: self.host_shutdown,
+            message: self.end_message(status),
+        }
+    }
+
+    fn end_message(&self, status: ExitStatus) -> String {
+        let name = &self.programs.vmm.name;
+        if self.boot.killed {
+            return "killed on request".to_owned();
+        }
+        // One that ends by itself, be it a moment before it would have been killed, was not killed.
+        let by_kill = status.signal() == Some(libc::SIGKILL);
+        match (&self.boot.farewell, &self.boot.helper_failure) {
+            (Some(Farewell { word: LastWord::Panicked(text), .. }), _) => {
+                format!("the guest's kernel panicked: {text}")
+            }
+            (Some(Farewell { word, step: Step::Killed }), _) if by_kill => {
+                let what = match word {
+                    LastWord::PoweredOff => "powered off",
+                    LastWord::Restarting => "rebooted",
+                    LastWord::Halted | LastWord::Panicked(_) => "halted",
+                };
+                format!("the guest has {what}, so {name} was ended")
+            }
+            _ if by_kill && self.boot.killed_for_host => {
+                let limit = self.shutdown_limit.as_secs();
+                format!(
+                    "the host goes down and the guest did not power off within {limit} s, so {name} was killed"
+                )
+            }
+            (_, Some(helper)) if by_kill => format!("{helper}, so {name} was killed"),
+            _ => format!("{name} {}", describe(status)),
         }
     }
 
@@ -126,9 +190,7 @@ impl Monitor {
     fn publish_end(&mut self, reason: EndReason) {
         self.close_forwards();
         self.board.update(|status| status.phase = MonitorPhase::Ended(reason));
-        if let Err(error) = self.board.write() {
-            self.words.complain("cannot write the state", &error);
-        }
+        self.publish_now();
         self.tell_watchers();
         let waiting: Vec<(Token, State)> =
             self.clients.iter().map(|(token, client)| (*token, client.state)).collect();

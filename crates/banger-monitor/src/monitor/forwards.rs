@@ -12,6 +12,7 @@ use super::Monitor;
 use super::clients::SPLICE_LIMIT;
 use crate::guest::splice::Splice;
 use crate::host::peer::Peer;
+use crate::host::port_owner::port_owner;
 
 /// Most forwards at a time.
 const FORWARD_LIMIT: usize = 256;
@@ -34,7 +35,9 @@ impl Monitor {
         if self.forwards.len() >= FORWARD_LIMIT {
             return Err(format!("the VM has {FORWARD_LIMIT} forwards, and may not have more"));
         }
-        let fail = |error: io::Error| format!("cannot listen on {}: {}", forward.listen, reason(&error));
+        let fail = |error: io::Error| {
+            format!("cannot listen on {}: {}", forward.listen, reason(&error, forward.listen))
+        };
         let mut listener = TcpListener::bind(forward.listen).map_err(fail)?;
         let listen = listener.local_addr().map_err(fail)?;
         let token = self.new_token();
@@ -107,9 +110,12 @@ impl Monitor {
 }
 
 /// Says in words why a port cannot be listened on.
-fn reason(error: &io::Error) -> String {
+fn reason(error: &io::Error, listen: SocketAddr) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "address in use".to_owned(),
+        io::ErrorKind::AddrInUse => match port_owner(listen) {
+            Some(owner) => format!("address in use by {owner}"),
+            None => "address in use".to_owned(),
+        },
         io::ErrorKind::AddrNotAvailable => "the host has no such address".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),

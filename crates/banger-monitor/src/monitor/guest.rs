@@ -2,14 +2,15 @@
 
 use banger_channel::{Event, StreamId};
 use banger_types::guest::{
-    GuestHello, GuestRequest, PROTOCOL_NEWEST, PROTOCOL_OLDEST, Service, ShutdownAction,
+    GuestHello, GuestReply, GuestRequest, PROTOCOL_NEWEST, PROTOCOL_OLDEST, Service, ShutdownAction,
 };
 use banger_types::monitor::{MonitorPhase, MonitorReply};
 
 use super::client::State;
 use super::{CHANNEL_LINK, Monitor, now_ns};
-use crate::guest::agent::{Agent, Heard};
+use crate::guest::agent::{Agent, Asker, Heard, Question};
 use crate::guest::channel::ChannelError;
+use crate::guest::printable;
 
 impl Monitor {
     /// Reads from the guest.
@@ -71,7 +72,7 @@ impl Monitor {
     }
 
     /// The guest's program is gone, with all streams.
-    fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.agent_gone();
         if !std::mem::take(&mut self.channel.connected) {
             return;
@@ -166,12 +167,27 @@ impl Monitor {
             Heard::Stopping(action) => {
                 self.board.update(|status| status.phase = MonitorPhase::Stopping(action));
             }
-            Heard::Reply(None, Ok(_)) => {}
-            Heard::Reply(None, Err(reason)) => {
+            Heard::Reply(question, result) => self.hear_reply(question, result),
+        }
+    }
+
+    fn hear_reply(&mut self, question: Question, result: Result<GuestReply, String>) {
+        match (question.asker, result) {
+            (Asker::Client(client), Ok(reply)) => self.answer(client, &MonitorReply::Guest(reply)),
+            (Asker::Client(client), Err(reason)) => {
+                if question.poweroff {
+                    self.boot.poweroff_asked = false;
+                }
+                self.answer(client, &MonitorReply::Failed(reason));
+            }
+            (Asker::Probe, _) => self.guest_is_alive(),
+            (Asker::Host | Asker::Clock, Ok(_)) => {}
+            (Asker::Host, Err(reason)) => {
                 self.words.say(&format!("the guest does not shut down: {}", printable(&reason)));
             }
-            Heard::Reply(Some(client), Ok(reply)) => self.answer(client, &MonitorReply::Guest(reply)),
-            Heard::Reply(Some(client), Err(reason)) => self.answer(client, &MonitorReply::Failed(reason)),
+            (Asker::Clock, Err(reason)) => {
+                self.words.say(&format!("the guest does not set its clock: {}", printable(&reason)));
+            }
         }
     }
 
@@ -197,9 +213,18 @@ impl Monitor {
     pub(crate) fn ask_for_wanted_shutdown(&mut self) {
         let Some(action) = self.wanted_shutdown else { return };
         if let Some(agent) = &mut self.agent
-            && agent.ask(GuestRequest::Shutdown(action), None).is_ok()
+            && agent.ask(GuestRequest::Shutdown(action), Asker::Host).is_ok()
         {
             self.wanted_shutdown = None;
+        }
+    }
+
+    /// Tells the guest the time. One that is not there yet is told it when it is welcomed.
+    pub(crate) fn set_guests_clock(&mut self) {
+        if let Some(agent) = &mut self.agent
+            && let Err(error) = agent.ask(GuestRequest::SetClock(now_ns()), Asker::Clock)
+        {
+            self.words.complain("the guest is not told of the clock's jump", &error);
         }
     }
 
@@ -211,16 +236,11 @@ impl Monitor {
         }
     }
 
-    /// Returns what the guest announced last, if it is going down.
+    /// Returns what the guest's agent announced last, if the guest is going down.
     pub(crate) fn announced(&self) -> Option<ShutdownAction> {
         match self.board.status().phase {
             MonitorPhase::Stopping(action) => Some(action),
             _ => None,
         }
     }
-}
-
-/// Returns a guest's text as one line without control characters.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

@@ -1,7 +1,9 @@
 //! The event loop, and everything that it turns.
 
+mod boot;
 mod client;
 mod clients;
+mod console;
 mod end;
 mod forwards;
 mod guest;
@@ -10,16 +12,17 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use banger_channel::StreamId;
 use banger_types::guest::ShutdownAction;
-use banger_types::monitor::MonitorStatus;
+use banger_types::monitor::{LaunchSpec, MonitorStatus};
 use mio::net::UnixListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use self::boot::Boot;
 use self::client::Client;
 use self::end::Ending;
 use self::forwards::ForwardListener;
@@ -27,8 +30,9 @@ use self::status::Board;
 use crate::guest::agent::Agent;
 use crate::guest::channel::Channel;
 use crate::guest::splice::Splice;
-use crate::host::log::LogPipe;
-use crate::host::process::Process;
+use crate::host::clock::ClockWatch;
+use crate::host::launch::{Launched, Programs};
+use crate::host::log::{BootLog, LogPipe};
 use crate::host::system;
 
 /// Bytes that are moved at a time. One buffer serves everything.
@@ -41,21 +45,25 @@ const CHANNEL_LINK: Token = Token(3);
 const SERIAL: Token = Token(4);
 const ENGINE: Token = Token(5);
 const CHILD: Token = Token(6);
-const FIRST_CONNECTION: usize = 7;
+const CLOCK: Token = Token(7);
+const FIRST_CONNECTION: usize = 8;
 
 /// What a monitor has when everything is started.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    pub(crate) spec: LaunchSpec,
+    pub(crate) launched: Launched,
+    pub(crate) status: MonitorStatus,
     pub(crate) signals: OwnedFd,
+    pub(crate) clock: ClockWatch,
     pub(crate) control: UnixListener,
     pub(crate) channel_listener: Option<UnixListener>,
-    pub(crate) channel_pair: Option<std::os::unix::net::UnixStream>,
     pub(crate) serial: LogPipe,
     pub(crate) engine: LogPipe,
-    pub(crate) helpers: Vec<Process>,
-    pub(crate) vmm: Process,
-    pub(crate) status: MonitorStatus,
+    pub(crate) boot_log: BootLog,
     pub(crate) words: crate::start::Words,
+    /// How long the guest has for its way down when the host goes down.
+    pub(crate) shutdown_limit: Duration,
 }
 
 /// The monitor at work.
@@ -66,6 +74,8 @@ pub(crate) struct Monitor {
     last_token: usize,
     signals: OwnedFd,
     signalled: bool,
+    clock: ClockWatch,
+    clock_jumped: bool,
     control: UnixListener,
     control_ready: bool,
     channel: Channel,
@@ -73,9 +83,11 @@ pub(crate) struct Monitor {
     agent: Option<Agent>,
     serial: LogPipe,
     engine: LogPipe,
-    /// The VMM last.
-    children: Vec<Process>,
+    boot_log: BootLog,
+    spec: LaunchSpec,
+    programs: Programs,
     child_ended: bool,
+    boot: Boot,
     board: Board,
     clients: BTreeMap<Token, Client>,
     splices: BTreeMap<Token, Splice>,
@@ -84,10 +96,11 @@ pub(crate) struct Monitor {
     forwards: BTreeMap<Token, ForwardListener>,
     /// A shutdown that the agent has to be asked for as soon as it is there.
     wanted_shutdown: Option<ShutdownAction>,
-    /// Somebody asked for the VMM's death.
-    killed: bool,
-    /// How a helper ended before the VMM.
-    helper_failure: Option<String>,
+    /// The host goes down.
+    host_shutdown: bool,
+    shutdown_limit: Duration,
+    /// When the guest's time for its way down is over.
+    shutdown_deadline: Option<Instant>,
     ending: Option<Ending>,
     words: crate::start::Words,
 }
@@ -95,54 +108,69 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Registers everything with a new event loop.
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts {
-            signals, mut control, mut channel_listener, channel_pair, mut serial, mut engine, ..
-        } = parts;
+        let Parts { launched, mut control, mut channel_listener, .. } = parts;
         let poll = Poll::new()?;
         let registry = poll.registry();
-        registry.register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        let watch = |descriptor: RawFd, token| {
+            registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)
+        };
+        watch(parts.signals.as_raw_fd(), SIGNALS)?;
+        watch(parts.clock.descriptor(), CLOCK)?;
         registry.register(&mut control, CONTROL, Interest::READABLE)?;
-        registry.register(serial.source(), SERIAL, Interest::READABLE)?;
-        registry.register(engine.source(), ENGINE, Interest::READABLE)?;
         if let Some(listener) = &mut channel_listener {
             registry.register(listener, CHANNEL_LISTENER, Interest::READABLE)?;
         }
-        let mut children = parts.helpers;
-        children.push(parts.vmm);
-        for child in &children {
-            registry.register(&mut SourceFd(&child.pidfd.as_raw_fd()), CHILD, Interest::READABLE)?;
-        }
-        let mut channel = Channel::new(channel_listener);
-        if let Some(end) = channel_pair {
-            end.set_nonblocking(true)?;
-            channel.attach(mio::net::UnixStream::from_std(end), registry, CHANNEL_LINK)?;
-        }
-        Ok(Self {
+        let mut monitor = Self {
             poll,
             buffer: vec![0; BUFFER],
             last_token: FIRST_CONNECTION,
-            signals,
+            signals: parts.signals,
             signalled: false,
+            clock: parts.clock,
+            clock_jumped: false,
             control,
             control_ready: true,
-            channel,
+            channel: Channel::new(channel_listener),
             channel_waiting: true,
             agent: None,
-            serial,
-            engine,
-            children,
+            serial: parts.serial,
+            engine: parts.engine,
+            boot_log: parts.boot_log,
+            spec: parts.spec,
+            programs: launched.programs,
             child_ended: true,
+            boot: Boot::default(),
             board: Board::new(parts.status),
             clients: BTreeMap::new(),
             splices: BTreeMap::new(),
             streams: BTreeMap::new(),
             forwards: BTreeMap::new(),
             wanted_shutdown: None,
-            killed: false,
-            helper_failure: None,
+            host_shutdown: false,
+            shutdown_limit: parts.shutdown_limit,
+            shutdown_deadline: None,
             ending: None,
             words: parts.words,
-        })
+        };
+        monitor.watch_programs(launched.channel)?;
+        Ok(monitor)
+    }
+
+    /// Registers what a start of the programs has made new with the event loop.
+    fn watch_programs(&mut self, channel: Option<std::os::unix::net::UnixStream>) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(self.serial.source(), SERIAL, Interest::READABLE)?;
+        registry.register(self.engine.source(), ENGINE, Interest::READABLE)?;
+        for program in self.programs.iter() {
+            let descriptor = program.pidfd.as_raw_fd();
+            registry.register(&mut SourceFd(&descriptor), CHILD, Interest::READABLE)?;
+        }
+        self.child_ended = true;
+        if let Some(end) = channel {
+            end.set_nonblocking(true)?;
+            self.channel.attach(mio::net::UnixStream::from_std(end), registry, CHANNEL_LINK)?;
+        }
+        Ok(())
     }
 
     /// Returns the state.
@@ -152,7 +180,7 @@ impl Monitor {
 
     /// Writes the state's file.
     pub(crate) fn write_status(&mut self) -> io::Result<()> {
-        self.board.write()
+        self.board.publish(Instant::now())
     }
 
     /// Works until the VMM has ended and everybody knows.
@@ -177,6 +205,7 @@ impl Monitor {
     fn note(&mut self, event: &mio::event::Event) {
         match event.token() {
             SIGNALS => self.signalled = true,
+            CLOCK => self.clock_jumped = true,
             CONTROL => self.control_ready = true,
             CHANNEL_LISTENER => self.channel_waiting = true,
             SERIAL => self.serial.readable = true,
@@ -203,16 +232,19 @@ impl Monitor {
     /// before anything new has happened.
     fn round(&mut self) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut progress = self.take_signals();
-        progress |= self.serial.pump(&mut buffer) | self.engine.pump(&mut buffer);
-        progress |= self.pump_channel(&mut buffer);
-        progress |= self.accept_clients() | self.accept_forwards();
+        let mut progress = self.take_signals() | self.follow_clock();
+        let heard = self.pump_console(&mut buffer)
+            | self.engine.pump(&mut buffer).is_some()
+            | self.pump_channel(&mut buffer);
+        progress |= heard | self.accept_clients() | self.accept_forwards();
         progress |= self.pump_clients(&mut buffer) | self.pump_splices(&mut buffer);
         progress |= self.flush_channel();
         progress |= self.reap();
         self.buffer = buffer;
-        self.advance_ending(progress);
-        self.publish();
+        let now = Instant::now();
+        self.keep_deadlines(now);
+        self.advance_ending(now, heard);
+        self.publish(now);
         progress
     }
 
@@ -222,28 +254,75 @@ impl Monitor {
         }
         while let Some(signal) = system::next_signal(&self.signals) {
             if signal == libc::SIGTERM {
-                self.words.say("SIGTERM: the guest is asked to power off");
-                self.wanted_shutdown = Some(ShutdownAction::Poweroff);
-                self.ask_for_wanted_shutdown();
+                self.host_goes_down();
             }
         }
         true
     }
 
-    /// Brings a changed state to disk and to watchers.
-    fn publish(&mut self) {
-        if self.board.write_due().is_some_and(|due| due <= Instant::now())
-            && let Err(error) = self.board.write()
-        {
-            self.words.complain("cannot write the state", &error);
+    fn host_goes_down(&mut self) {
+        if std::mem::replace(&mut self.host_shutdown, true) {
+            return;
+        }
+        self.words.say("SIGTERM: the guest is asked to power off");
+        self.shutdown_deadline = Some(Instant::now() + self.shutdown_limit);
+        self.wanted_shutdown = Some(ShutdownAction::Poweroff);
+        self.ask_for_wanted_shutdown();
+    }
+
+    /// Tells the guest the time when the host's clock has jumped.
+    fn follow_clock(&mut self) -> bool {
+        if !std::mem::take(&mut self.clock_jumped) {
+            return false;
+        }
+        match self.clock.has_jumped() {
+            Ok(jumped) => {
+                if jumped {
+                    self.set_guests_clock();
+                }
+                jumped
+            }
+            Err(error) => {
+                self.words.complain("cannot watch the clock", &error);
+                false
+            }
+        }
+    }
+
+    /// Does what is due while the VMM runs.
+    fn keep_deadlines(&mut self, now: Instant) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.follow_farewell(now);
+        if self.shutdown_deadline.is_some_and(|deadline| deadline <= now) {
+            self.shutdown_deadline = None;
+            self.kill_for_host();
+        }
+    }
+
+    /// Brings a changed state to disk and to watchers, if that is due.
+    fn publish(&mut self, now: Instant) {
+        if self.board.due().is_some_and(|due| due <= now) {
+            self.publish_now();
         }
         self.tell_watchers();
     }
 
+    /// Brings the state to disk, for watchers to be told.
+    fn publish_now(&mut self) {
+        if let Err(error) = self.board.publish(Instant::now()) {
+            self.words.complain("cannot write the state", &error);
+        }
+    }
+
     /// Returns how long nothing has to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
-        let ending = self.ending.as_ref().and_then(Ending::deadline);
-        let due = [self.board.write_due(), ending].into_iter().flatten().min()?;
+        let deadline = match &self.ending {
+            Some(ending) => ending.deadline(),
+            None => [self.shutdown_deadline, self.boot.deadline()].into_iter().flatten().min(),
+        };
+        let due = [self.board.due(), deadline].into_iter().flatten().min()?;
         Some(due.saturating_duration_since(Instant::now()))
     }
 

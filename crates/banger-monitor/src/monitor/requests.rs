@@ -1,6 +1,6 @@
 //! What clients may ask, one function each.
 
-use banger_types::guest::{GuestRequest, Service};
+use banger_types::guest::{GuestRequest, Service, ShutdownAction};
 use banger_types::monitor::{MonitorReply, MonitorRequest};
 use mio::Token;
 use rustix::process::Signal;
@@ -8,6 +8,8 @@ use rustix::process::Signal;
 use super::Monitor;
 use super::client::{Client, State};
 use super::clients::SPLICE_LIMIT;
+use super::end::Ending;
+use crate::guest::agent::Asker;
 
 impl Monitor {
     /// Acts on a line of a client.
@@ -37,14 +39,11 @@ impl Monitor {
             MonitorRequest::Status => Ok(Some(MonitorReply::Status(self.board.status().clone()))),
             MonitorRequest::Watch => {
                 client.state = State::Watching { told: self.board.generation() };
-                Ok(Some(MonitorReply::Status(self.board.status().clone())))
+                Ok(Some(MonitorReply::Status(self.board.published().clone())))
             }
             MonitorRequest::Connect(service) => self.connect(token, client, &service),
             MonitorRequest::Guest(request) => self.ask_guest(token, client, request),
-            MonitorRequest::Kill => {
-                self.kill(client);
-                Ok(None)
-            }
+            MonitorRequest::Kill => Ok(self.kill(client)),
             MonitorRequest::ForwardAdd(forward) => {
                 self.add_forward(&forward).map(|forward| Some(MonitorReply::Forward(forward)))
             }
@@ -79,18 +78,26 @@ impl Monitor {
         request: GuestRequest,
     ) -> Result<Option<MonitorReply>, String> {
         let agent = self.agent.as_mut().ok_or("the guest's agent is not connected")?;
-        agent.ask(request, Some(token)).map_err(|error| error.to_string())?;
+        let poweroff = request == GuestRequest::Shutdown(ShutdownAction::Poweroff);
+        agent.ask(request, Asker::Client(token)).map_err(|error| error.to_string())?;
+        self.boot.poweroff_asked |= poweroff;
         client.state = State::AwaitingGuest;
         self.flush_agent();
         Ok(None)
     }
 
-    fn kill(&mut self, client: &mut Client) {
-        client.state = State::AwaitingEnd;
-        if self.ending.is_none() {
-            self.killed = true;
-            self.words.say("the VMM is killed on request");
-            self.vmm().signal(Signal::KILL);
+    fn kill(&mut self, client: &mut Client) -> Option<MonitorReply> {
+        match self.ending {
+            None => {
+                self.words.say("the VMM is killed on request");
+                self.programs.vmm.signal(Signal::KILL);
+            }
+            // It has ended by itself; but it may have been about to be started again.
+            Some(Ending::Helpers { .. }) => {}
+            Some(Ending::Clients { .. } | Ending::Over) => return Some(MonitorReply::Done),
         }
+        self.boot.killed = true;
+        client.state = State::AwaitingEnd;
+        None
     }
 }

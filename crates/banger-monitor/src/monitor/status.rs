@@ -6,59 +6,137 @@ use std::time::{Duration, Instant};
 use banger_types::monitor::{MonitorPhase, MonitorStatus, file};
 use fs_err::File;
 
-/// The file is not replaced more often than this. A guest chooses when its phase changes, and each
-/// replacement costs the host's disk a sync.
-const SPACING: Duration = Duration::from_millis(50);
-
-/// The state, and what of it is on disk.
+/// The state: as it is, as watchers were told, and what of it is on disk.
+///
+/// A guest chooses when its phase changes, and each change costs the host's disk a sync here and more in the daemon.
+/// So changes are published at a [`Pace`]; what changes in between is published as one.
 #[derive(Debug)]
 pub(crate) struct Board {
     status: MonitorStatus,
-    written_phase: Option<MonitorPhase>,
-    written_at: Option<Instant>,
+    published: MonitorStatus,
     generation: u64,
+    pace: Pace,
+    /// Phase and VMM of the file.
+    written: Option<(MonitorPhase, u32)>,
 }
 
 impl Board {
     /// Returns a board that is not on disk yet.
     pub(crate) fn new(status: MonitorStatus) -> Self {
-        Self { status, written_phase: None, written_at: None, generation: 0 }
+        Self { published: status.clone(), status, generation: 0, pace: Pace::default(), written: None }
     }
 
-    /// Returns the state.
+    /// Returns the state as it is.
     pub(crate) fn status(&self) -> &MonitorStatus {
         &self.status
     }
 
-    /// Changes the state.
-    pub(crate) fn update(&mut self, change: impl FnOnce(&mut MonitorStatus)) {
-        let before = self.status.clone();
-        change(&mut self.status);
-        if before != self.status {
-            self.generation += 1;
-        }
+    /// Returns the state as watchers are told it.
+    pub(crate) fn published(&self) -> &MonitorStatus {
+        &self.published
     }
 
-    /// Returns a number that is another one after each change.
+    /// Returns a number that is another one at each publication.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Returns when the file has to be replaced, if it has to.
-    pub(crate) fn write_due(&self) -> Option<Instant> {
-        (self.written_phase.as_ref() != Some(&self.status.phase))
-            .then(|| self.written_at.map_or_else(Instant::now, |at| at + SPACING))
+    /// Changes the state.
+    pub(crate) fn update(&mut self, change: impl FnOnce(&mut MonitorStatus)) {
+        change(&mut self.status);
     }
 
-    /// Replaces the file, whether it is due or not.
-    pub(crate) fn write(&mut self) -> io::Result<()> {
+    /// Returns when a change has to be published, if there is one.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        (self.published != self.status).then(|| self.pace.next().unwrap_or_else(Instant::now))
+    }
+
+    /// Publishes, whether that is due or not, and replaces the file if phase or VMM is another one there.
+    pub(crate) fn publish(&mut self, now: Instant) -> io::Result<()> {
+        self.pace.step(now);
+        self.generation += 1;
+        self.published = self.status.clone();
+        let current = Some((self.status.phase.clone(), self.status.vmm_pid));
+        if self.written == current {
+            return Ok(());
+        }
         // An attempt that fails is not repeated before the next change.
-        self.written_phase = Some(self.status.phase.clone());
-        self.written_at = Some(Instant::now());
+        self.written = current;
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
         let temporary = format!("{}.new", file::STATUS);
         let mut new = File::create(&temporary)?;
         new.write_all(&serde_json::to_vec(&self.status)?)?;
         new.sync_all()?;
         fs_err::rename(temporary, file::STATUS)
+    }
+}
+
+/// How fast something may happen: some times at once, and ever more slowly while it goes on.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Instant>,
+    /// How often it has happened without a rest.
+    times: u32,
+}
+
+impl Pace {
+    /// So often it may happen at once: a guest that boots, or whose agent is replaced, changes its state a few times
+    /// in as many milliseconds.
+    const FREE: u32 = 8;
+    /// The first of the waits, each of which is twice as long as the one before.
+    const FIRST_WAIT: Duration = Duration::from_millis(50);
+    const LONGEST_WAIT: Duration = Duration::from_secs(1);
+    /// When it has not happened for so long, all is forgotten.
+    const REST: Duration = Duration::from_secs(10);
+
+    /// Returns when it may happen next, if it ever happened.
+    fn next(&self) -> Option<Instant> {
+        let wait = match self.times.checked_sub(Self::FREE) {
+            None => Duration::ZERO,
+            Some(waits) => (Self::FIRST_WAIT * (1 << waits.min(8))).min(Self::LONGEST_WAIT),
+        };
+        Some(self.last? + wait)
+    }
+
+    /// Notes that it happens now.
+    fn step(&mut self, now: Instant) {
+        let rested = self.last.is_none_or(|last| now.saturating_duration_since(last) >= Self::REST);
+        self.times = if rested { 1 } else { self.times.saturating_add(1) };
+        self.last = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets it happen as often as it may, and returns the waits.
+    fn waits(pace: &mut Pace, now: &mut Instant, times: usize) -> Vec<u128> {
+        (0..times)
+            .map(|_| {
+                let next = pace.next().unwrap_or(*now).max(*now);
+                let wait = next.duration_since(*now).as_millis();
+                *now = next;
+                pace.step(next);
+                wait
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_goes_on_becomes_slow_and_what_rests_becomes_quick_again() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let slower = [0, 0, 0, 0, 0, 0, 0, 0, 50, 100, 200, 400, 800, 1000, 1000, 1000];
+        assert_eq!(waits(&mut pace, &mut now, 16), slower);
+        // A day of it.
+        let last = waits(&mut pace, &mut now, 100_000);
+        assert!(last.iter().all(|wait| *wait == 1000));
+        now += Duration::from_secs(9);
+        assert_eq!(waits(&mut pace, &mut now, 2), [0, 1000]);
+        now += Duration::from_secs(10);
+        assert_eq!(waits(&mut pace, &mut now, 16), slower);
     }
 }

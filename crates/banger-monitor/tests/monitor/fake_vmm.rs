@@ -1,7 +1,12 @@
 //! The program that the monitor starts as its VMM: it speaks the guest's side of the channel.
 //!
 //! `fake.txt` in its directory says what to do at the beginning. Then the test gives commands, one
-//! in a line, on streams to [`COMMANDS`].
+//! in a line, on streams to [`COMMANDS`]. Words of `fake.txt`, from the first on:
+//!
+//! - `exit CODE`, `print LINES`: that, at once;
+//! - `future`: speaks an agent protocol that nobody knows;
+//! - `dial`: connects to the channel, in the place of inheriting it;
+//! - `refuse`, `ignore`, `contrary`: a shutdown is refused, promised and forgotten, or becomes a reboot.
 
 #![expect(clippy::exit, reason = "how it ends is what is tested")]
 
@@ -11,7 +16,9 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use banger_channel::{Endpoint, Event, StreamId};
-use banger_types::guest::{GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage};
+use banger_types::guest::{
+    GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, ShutdownAction,
+};
 
 /// Sends back what it gets.
 pub(crate) const ECHO: u16 = 7;
@@ -32,21 +39,27 @@ fn fake_vmm() {
         Some("print") => print(words.next().unwrap().parse().unwrap()),
         _ => {}
     }
-    let oldest = if script.contains("future") { 1000 } else { 1 };
     if script.contains("dial") {
-        Guest::new(UnixStream::connect("channel.sock").unwrap(), oldest).serve();
+        Guest::new(UnixStream::connect("channel.sock").unwrap(), script).serve();
         // The VMM runs on, whatever becomes of its channel.
         loop {
             std::thread::park();
         }
     }
-    Guest::new(UnixStream::from(inherited(3)), oldest).serve();
+    Guest::new(UnixStream::from(inherited(3)), script).serve();
 }
 
 #[expect(unsafe_code, reason = "inherited under a number that the test chose")]
 fn inherited(number: i32) -> OwnedFd {
     // SAFETY: the test's launch names this number, and it is taken once.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Prints a line as a serial console does.
+fn say(line: &str) {
+    let mut output = std::io::stdout().lock();
+    output.write_all(format!("{line}\r\n").as_bytes()).unwrap();
+    output.flush().unwrap();
 }
 
 fn print(lines: usize) {
@@ -72,17 +85,23 @@ struct Guest {
     endpoint: Endpoint,
     streams: BTreeMap<StreamId, Stream>,
     sessions: u32,
-    oldest: u32,
+    script: String,
+    /// Requests that nobody has answered.
+    unanswered: Vec<u64>,
+    /// How often the agent will be replaced as soon as it is ready.
+    flaps: u32,
 }
 
 impl Guest {
-    fn new(connection: UnixStream, oldest: u32) -> Self {
+    fn new(connection: UnixStream, script: String) -> Self {
         Self {
             connection,
             endpoint: Endpoint::guest(session()),
             streams: BTreeMap::new(),
             sessions: 1,
-            oldest,
+            script,
+            unanswered: Vec::new(),
+            flaps: 0,
         }
     }
 
@@ -136,9 +155,10 @@ impl Guest {
     }
 
     fn hello(&self) -> GuestMessage {
+        let protocol = if self.script.contains("future") { 1000 } else { 1 };
         GuestMessage::Hello(GuestHello {
-            protocol_oldest: self.oldest,
-            protocol_newest: self.oldest,
+            protocol_oldest: protocol,
+            protocol_newest: protocol,
             version: format!("session {}", self.sessions),
             boot_id: "boot".to_owned(),
             kernel_release: "6.1".to_owned(),
@@ -183,39 +203,108 @@ impl Guest {
             HostMessage::Welcome { protocol, unix_time_ns } => {
                 assert!(protocol == 1 && unix_time_ns > 1_600_000_000_000_000_000);
                 self.say(stream, &GuestMessage::Ready);
-            }
-            HostMessage::Request { id, request } => {
-                let result = match request {
-                    GuestRequest::Stats => Ok(GuestReply::Stats(GuestStats {
-                        uptime_ms: 1,
-                        memory_total: 2,
-                        memory_available: 3,
-                    })),
-                    GuestRequest::SetClock(0) => return,
-                    GuestRequest::Sync => Err("the disk is gone".to_owned()),
-                    _ => Ok(GuestReply::Done),
-                };
-                self.say(stream, &GuestMessage::Reply { id, result });
-                if let GuestRequest::Shutdown(action) = request {
-                    self.say(stream, &GuestMessage::Stopping(action));
+                if self.flaps > 0 {
+                    self.flaps -= 1;
                     self.pump(stream);
                     self.flush();
-                    std::process::exit(0);
+                    self.restart();
+                }
+            }
+            HostMessage::Request { id, request } => {
+                let Some(result) = self.obey(&request) else { return self.unanswered.push(id) };
+                self.say(stream, &GuestMessage::Reply { id, result });
+                match request {
+                    GuestRequest::Shutdown(_) if self.script.contains("contrary") => {
+                        self.go_down(stream, ShutdownAction::Reboot);
+                    }
+                    GuestRequest::Shutdown(action)
+                        if !self.script.contains("refuse") && !self.script.contains("ignore") =>
+                    {
+                        self.go_down(stream, action);
+                    }
+                    _ => {}
                 }
             }
         }
+    }
+
+    /// Returns the agent's answer to a request, or nothing when there is none.
+    fn obey(&self, request: &GuestRequest) -> Option<Result<GuestReply, String>> {
+        Some(match request {
+            GuestRequest::Stats => {
+                say("the agent is asked for statistics");
+                Ok(GuestReply::Stats(GuestStats { uptime_ms: 1, memory_total: 2, memory_available: 3 }))
+            }
+            GuestRequest::SetClock(0) => return None,
+            GuestRequest::SetClock(time) => {
+                say(&format!("the clock is set to {time}"));
+                Ok(GuestReply::Done)
+            }
+            GuestRequest::Sync => Err("the disk is gone".to_owned()),
+            GuestRequest::Shutdown(_) if self.script.contains("refuse") => {
+                Err("the guest has better things to do".to_owned())
+            }
+            GuestRequest::Shutdown(_) => Ok(GuestReply::Done),
+        })
+    }
+
+    fn go_down(&mut self, agent: StreamId, action: ShutdownAction) {
+        self.say(agent, &GuestMessage::Stopping(action));
+        self.pump(agent);
+        self.flush();
+        std::process::exit(0);
+    }
+
+    /// The agent's program is replaced, when all that it had to say is said.
+    fn restart(&mut self) {
+        self.endpoint = Endpoint::guest(session());
+        self.streams.clear();
+        self.sessions += 1;
+    }
+
+    fn agents_stream(&self) -> StreamId {
+        *self.streams.iter().find(|(_, stream)| stream.service == "agent").unwrap().0
     }
 
     fn command(&mut self, stream: StreamId, line: &str) {
         let mut words = line.split_whitespace();
         match words.next().unwrap() {
             "exit" => std::process::exit(words.next().unwrap().parse().unwrap()),
-            "bye" => {
-                let last = vec![b'z'; words.next().unwrap().parse().unwrap()];
-                self.streams.get_mut(&stream).unwrap().to_send.extend(last);
+            "send" => {
+                let bytes = vec![b'z'; words.next().unwrap().parse().unwrap()];
+                self.streams.get_mut(&stream).unwrap().to_send.extend(bytes);
                 self.pump(stream);
                 self.flush();
-                std::process::exit(0);
+            }
+            "drip" => {
+                for _ in 0..words.next().unwrap().parse().unwrap() {
+                    assert_eq!(self.endpoint.send(stream, b"d"), 1);
+                }
+            }
+            "say" => say(line.trim_end().split_once(' ').unwrap().1),
+            // Dead, as a halted machine is.
+            "stand" => loop {
+                std::thread::park();
+            },
+            "announce" => {
+                let action = match words.next().unwrap() {
+                    "reboot" => ShutdownAction::Reboot,
+                    _ => ShutdownAction::Poweroff,
+                };
+                let agent = self.agents_stream();
+                self.say(agent, &GuestMessage::Stopping(action));
+                self.pump(agent);
+                self.flush();
+            }
+            "answer" => {
+                let agent = self.agents_stream();
+                for id in std::mem::take(&mut self.unanswered) {
+                    self.say(agent, &GuestMessage::Reply { id, result: Ok(GuestReply::Done) });
+                }
+            }
+            "flap" => {
+                self.flaps = words.next().unwrap().parse().unwrap();
+                self.restart();
             }
             "abort" => std::process::abort(),
             "print" => print(words.next().unwrap().parse().unwrap()),
@@ -226,9 +315,7 @@ impl Guest {
                 let cut: usize = words.next().unwrap().parse().unwrap();
                 let frame = [&[6, 0, 0xff, 0x3f, 1, 0, 0, 0][..], &vec![1; 1 << 14]].concat();
                 self.connection.write_all(&frame[..cut]).unwrap();
-                self.endpoint = Endpoint::guest(session());
-                self.streams.clear();
-                self.sessions += 1;
+                self.restart();
             }
             "describe" => {
                 let text = description();

@@ -36,9 +36,15 @@ fn programs_get_their_descriptors_and_nothing_else() {
 #[test]
 fn files_are_private() {
     let vm = Vm::ready();
-    for name in
-        [file::SOCKET, file::STATUS, file::SERIAL_LOG, file::ENGINE_LOG, file::MONITOR_LOG, file::LOCK]
-    {
+    for name in [
+        file::SOCKET,
+        file::STATUS,
+        file::SERIAL_LOG,
+        file::BOOT_LOG,
+        file::ENGINE_LOG,
+        file::MONITOR_LOG,
+        file::LOCK,
+    ] {
         let mode = std::fs::metadata(vm.path(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");
     }

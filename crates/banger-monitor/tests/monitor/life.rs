@@ -1,15 +1,12 @@
 //! From the start to the end.
 
 use banger_types::guest::{GuestReply, GuestRequest, ShutdownAction};
-use banger_types::monitor::{EndReason, MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus, file};
+use banger_types::monitor::{
+    InheritedDescriptor, MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus, file,
+};
 use rustix::process::Signal;
 
-use crate::support::{Vm, ends, eventually, helper, kill, launch, pid, spawn};
-
-fn end(status: &MonitorStatus) -> &EndReason {
-    let MonitorPhase::Ended(reason) = &status.phase else { panic!("{:?}", status.phase) };
-    reason
-}
+use crate::support::{Vm, end, ends, eventually, helper, kill, launch, pid, spawn};
 
 /// Returns the process id that a helper writes down when it runs.
 fn helper_id(vm: &Vm) -> u32 {
@@ -105,6 +102,52 @@ fn sigterm_asks_the_guest_to_power_off() {
     kill(vm.monitor.id(), Signal::TERM);
     let status = vm.wait_for_end();
     assert_eq!((end(&status).code, end(&status).announced), (Some(0), Some(ShutdownAction::Poweroff)));
+    assert!(end(&status).host_shutdown);
+}
+
+#[test]
+fn a_guest_that_does_not_go_down_with_the_host_is_killed() {
+    let mut vm = Vm::start_with_limit(&launch(), "ignore", "100");
+    vm.await_ready();
+    kill(vm.monitor.id(), Signal::TERM);
+    let status = vm.wait_for_end();
+    let reason = end(&status);
+    assert!(reason.host_shutdown && !reason.killed);
+    assert_eq!((reason.signal, reason.announced), (Some(9), None));
+    assert!(reason.message.starts_with("the host goes down and the guest did not power off"), "{reason:?}");
+}
+
+#[test]
+fn a_guest_may_go_down_with_the_host_though_its_helpers_have_ended() {
+    let mut spec = launch();
+    spec.helpers = vec![helper("echo $$ > helper.pid; exec sleep 1000")];
+    let mut vm = Vm::start(&spec, "ignore");
+    vm.await_ready();
+    kill(vm.monitor.id(), Signal::TERM);
+    eventually("the monitor knows", || vm.read(file::MONITOR_LOG).contains("SIGTERM"));
+    kill(helper_id(&vm), Signal::TERM);
+    eventually("the helper is gone", || {
+        vm.read(file::MONITOR_LOG).contains("helper was killed by signal 15")
+    });
+    let _stream = vm.command("announce poweroff\nexit 0");
+    let status = vm.wait_for_end();
+    assert_eq!((end(&status).code, end(&status).announced), (Some(0), Some(ShutdownAction::Poweroff)));
+    assert_eq!(end(&status).message, "fake exited with code 0");
+}
+
+#[test]
+fn a_helper_that_ends_because_the_vmm_did_is_not_blamed() {
+    let mut spec = launch();
+    let mut talker = helper("exec cat <&9");
+    talker.descriptors = vec![InheritedDescriptor { number: 9, pair: "net".to_owned() }];
+    spec.helpers = vec![talker];
+    spec.vmm.descriptors.push(InheritedDescriptor { number: 4, pair: "net".to_owned() });
+    for _ in 0..10 {
+        let mut vm = Vm::start(&spec, "");
+        vm.await_ready();
+        let _stream = vm.command("abort");
+        assert_eq!(end(&vm.wait_for_end()).message, "fake was killed by signal 6");
+    }
 }
 
 #[test]
@@ -169,6 +212,19 @@ fn the_console_is_kept_and_rotated() {
     }
     assert_eq!(first + lines.len(), 20_000);
     assert!(vm.read(file::ENGINE_LOG).contains("a warning of the VMM"));
+}
+
+#[test]
+fn a_monitor_that_is_on_its_way_out_is_waited_for() {
+    let mut vm = Vm::ready();
+    // Somebody who does not read what came for them last: they get a moment.
+    let _stalled = vm.command("send 262144\nexit 0");
+    vm.await_phase(|phase| matches!(phase, MonitorPhase::Ended(_)));
+    let (monitor, status) = spawn(vm.directory.path());
+    let mut before = std::mem::replace(&mut vm.monitor, monitor);
+    assert_eq!(status.unwrap().phase, MonitorPhase::Booting);
+    assert!(before.wait().unwrap().success());
+    vm.await_ready();
 }
 
 #[test]

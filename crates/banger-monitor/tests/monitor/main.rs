@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod ends;
 mod fake_vmm;
+mod idle;
 mod isolation;
 mod life;
+mod reboot;
 mod requests;
 mod streams;
 mod support;

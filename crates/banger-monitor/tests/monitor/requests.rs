@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use banger_types::guest::{GuestReply, GuestRequest, Service};
-use banger_types::monitor::{MonitorPhase, MonitorReply, MonitorRequest};
+use banger_types::monitor::{MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus};
 
 use crate::fake_vmm::ECHO;
 use crate::support::{Vm, launch};
@@ -121,4 +121,65 @@ fn the_number_of_clients_is_limited() {
         client.finish();
         client.read_to_end().is_empty()
     });
+}
+
+#[test]
+fn a_client_that_gives_up_waiting_is_forgotten() {
+    let vm = Vm::ready();
+    // As many as there may be, twice, each with a question that the agent keeps for itself.
+    for _ in 0..2 {
+        let mut clients = Vec::new();
+        for _ in 0..255 {
+            let mut client = vm.connect();
+            client.send(&MonitorRequest::Guest(GuestRequest::SetClock(0)));
+            clients.push(client);
+        }
+        // Requests are taken in the order of their connections, so theirs are under way.
+        assert!(matches!(vm.ask(&MonitorRequest::Status), MonitorReply::Status(_)));
+        drop(clients);
+        crate::support::eventually("their places are free", || {
+            let mut client = vm.connect();
+            client.finish();
+            client.read_to_end().is_empty()
+        });
+    }
+    // The agent answers them all the same, and nothing comes of it.
+    let _answers = vm.command("answer");
+    for _ in 0..2 {
+        let reply = vm.ask(&MonitorRequest::Guest(GuestRequest::Stats));
+        assert!(matches!(reply, MonitorReply::Guest(GuestReply::Stats(_))), "{reply:?}");
+    }
+    assert!(!vm.read("monitor.log").contains("the guest's agent"), "{}", vm.read("monitor.log"));
+}
+
+#[test]
+fn a_kill_waits_for_no_answer_of_the_agent() {
+    let vm = Vm::ready();
+    let mut client = vm.connect();
+    client.send(&MonitorRequest::Guest(GuestRequest::SetClock(0)));
+    assert_eq!(vm.ask(&MonitorRequest::Kill), MonitorReply::Done);
+    assert!(
+        ["the VM has ended", "the guest's agent went away"].contains(&failure(client.read_line()).as_str())
+    );
+}
+
+#[test]
+fn a_guest_that_changes_its_mind_all_the_time_is_told_of_now_and_then() {
+    const TIMES: u32 = 300;
+    let vm = Vm::ready();
+    let mut watcher = vm.connect();
+    let MonitorReply::Status(mut status) = watcher.ask(&MonitorRequest::Watch) else { panic!() };
+    let _flapping = vm.command(&format!("flap {TIMES}"));
+    let last = format!("session {}", TIMES + 2);
+    let mut lines = 0;
+    let is_last = |status: &MonitorStatus| {
+        status.phase == MonitorPhase::Ready
+            && status.guest.as_ref().is_some_and(|guest| guest.version == last)
+    };
+    while !is_last(&status) {
+        status = watcher.read_line();
+        lines += 1;
+    }
+    // Three changes each time; how many of them are told depends on the time it takes, not on their number.
+    assert!(lines < 30, "{lines} lines");
 }

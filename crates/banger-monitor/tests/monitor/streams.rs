@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
+use banger_channel::WINDOW;
+use banger_types::guest::{GuestReply, GuestRequest};
 use banger_types::monitor::{ChannelSource, Forward, MonitorPhase, MonitorReply, MonitorRequest};
 
 use crate::fake_vmm::{COUNT, ECHO, STALL};
-use crate::support::{PATIENCE, Vm, launch};
+use crate::support::{PATIENCE, Vm, launch, process_status};
 
 const BULK: usize = 10 << 20;
 
@@ -148,7 +150,11 @@ fn forwards_are_published_and_taken_ports_are_told() {
     let listen = taken.local_addr().unwrap();
     assert_eq!(
         vm.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port: 80 })),
-        MonitorReply::Failed(format!("cannot listen on {listen}: address in use"))
+        MonitorReply::Failed(format!(
+            "cannot listen on {listen}: address in use by {} (process {})",
+            std::fs::read_to_string("/proc/self/comm").unwrap().trim_end(),
+            std::process::id()
+        ))
     );
 }
 
@@ -180,8 +186,43 @@ fn the_newest_connection_to_a_listened_channel_counts() {
 #[test]
 fn what_the_guest_sent_last_is_delivered_after_its_end() {
     let mut vm = Vm::ready();
-    let mut stream = vm.command("bye 200000");
+    let mut stream = vm.command("send 200000\nexit 0");
     assert!(crate::support::ends(crate::support::pid(vm.status.vmm_pid)));
     assert_eq!(stream.read_to_end().len(), 200_000);
     vm.wait_for_end();
+}
+
+#[test]
+fn a_window_of_tiny_frames_costs_a_window() {
+    let vm = Vm::ready();
+    let before = process_status(vm.monitor.id(), "RssAnon:");
+    let mut stalled = vm.command(&format!("drip {WINDOW}"));
+    // The answer to this comes after all of it.
+    assert_eq!(
+        vm.ask(&MonitorRequest::Guest(GuestRequest::SetClock(1))),
+        MonitorReply::Guest(GuestReply::Done)
+    );
+    let after = process_status(vm.monitor.id(), "RssAnon:");
+    assert!(after < before + 2048, "from {before} to {after} KiB");
+    stalled.finish();
+    assert_eq!(stalled.read_to_end().len(), WINDOW);
+}
+
+#[test]
+fn a_stream_that_outlived_its_guest_touches_no_stream_of_the_next() {
+    let vm = Vm::ready();
+    let garbage = vm.command(&format!("send {WINDOW}\ngarbage\nrestart 0"));
+    vm.await_status(|status| {
+        status.phase == MonitorPhase::Ready
+            && status.guest.as_ref().is_some_and(|guest| guest.version == "session 2")
+    });
+    // As many as there were, so that any number of then is one of now.
+    let mut streams: Vec<_> = (0..4).map(|_| vm.stream(ECHO)).collect();
+    // Its connection breaks with bytes of the old guest in it.
+    drop(garbage);
+    for stream in &mut streams {
+        stream.write(b"still mine");
+        stream.finish();
+        assert_eq!(stream.read_to_end(), b"still mine");
+    }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use banger_types::guest::Service;
 use banger_types::monitor::{
-    ChannelSource, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply, MonitorRequest,
+    ChannelSource, EndReason, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply, MonitorRequest,
     MonitorStatus, Program, file,
 };
 use rustix::event::{PollFd, PollFlags};
@@ -65,11 +65,17 @@ pub(crate) fn directory(spec: &LaunchSpec, script: &str) -> TempDir {
 
 /// Starts a monitor and returns it with what it said when it was up.
 pub(crate) fn spawn(directory: &Path) -> (Child, Result<MonitorStatus, String>) {
+    spawn_with(directory, "60000")
+}
+
+/// The same, with a limit for the way down when the host goes down, milliseconds.
+fn spawn_with(directory: &Path, shutdown_limit: &str) -> (Child, Result<MonitorStatus, String>) {
     // Not close-on-exec, like everything that a careless spawner has open.
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     let monitor = Command::new(env!("CARGO_BIN_EXE_banger-monitor"))
         .arg(directory)
         .env("BANGER_READY_FD", writer.as_raw_fd().to_string())
+        .env("BANGER_MONITOR_SHUTDOWN_LIMIT_MS", shutdown_limit)
         .env("A_SECRET", "of the daemon")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -86,6 +92,13 @@ impl Vm {
     pub(crate) fn start(spec: &LaunchSpec, script: &str) -> Self {
         let directory = directory(spec, script);
         let (monitor, status) = spawn(directory.path());
+        Self { directory, monitor, status: status.unwrap() }
+    }
+
+    /// Starts one whose guest gets so many milliseconds for its way down when the host goes down.
+    pub(crate) fn start_with_limit(spec: &LaunchSpec, script: &str, milliseconds: &str) -> Self {
+        let directory = directory(spec, script);
+        let (monitor, status) = spawn_with(directory.path(), milliseconds);
         Self { directory, monitor, status: status.unwrap() }
     }
 
@@ -111,6 +124,11 @@ impl Vm {
     /// Asks once, on a connection of its own.
     pub(crate) fn ask(&self, request: &MonitorRequest) -> MonitorReply {
         self.connect().ask(request)
+    }
+
+    /// Waits until the guest is ready.
+    pub(crate) fn await_ready(&self) -> MonitorStatus {
+        self.await_phase(|phase| *phase == MonitorPhase::Ready)
     }
 
     /// Watches until the phase is as wanted.
@@ -177,6 +195,19 @@ pub(crate) fn pid(id: u32) -> Pid {
 
 pub(crate) fn kill(id: u32, signal: Signal) {
     rustix::process::kill_process(pid(id), signal).unwrap();
+}
+
+/// Returns how a VM has ended.
+pub(crate) fn end(status: &MonitorStatus) -> &EndReason {
+    let MonitorPhase::Ended(reason) = &status.phase else { panic!("{:?}", status.phase) };
+    reason
+}
+
+/// Returns the number in a line of a process's status (`proc_pid_status(5)`), as `RssAnon:`.
+pub(crate) fn process_status(id: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    value.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Waits until a condition on files holds, where no event says so.

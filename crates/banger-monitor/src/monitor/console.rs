@@ -1,0 +1,105 @@
+//! The serial console, and what follows from the kernel's last words there.
+//!
+//! QEMU ends by itself when the guest powers off or resets, but not when it halts; other VMMs stay after a power-off,
+//! too. So a VMM whose guest has said its last word gets a moment, and is killed then: the guest has ended, in order
+//! or not, and nothing that it still had to do is lost.
+//!
+//! A program of the guest can print the same words: the console of a VM inside the VM, say. Such a guest lives, so its
+//! agent answers, and the words count for nothing.
+
+use std::time::{Duration, Instant};
+
+use banger_types::guest::GuestRequest;
+use rustix::process::Signal;
+
+use super::Monitor;
+use crate::guest::agent::Asker;
+use crate::guest::last_word::LastWord;
+
+/// How long the console has to be silent before the guest is taken for ended. The processors that do not print stop
+/// only after the words: until then an agent on one of them would still answer.
+const SILENCE: Duration = Duration::from_millis(250);
+/// How long an agent that was there may take to show that its guest lives.
+const PROBE_LIMIT: Duration = Duration::from_millis(750);
+
+/// What the guest's kernel said last, and what follows.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    pub(crate) word: LastWord,
+    pub(crate) step: Step,
+}
+
+/// What has to be done about a [`Farewell`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// At this time, the agent is asked whether it is still there.
+    Probe(Instant),
+    /// At this time, the VMM is killed.
+    Kill(Instant),
+    /// Nothing: it was.
+    Killed,
+}
+
+impl Farewell {
+    /// Returns when there is something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.step {
+            Step::Probe(deadline) | Step::Kill(deadline) => Some(deadline),
+            Step::Killed => None,
+        }
+    }
+
+    /// The console was not silent.
+    fn postpone(&mut self, now: Instant) {
+        self.step = match self.step {
+            Step::Probe(_) => Step::Probe(now + SILENCE),
+            Step::Kill(_) => Step::Kill(now + PROBE_LIMIT),
+            Step::Killed => Step::Killed,
+        };
+    }
+}
+
+impl Monitor {
+    /// Reads from the console. Returns whether there was anything.
+    pub(crate) fn pump_console(&mut self, buffer: &mut [u8]) -> bool {
+        let Some(bytes) = self.serial.pump(buffer) else { return false };
+        self.boot_log.write(bytes);
+        let now = Instant::now();
+        if let Some(farewell) = &mut self.boot.farewell {
+            farewell.postpone(now);
+        }
+        if let Some(word) = self.boot.listener.hear(bytes) {
+            match &mut self.boot.farewell {
+                // The machine may be reset after a panic, but that was not the guest's will.
+                Some(farewell) if matches!(farewell.word, LastWord::Panicked(_)) => {}
+                Some(farewell) => farewell.word = word,
+                empty => *empty = Some(Farewell { word, step: Step::Probe(now + SILENCE) }),
+            }
+        }
+        true
+    }
+
+    /// Takes the next step after the kernel's last word, if that is due.
+    pub(crate) fn follow_farewell(&mut self, now: Instant) {
+        let Some(farewell) = &mut self.boot.farewell else { return };
+        if farewell.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if matches!(farewell.step, Step::Probe(_))
+            && let Some(agent) = &mut self.agent
+            && agent.ask(GuestRequest::Stats, Asker::Probe).is_ok()
+        {
+            farewell.step = Step::Kill(now + PROBE_LIMIT);
+            self.flush_channel();
+            return;
+        }
+        farewell.step = Step::Killed;
+        self.words.say("the guest's kernel has ended, so the VMM is ended");
+        self.programs.vmm.signal(Signal::KILL);
+    }
+
+    /// The agent has answered: the last words were nothing but text.
+    pub(crate) fn guest_is_alive(&mut self) {
+        self.boot.farewell.take_if(|farewell| farewell.step != Step::Killed);
+    }
+}
