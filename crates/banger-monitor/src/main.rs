@@ -8,7 +8,8 @@
 //! - The VMM and its helpers die with the monitor, even if it is killed by SIGKILL
 //!   (`PR_SET_PDEATHSIG`, prctl(2)): a VMM without a monitor would have no console, no exit status
 //!   and no control channel, and nobody would ever end it.
-//! - The monitor ends, with code 0, when its VMM has ended and everybody who asked has been told.
+//! - The monitor ends, with code 0, when its VMM has ended and everybody who asked has been told. It starts its
+//!   programs again when the guest reboots by itself and nobody wants the VM to end.
 
 mod guest;
 mod host;

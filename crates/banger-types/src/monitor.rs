@@ -88,7 +88,8 @@ pub enum ChannelSource {
 
 /// Where a VM stands in the monitor's eyes.
 ///
-/// A guest that reboots by itself goes from [`Self::Stopping`] to [`Self::Booting`]: its monitor starts the same
+/// A guest that reboots by itself goes from [`Self::Stopping`] to [`Self::Booting`], or from where it stood if only
+/// its kernel said so (`reboot -f`): its monitor starts the same
 /// programs again, with the forwards as they are. It does not after [`MonitorRequest::Kill`], nor after a shutdown
 /// that a client has asked for, nor when the host goes down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +112,8 @@ pub struct EndReason {
     pub code: Option<i32>,
     /// The signal that killed it, if one did.
     pub signal: Option<i32>,
-    /// What the guest had announced before.
+    /// What the guest had announced before: its kernel on the console, or else its agent. Nothing if it panicked, or
+    /// if it rebooted and could not be started again.
     pub announced: Option<ShutdownAction>,
     /// Whether somebody had asked the monitor to kill it.
     pub killed: bool,

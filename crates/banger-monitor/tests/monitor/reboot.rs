@@ -233,3 +233,15 @@ fn a_reboot_that_fails_is_a_failure_that_says_why() {
         )
     );
 }
+
+#[test]
+fn a_guest_that_reboots_before_it_is_ready_is_written_down_as_the_next() {
+    // It never will be.
+    let vm = Vm::start(&launch(), "future");
+    vm.await_status(|status| status.guest.is_some());
+    let _stream = vm.command(FORCED_REBOOT);
+    let next = vm.await_status(|status| status.guest.is_some() && status.vmm_pid != vm.status.vmm_pid);
+    assert_eq!(next.phase, MonitorPhase::Booting);
+    let written: MonitorStatus = serde_json::from_str(&vm.read(file::STATUS)).unwrap();
+    assert_eq!(written.vmm_pid, next.vmm_pid);
+}
