@@ -3,7 +3,8 @@
 //! - [`arguments`]: what can be typed, as data.
 //! - `command`: one file for each verb.
 //! - `daemon`: reaching `bangerd`, and starting it.
-//! - `session`: SSH into a guest, past the daemon, straight to the VM's monitor.
+//! - `session`: SSH into a guest, past the daemon, straight to the VM's monitor. `sftp`: files over it.
+//!   `transfer`: copies of files and directories, both ways.
 //! - `progress`: following an operation. `printer`: everything that is printed. `error`: the one
 //!   error type, turned into an exit code here and nowhere else.
 
@@ -15,6 +16,8 @@ mod error;
 mod printer;
 mod progress;
 mod session;
+mod sftp;
+mod transfer;
 
 use std::process::ExitCode;
 

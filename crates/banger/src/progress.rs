@@ -19,20 +19,45 @@ use crate::printer::{Printer, duration, printable};
 /// Exit code of a wait that the user gave up: nothing failed.
 const DETACHED: u8 = 0;
 
+/// A phase that counts to an end.
+const WITH_END: &str = "{spinner} {msg} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+
+/// A phase of which nobody knows how long it takes.
+const WITHOUT_END: &str = "{spinner} {msg} {elapsed}";
+
 /// Follows an operation to its end and returns it. Its failure, and its cancel, are errors.
 ///
 /// Ctrl-C on a terminal asks whether to let it go on or to cancel it; elsewhere it cancels. A
 /// second one stops waiting at once.
 pub(crate) async fn follow(context: &Context, operation: Operation) -> Result<Operation, CommandError> {
+    show_until_end(context, operation, true).await
+}
+
+/// Follows an operation as [`follow`] does, where it would not go on without this process: Ctrl-C
+/// offers nothing but to cancel it.
+pub(crate) async fn follow_to_the_end(
+    context: &Context,
+    operation: Operation,
+) -> Result<Operation, CommandError> {
+    show_until_end(context, operation, false).await
+}
+
+async fn show_until_end(
+    context: &Context,
+    operation: Operation,
+    may_detach: bool,
+) -> Result<Operation, CommandError> {
     let client = context.daemon().await?;
-    let mut display = Display::new(context.printer);
+    let mut display = Display::new(context.printer, may_detach);
     let ended = wait(client, operation, &mut display).await;
     display.clear();
     let operation = match ended? {
         Waited::Ended(operation) => operation,
         Waited::Detached(operation) => {
-            let id = &operation.id;
-            context.printer.note(&format!("operation {id} goes on; to follow it: banger op watch {id}"));
+            if may_detach {
+                let id = &operation.id;
+                context.printer.note(&format!("operation {id} goes on; to follow it: banger op watch {id}"));
+            }
             return Err(CommandError::Reported(DETACHED));
         }
     };
@@ -50,21 +75,18 @@ pub(crate) async fn quietly(context: &Context, operation: Operation) -> Result<O
 
 /// Returns a succeeded operation, or what became of it as an error.
 pub(crate) fn into_result(operation: Operation) -> Result<Operation, CommandError> {
-    let subject = &operation.subject;
-    match operation.status {
-        OperationStatus::Running | OperationStatus::Succeeded => Ok(operation),
-        OperationStatus::Cancelled => {
-            Err(ApiError::new(ErrorKind::Cancelled, format!("cancelled; nothing is left of '{subject}'"))
-                .into())
-        }
-        OperationStatus::Failed => Err(operation
-            .error
-            .unwrap_or_else(|| {
-                ApiError::new(ErrorKind::Failed, format!("the operation on '{subject}' failed"))
-                    .fix(format!("banger op logs {}", operation.id))
-            })
-            .into()),
-    }
+    let (kind, became) = match operation.status {
+        OperationStatus::Running | OperationStatus::Succeeded => return Ok(operation),
+        OperationStatus::Cancelled => (ErrorKind::Cancelled, "was cancelled"),
+        OperationStatus::Failed => (ErrorKind::Failed, "failed"),
+    };
+    let Operation { error, subject, id, .. } = operation;
+    // What is left of the subject differs from one kind of operation to the other; the daemon knows.
+    let error = error.unwrap_or_else(|| {
+        ApiError::new(kind, format!("the operation on '{subject}' {became}"))
+            .fix(format!("banger op logs {id}"))
+    });
+    Err(error.into())
 }
 
 enum Waited {
@@ -102,7 +124,7 @@ async fn wait(
                     return Ok(Waited::Detached(operation));
                 }
                 match display.ask(&mut interrupts).await? {
-                    Answer::Wait => {}
+                    Answer::Wait => display.note("waiting on"),
                     Answer::Detach => return Ok(Waited::Detached(operation)),
                     Answer::Cancel => {
                         cancelled = true;
@@ -160,22 +182,19 @@ impl Interrupts {
 struct Display {
     bar: Option<ProgressBar>,
     quiet: bool,
+    may_detach: bool,
     finished: usize,
     stage: Option<String>,
 }
 
 impl Display {
-    fn new(printer: Printer) -> Self {
-        let bar = (!printer.is_json() && io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Self { bar, quiet: printer.is_json(), finished: 0, stage: None }
+    fn new(printer: Printer, may_detach: bool) -> Self {
+        let bar = printer.shows_progress().then(|| bar(WITHOUT_END));
+        Self { bar, quiet: printer.is_json(), may_detach, finished: 0, stage: None }
     }
 
     fn hidden() -> Self {
-        Self { bar: None, quiet: true, finished: 0, stage: None }
+        Self { bar: None, quiet: true, may_detach: false, finished: 0, stage: None }
     }
 
     fn note(&self, text: &str) {
@@ -208,12 +227,14 @@ impl Display {
         let (Some(bar), true) = (&self.bar, io::stdin().is_terminal()) else {
             return Ok(Answer::Cancel);
         };
-        bar.println(
-            "Stop waiting? d: detach, it goes on by itself; c: cancel it; anything else: keep waiting",
-        );
+        bar.println(if self.may_detach {
+            "Stop waiting? d: detach, it goes on by itself; c: cancel it; anything else: keep waiting"
+        } else {
+            "Cancel it? c: cancel it; anything else: keep waiting"
+        });
         tokio::select! {
             line = line_from_terminal() => Ok(match line?.trim().to_lowercase().as_str() {
-                "d" | "detach" => Answer::Detach,
+                "d" | "detach" if self.may_detach => Answer::Detach,
                 "c" | "cancel" => Answer::Cancel,
                 _ => Answer::Wait,
             }),
@@ -231,8 +252,8 @@ impl Display {
 fn show(bar: &ProgressBar, progress: &Progress) {
     let stage = printable(&progress.stage);
     let template = match (progress.unit, progress.total) {
-        (Unit::Bytes, Some(_)) => "{spinner} {msg} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        (Unit::Bytes, None) | (Unit::None, _) => "{spinner} {msg} {elapsed}",
+        (Unit::Bytes, Some(_)) => WITH_END,
+        (Unit::Bytes, None) | (Unit::None, _) => WITHOUT_END,
     };
     if bar.message() != stage {
         bar.reset();
@@ -246,9 +267,23 @@ fn show(bar: &ProgressBar, progress: &Progress) {
         (Unit::Bytes, None) => bar.set_message(format!("{stage} {}", human_bytes(progress.done))),
         (Unit::None, _) => {}
     }
-    // The templates are constants that a test checks.
+    set_template(bar, template);
+}
+
+/// Returns a line on the terminal that moves by itself.
+pub(crate) fn bar(template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // Before it is first drawn.
+    set_template(&bar, template);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// Sets what a line looks like, in ASCII, which the terminals of every locale show.
+fn set_template(bar: &ProgressBar, template: &str) {
+    // Templates are constants; one with a mistake would leave the line as it was.
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        bar.set_style(style.tick_chars(r"|/-\ ").progress_chars("#> "));
     }
 }
 

@@ -3,7 +3,12 @@
 //! Nothing here acts: documentation, completion and manual pages can be made from
 //! [`Arguments`] alone.
 
+mod copy;
+mod filter;
+mod forward;
+mod machine;
 mod parse;
+mod session;
 mod vm;
 
 use std::time::Duration;
@@ -11,9 +16,16 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
+pub use copy::{CopyArguments, Place};
+pub use filter::Filter;
+pub use forward::{ForwardArguments, ForwardCommand};
+pub use machine::{
+    Changes, CreateArguments, Machine, NetworkArgument, RestartArgument, RunArguments, SetArguments,
+};
+pub use session::{ExecArguments, ProxyArguments, SessionOptions, SshArguments};
 pub use vm::{
-    CreateArguments, ExecArguments, LogsArguments, Machine, NameArguments, NamesArguments, NetworkArgument,
-    ProxyArguments, RemoveArguments, RunArguments, SessionOptions, SshArguments, StopArguments, VmCommand,
+    LogsArguments, NameArguments, NamesArguments, RemoveArguments, RenameArguments, StateArgument,
+    StopArguments, VmCommand, VmListArguments, WaitArguments,
 };
 
 /// Real virtual machines for developers, in about the time a container takes.
@@ -47,16 +59,22 @@ pub enum Command {
     /// Look after bangerd, the daemon that owns your VMs and images
     #[command(subcommand, arg_required_else_help = true)]
     Daemon(DaemonCommand),
+    /// Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger
+    SshConfig(SshConfigArguments),
+    /// Print a script that completes command lines of banger in a shell
+    Completion(CompletionArguments),
     /// Print the versions of banger and of bangerd
     Version,
     /// Short for 'vm run': make a VM and run a command or a shell in it
     Run(RunArguments),
     /// Short for 'vm ls': list VMs
-    Ps(ListArguments),
+    Ps(VmListArguments),
     /// Short for 'vm exec': run a command in a VM
     Exec(ExecArguments),
     /// Short for 'vm ssh': open a shell in a VM
     Ssh(SshArguments),
+    /// Short for 'vm cp': copy files into a VM, or out of it
+    Cp(CopyArguments),
     /// Short for 'vm logs': print a VM's serial console
     Logs(LogsArguments),
     /// Short for 'vm start': boot VMs
@@ -75,13 +93,11 @@ impl Command {
     /// Returns whether the exit code is that of a program in the guest, so that banger's own
     /// failures need one of their own.
     pub fn is_session(&self) -> bool {
-        matches!(
-            self,
-            Self::Run(_)
-                | Self::Exec(_)
-                | Self::Ssh(_)
-                | Self::Vm(VmCommand::Run(_) | VmCommand::Exec(_) | VmCommand::Ssh(_))
-        )
+        match self {
+            Self::Run(arguments) | Self::Vm(VmCommand::Run(arguments)) => !arguments.service,
+            Self::Exec(_) | Self::Ssh(_) | Self::Vm(VmCommand::Exec(_) | VmCommand::Ssh(_)) => true,
+            _ => false,
+        }
     }
 }
 
@@ -90,6 +106,8 @@ impl Command {
 pub enum ImageCommand {
     /// List images
     Ls(ListArguments),
+    /// Show everything about an image
+    Show(ArtifactArguments),
     /// Make an image from a source: debian:RELEASE, or tar:FILE with a root file system
     Pull(PullArguments),
     /// Delete images that no VM uses
@@ -101,6 +119,8 @@ pub enum ImageCommand {
 pub enum KernelCommand {
     /// List kernels
     Ls(ListArguments),
+    /// Show everything about a kernel
+    Show(ArtifactArguments),
     /// Make a kernel from a source: debian:RELEASE
     Pull(PullArguments),
     /// Delete kernels that no VM uses
@@ -129,6 +149,8 @@ pub enum DaemonCommand {
     Start,
     /// Stop bangerd and wait until it is gone; VMs go on
     Stop,
+    /// Stop bangerd if it runs, and start it; VMs go on
+    Restart,
     /// Show whether bangerd runs, and where it keeps things
     Status,
     /// Print bangerd's log
@@ -141,6 +163,14 @@ pub struct ListArguments {
     /// Print names alone, one a line
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// The image or kernel that a verb is about.
+#[derive(Debug, Args)]
+pub struct ArtifactArguments {
+    /// Its name or id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
 }
 
 /// Arguments of `pull`.
@@ -174,6 +204,25 @@ pub struct IdArguments {
     /// The operation's id
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
+}
+
+/// Arguments of `ssh-config`.
+#[derive(Debug, Args)]
+pub struct SshConfigArguments {
+    /// Let ~/.ssh/config include it, so that 'ssh NAME.banger' works from then on
+    #[arg(long)]
+    pub install: bool,
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For this bash alone: source <(banger completion bash). For every one: put the script into \
+                        ~/.local/share/bash-completion/completions/banger."
+)]
+pub struct CompletionArguments {
+    /// The shell
+    pub shell: clap_complete::Shell,
 }
 
 /// Whether to wait for an operation.

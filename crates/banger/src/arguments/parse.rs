@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use banger_types::bytes::ByteString;
 use banger_types::monitor::Forward;
+use banger_types::vm::check_label;
 
 /// Returns the forward that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`.
 pub(super) fn forward(text: &str) -> Result<Forward, String> {
@@ -58,6 +59,19 @@ pub(super) fn variable(text: &std::ffi::OsStr) -> Result<(), &'static str> {
     }
 }
 
+/// Returns the label that `text` says: `NAME=VALUE`, or `NAME` alone for one without a value.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    check_label(name, value).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Returns the label's name that `text` is.
+pub(super) fn label_name(text: &str) -> Result<String, String> {
+    check_label(text, "").map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +105,17 @@ mod tests {
         let expected = [("A", b"1=2".to_vec()), ("B", b"\xff".to_vec()), ("D", Vec::new())]
             .map(|(name, value)| (ByteString::from(name), ByteString::from(value)));
         assert_eq!(environment(&options, here), expected);
+    }
+
+    #[test]
+    fn a_label_may_have_no_value() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(label("team=a=b"), pair("team", "a=b"));
+        assert_eq!(label("team="), pair("team", ""));
+        assert_eq!(label("team"), pair("team", ""));
+        for text in ["", "=x", "a b", "a=\n"] {
+            assert!(label(text).is_err(), "{text}");
+        }
+        assert!(label_name("a=b").is_err());
     }
 }

@@ -38,11 +38,31 @@ pub(super) async fn start(context: &Context) -> Outcome {
 
 /// Stops the daemon and waits until its process is gone.
 pub(super) async fn stop(context: &Context) -> Outcome {
-    let client = context.daemon_as_it_is();
-    let Some(status) = status_if_running(client).await? else {
-        context.printer.note("bangerd does not run");
-        return Ok(DONE);
-    };
+    match stop_if_running(context.daemon_as_it_is()).await? {
+        Some(status) if context.printer.is_json() => context.printer.document(&status)?,
+        Some(status) => note_stopped(context, &status),
+        None => context.printer.note("bangerd does not run"),
+    }
+    Ok(DONE)
+}
+
+/// Stops the daemon if it runs, waits until its process is gone, and starts it.
+pub(super) async fn restart(context: &Context) -> Outcome {
+    // Not the context's client: that would remember the version of the daemon that goes.
+    let stopped = stop_if_running(&Client::new(&context.locations.socket)).await?;
+    if let Some(status) = stopped.filter(|_| !context.printer.is_json()) {
+        note_stopped(context, &status);
+    }
+    start(context).await
+}
+
+fn note_stopped(context: &Context, status: &SystemStatus) {
+    context.printer.note(&format!("stopped bangerd {} (process {}); VMs go on", status.version, status.pid));
+}
+
+/// Stops the daemon and waits until its process is gone. Returns what it was; `None` when there was none.
+async fn stop_if_running(client: &Client) -> Result<Option<SystemStatus>, CommandError> {
+    let Some(status) = status_if_running(client).await? else { return Ok(None) };
     // Opened before it is told to go, so that the number cannot be somebody else's by then.
     let process = open_process(status.pid)?;
     client.shut_down().await?;
@@ -56,14 +76,7 @@ pub(super) async fn stop(context: &Context) -> Outcome {
             )
         })?;
     }
-    if context.printer.is_json() {
-        context.printer.document(&status)?;
-    } else {
-        context
-            .printer
-            .note(&format!("stopped bangerd {} (process {}); VMs go on", status.version, status.pid));
-    }
-    Ok(DONE)
+    Ok(Some(status))
 }
 
 fn open_process(pid: u32) -> Result<Option<OwnedFd>, CommandError> {

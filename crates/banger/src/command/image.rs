@@ -1,100 +1,84 @@
-//! `banger image …`.
+//! Images, as `banger image …` shows them.
 
 use banger_api::request::PullRequest;
+use banger_api::{Client, ClientError};
+use banger_types::image::Image;
+use banger_types::operation::Operation;
 use banger_types::size::human_bytes;
-use banger_types::{ApiError, ErrorKind};
 use jiff::Timestamp;
 
-use super::{DONE, Deleted, Failures, Outcome, confirm, follow_or_print, quoted};
-use crate::arguments::{DeleteArguments, ListArguments, PullArguments};
-use crate::context::Context;
-use crate::error::CommandError;
+use super::artifact::Artifact;
 use crate::printer::{Table, ago};
 
-/// Lists images.
-pub(super) async fn list(context: &Context, arguments: &ListArguments) -> Outcome {
-    let images = context.daemon().await?.images().await?;
-    if context.printer.is_json() {
-        context.printer.document(&images)?;
-    } else if arguments.quiet {
-        images.iter().try_for_each(|image| context.printer.line(&image.name))?;
-    } else {
-        let now = Timestamp::now();
-        let mut table = Table::new(["NAME", "ID", "SIZE", "ON DISK", "CREATED", "SOURCE"]);
-        for image in images {
-            table.row([
-                image.name,
-                image.id.to_string(),
-                human_bytes(image.size),
-                human_bytes(image.disk_usage),
-                ago(image.created_at, now),
-                image.source,
-            ]);
+impl Artifact for Image {
+    const NOUN: &'static str = "image";
+    const HEADINGS: [&'static str; 6] = ["NAME", "ID", "SIZE", "ON DISK", "CREATED", "SOURCE"];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn row(self, now: Timestamp) -> [String; 6] {
+        [
+            self.name,
+            self.id.to_string(),
+            human_bytes(self.size),
+            human_bytes(self.disk_usage),
+            ago(self.created_at, now),
+            self.source,
+        ]
+    }
+
+    fn properties(&self, now: Timestamp) -> Table {
+        let mut table = Table::of_properties();
+        table.property("Name", &self.name);
+        table.property("Id", self.id.to_string());
+        table.property("Source", &self.source);
+        table.property("Digest", &self.digest);
+        table.property("Size", human_bytes(self.size));
+        table.property("On disk", human_bytes(self.disk_usage));
+        table.property("Created", ago(self.created_at, now));
+        let config = &self.config;
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        table.properties("User", given(&config.user));
+        table.properties("Directory", given(&config.working_directory));
+        table.properties("Entrypoint", given(&words(&config.entrypoint)));
+        table.properties("Command", given(&words(&config.command)));
+        table.properties("Stop signal", &config.stop_signal);
+        table.properties("Exposed ports", &config.exposed_ports);
+        table.properties("Environment", &config.environment);
+        table.properties("Labels", config.labels.iter().map(|(name, value)| format!("{name}={value}")));
+        table
+    }
+
+    async fn all(client: &Client) -> Result<Vec<Self>, ClientError> {
+        client.images().await
+    }
+
+    async fn get(client: &Client, name: &str) -> Result<Self, ClientError> {
+        client.image(name).await
+    }
+
+    async fn pull(client: &Client, request: &PullRequest) -> Result<Operation, ClientError> {
+        client.pull_image(request).await
+    }
+
+    async fn delete(client: &Client, name: &str) -> Result<(), ClientError> {
+        client.delete_image(name).await
+    }
+}
+
+/// Returns a command as a shell would take it, so that one word with a space is not two.
+fn words(command: &[String]) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
+    let quoted = |word: &String| {
+        if word.bytes().all(plain) && !word.is_empty() {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
         }
-        context.printer.table(&table)?;
-    }
-    Ok(DONE)
-}
-
-/// Returns what the daemon is asked. A path is relative to where the user is, not to where the daemon is; the image is
-/// called by what the user typed all the same.
-fn request(typed: String, name: Option<String>) -> Result<PullRequest, CommandError> {
-    let Some(path) = typed.strip_prefix("tar:").filter(|path| !path.is_empty()) else {
-        return Ok(PullRequest { source: typed, name });
     };
-    let what = || format!("cannot tell where '{path}' is");
-    let absolute = std::path::absolute(path)
-        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Failed, what(), &error)))?;
-    // A path that is not UTF-8 could not have been typed: arguments are text.
-    let source = format!("tar:{}", absolute.to_string_lossy());
-    Ok(PullRequest { source, name: name.or(Some(typed)) })
-}
-
-/// Makes an image and prints its name.
-pub(super) async fn pull(context: &Context, arguments: PullArguments) -> Outcome {
-    let client = context.daemon().await?;
-    let request = request(arguments.source, arguments.name)?;
-    let operation = client.pull_image(&request).await?;
-    let Some(operation) = follow_or_print(context, operation, arguments.wait).await? else {
-        return Ok(DONE);
-    };
-    if context.printer.is_json() {
-        let name = &operation.subject;
-        let image = client.images().await?.into_iter().find(|image| image.name == *name);
-        let image = image.ok_or_else(|| {
-            CommandError::failed(
-                ErrorKind::NotFound,
-                format!("image '{name}' was made and is gone again"),
-                "banger image ls",
-            )
-        })?;
-        context.printer.document(&image)?;
-    } else {
-        context.printer.line(&operation.subject)?;
-    }
-    Ok(DONE)
-}
-
-/// Deletes images, after asking.
-pub(super) async fn remove(context: &Context, arguments: &DeleteArguments) -> Outcome {
-    if !arguments.yes {
-        confirm(&format!("Delete image {}?", quoted(&arguments.names)))?;
-    }
-    let client = context.daemon().await?;
-    let mut failures = Failures::default();
-    for name in &arguments.names {
-        let deleted = async {
-            client.delete_image(name).await?;
-            if context.printer.is_json() {
-                context.printer.item(&Deleted { deleted: name })?;
-            } else {
-                context.printer.line(name)?;
-            }
-            Ok(())
-        };
-        failures.note(context, deleted.await)?;
-    }
-    failures.outcome()
+    command.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -102,12 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_relative_to_where_the_user_is() {
-        let asked = request("tar:some.tar".to_owned(), None).unwrap();
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(asked.source, format!("tar:{}", here.join("some.tar").display()));
-        assert_eq!(asked.name.as_deref(), Some("tar:some.tar"));
-        let asked = request("debian:bookworm".to_owned(), None).unwrap();
-        assert_eq!((asked.source.as_str(), asked.name), ("debian:bookworm", None));
+    fn a_command_can_be_pasted_into_a_shell() {
+        let command = ["/bin/sh", "-c", "echo it's", ""].map(str::to_owned);
+        assert_eq!(words(&command), r"/bin/sh -c 'echo it'\''s' ''");
     }
 }

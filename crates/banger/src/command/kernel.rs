@@ -1,84 +1,59 @@
-//! `banger kernel …`.
+//! Kernels, as `banger kernel …` shows them.
 
 use banger_api::request::PullRequest;
-use banger_types::ErrorKind;
+use banger_api::{Client, ClientError};
+use banger_types::kernel::Kernel;
+use banger_types::operation::Operation;
 use banger_types::size::human_bytes;
 use jiff::Timestamp;
 
-use super::{DONE, Deleted, Failures, Outcome, confirm, follow_or_print, quoted};
-use crate::arguments::{DeleteArguments, ListArguments, PullArguments};
-use crate::context::Context;
-use crate::error::CommandError;
+use super::artifact::Artifact;
 use crate::printer::{Table, ago};
 
-/// Lists kernels.
-pub(super) async fn list(context: &Context, arguments: &ListArguments) -> Outcome {
-    let kernels = context.daemon().await?.kernels().await?;
-    if context.printer.is_json() {
-        context.printer.document(&kernels)?;
-    } else if arguments.quiet {
-        kernels.iter().try_for_each(|kernel| context.printer.line(&kernel.name))?;
-    } else {
-        let now = Timestamp::now();
-        let mut table = Table::new(["NAME", "ID", "RELEASE", "ON DISK", "CREATED", "SOURCE"]);
-        for kernel in kernels {
-            table.row([
-                kernel.name,
-                kernel.id.to_string(),
-                kernel.release,
-                human_bytes(kernel.disk_usage),
-                ago(kernel.created_at, now),
-                kernel.source,
-            ]);
-        }
-        context.printer.table(&table)?;
-    }
-    Ok(DONE)
-}
+impl Artifact for Kernel {
+    const NOUN: &'static str = "kernel";
+    const HEADINGS: [&'static str; 6] = ["NAME", "ID", "RELEASE", "ON DISK", "CREATED", "SOURCE"];
 
-/// Makes a kernel and prints its name.
-pub(super) async fn pull(context: &Context, arguments: PullArguments) -> Outcome {
-    let client = context.daemon().await?;
-    let request = PullRequest { source: arguments.source, name: arguments.name };
-    let operation = client.pull_kernel(&request).await?;
-    let Some(operation) = follow_or_print(context, operation, arguments.wait).await? else {
-        return Ok(DONE);
-    };
-    if context.printer.is_json() {
-        let name = &operation.subject;
-        let kernel = client.kernels().await?.into_iter().find(|kernel| kernel.name == *name);
-        let kernel = kernel.ok_or_else(|| {
-            CommandError::failed(
-                ErrorKind::NotFound,
-                format!("kernel '{name}' was made and is gone again"),
-                "banger kernel ls",
-            )
-        })?;
-        context.printer.document(&kernel)?;
-    } else {
-        context.printer.line(&operation.subject)?;
+    fn name(&self) -> &str {
+        &self.name
     }
-    Ok(DONE)
-}
 
-/// Deletes kernels, after asking.
-pub(super) async fn remove(context: &Context, arguments: &DeleteArguments) -> Outcome {
-    if !arguments.yes {
-        confirm(&format!("Delete kernel {}?", quoted(&arguments.names)))?;
+    fn row(self, now: Timestamp) -> [String; 6] {
+        [
+            self.name,
+            self.id.to_string(),
+            self.release,
+            human_bytes(self.disk_usage),
+            ago(self.created_at, now),
+            self.source,
+        ]
     }
-    let client = context.daemon().await?;
-    let mut failures = Failures::default();
-    for name in &arguments.names {
-        let deleted = async {
-            client.delete_kernel(name).await?;
-            if context.printer.is_json() {
-                context.printer.item(&Deleted { deleted: name })?;
-            } else {
-                context.printer.line(name)?;
-            }
-            Ok(())
-        };
-        failures.note(context, deleted.await)?;
+
+    fn properties(&self, now: Timestamp) -> Table {
+        let mut table = Table::of_properties();
+        table.property("Name", &self.name);
+        table.property("Id", self.id.to_string());
+        table.property("Source", &self.source);
+        table.property("Release", &self.release);
+        table.property("Version", &self.version);
+        table.property("On disk", human_bytes(self.disk_usage));
+        table.property("Created", ago(self.created_at, now));
+        table
     }
-    failures.outcome()
+
+    async fn all(client: &Client) -> Result<Vec<Self>, ClientError> {
+        client.kernels().await
+    }
+
+    async fn get(client: &Client, name: &str) -> Result<Self, ClientError> {
+        client.kernel(name).await
+    }
+
+    async fn pull(client: &Client, request: &PullRequest) -> Result<Operation, ClientError> {
+        client.pull_kernel(request).await
+    }
+
+    async fn delete(client: &Client, name: &str) -> Result<(), ClientError> {
+        client.delete_kernel(name).await
+    }
 }

@@ -1,19 +1,25 @@
 //! One file for each verb or noun, and the table that leads to them.
 
+mod artifact;
+mod completion;
 mod daemon;
 mod image;
 mod kernel;
 mod operation;
+mod ssh_config;
 mod version;
 mod vm;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
 use banger_types::operation::Operation;
 use serde::Serialize;
 
 use crate::arguments::{
-    Command, DaemonCommand, ImageCommand, KernelCommand, OperationCommand, VmCommand, WaitOptions,
+    Command, DaemonCommand, ForwardCommand, ImageCommand, KernelCommand, OperationCommand, VmCommand,
+    WaitOptions,
 };
 use crate::context::Context;
 use crate::error::CommandError;
@@ -30,14 +36,16 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Vm(command) => virtual_machine(context, command).await,
         Command::Image(command) => match command {
-            ImageCommand::Ls(arguments) => image::list(context, &arguments).await,
-            ImageCommand::Pull(arguments) => image::pull(context, arguments).await,
-            ImageCommand::Rm(arguments) => image::remove(context, &arguments).await,
+            ImageCommand::Ls(arguments) => artifact::list::<Image>(context, &arguments).await,
+            ImageCommand::Show(arguments) => artifact::show::<Image>(context, &arguments).await,
+            ImageCommand::Pull(arguments) => artifact::pull::<Image>(context, arguments).await,
+            ImageCommand::Rm(arguments) => artifact::remove::<Image>(context, &arguments).await,
         },
         Command::Kernel(command) => match command {
-            KernelCommand::Ls(arguments) => kernel::list(context, &arguments).await,
-            KernelCommand::Pull(arguments) => kernel::pull(context, arguments).await,
-            KernelCommand::Rm(arguments) => kernel::remove(context, &arguments).await,
+            KernelCommand::Ls(arguments) => artifact::list::<Kernel>(context, &arguments).await,
+            KernelCommand::Show(arguments) => artifact::show::<Kernel>(context, &arguments).await,
+            KernelCommand::Pull(arguments) => artifact::pull::<Kernel>(context, arguments).await,
+            KernelCommand::Rm(arguments) => artifact::remove::<Kernel>(context, &arguments).await,
         },
         Command::Operation(command) => match command {
             OperationCommand::Ls(arguments) => operation::list(context, &arguments).await,
@@ -49,20 +57,24 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
         Command::Daemon(command) => match command {
             DaemonCommand::Start => daemon::start(context).await,
             DaemonCommand::Stop => daemon::stop(context).await,
+            DaemonCommand::Restart => daemon::restart(context).await,
             DaemonCommand::Status => daemon::status(context).await,
             DaemonCommand::Logs => daemon::logs(context),
         },
+        Command::SshConfig(arguments) => ssh_config::ssh_config(context, &arguments).await,
+        Command::Completion(arguments) => completion::completion(context, &arguments),
         Command::Version => version::version(context).await,
         Command::Run(arguments) => vm::run(context, arguments).await,
         Command::Ps(arguments) => vm::list(context, &arguments).await,
         Command::Exec(arguments) => vm::exec(context, &arguments).await,
         Command::Ssh(arguments) => vm::ssh(context, &arguments).await,
+        Command::Cp(arguments) => vm::copy(context, &arguments).await,
         Command::Logs(arguments) => vm::logs(context, &arguments).await,
         Command::Start(arguments) => vm::start(context, &arguments).await,
         Command::Stop(arguments) => vm::stop(context, &arguments).await,
         Command::Rm(arguments) => vm::remove(context, &arguments).await,
-        Command::Pull(arguments) => image::pull(context, arguments).await,
-        Command::Images(arguments) => image::list(context, &arguments).await,
+        Command::Pull(arguments) => artifact::pull::<Image>(context, arguments).await,
+        Command::Images(arguments) => artifact::list::<Image>(context, &arguments).await,
     }
 }
 
@@ -74,10 +86,22 @@ async fn virtual_machine(context: &Context, command: VmCommand) -> Outcome {
         VmCommand::Show(arguments) => vm::show(context, &arguments).await,
         VmCommand::Exec(arguments) => vm::exec(context, &arguments).await,
         VmCommand::Ssh(arguments) => vm::ssh(context, &arguments).await,
+        VmCommand::Cp(arguments) => vm::copy(context, &arguments).await,
         VmCommand::Start(arguments) => vm::start(context, &arguments).await,
         VmCommand::Stop(arguments) => vm::stop(context, &arguments).await,
+        VmCommand::Restart(arguments) => vm::restart(context, &arguments).await,
         VmCommand::Kill(arguments) => vm::kill(context, &arguments).await,
+        VmCommand::Pause(arguments) => vm::pause(context, &arguments).await,
+        VmCommand::Resume(arguments) => vm::resume(context, &arguments).await,
         VmCommand::Rm(arguments) => vm::remove(context, &arguments).await,
+        VmCommand::Rename(arguments) => vm::rename(context, arguments).await,
+        VmCommand::Set(arguments) => vm::set(context, arguments).await,
+        VmCommand::Wait(arguments) => vm::wait(context, arguments).await,
+        VmCommand::Forward(command) => match command {
+            ForwardCommand::Ls(arguments) => vm::list_forwards(context, &arguments).await,
+            ForwardCommand::Add(arguments) => vm::add_forwards(context, &arguments).await,
+            ForwardCommand::Rm(arguments) => vm::remove_forwards(context, &arguments).await,
+        },
         VmCommand::Logs(arguments) => vm::logs(context, &arguments).await,
         VmCommand::Proxy(arguments) => vm::proxy(context, &arguments).await,
     }

@@ -23,6 +23,16 @@ pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{count} {unit}{plural} ago")
 }
 
+/// Returns how long after `now` this will be: `in 4 s`.
+pub(crate) fn until(then: Timestamp, now: Timestamp) -> String {
+    match u64::try_from(then.as_millisecond() - now.as_millisecond()) {
+        // Rounded up, so that it counts down to 1 and then is over.
+        Ok(milliseconds @ 1..60_000) => format!("in {} s", milliseconds.div_ceil(1_000)),
+        Ok(milliseconds @ 60_000..) => format!("in {}", duration(milliseconds)),
+        Ok(0) | Err(_) => "now".to_owned(),
+    }
+}
+
 /// Returns a duration of this many milliseconds: `480 ms`, `1.2 s`, `2 min 5 s`.
 pub(crate) fn duration(milliseconds: u64) -> String {
     match milliseconds {
@@ -35,7 +45,7 @@ pub(crate) fn duration(milliseconds: u64) -> String {
 /// Returns the text without control characters, so that what a guest, an image or a registry named
 /// something cannot move the cursor or change the terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -56,6 +66,17 @@ mod tests {
         ] {
             let then = Timestamp::from_second(1_800_000_000 - seconds).unwrap();
             assert_eq!(ago(then, now), text);
+        }
+    }
+
+    #[test]
+    fn what_is_to_come_counts_down() {
+        let now = Timestamp::from_millisecond(1_800_000_000_000).unwrap();
+        for (milliseconds, text) in
+            [(-1, "now"), (0, "now"), (1, "in 1 s"), (3_200, "in 4 s"), (125_000, "in 2 min 5 s")]
+        {
+            let then = Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap();
+            assert_eq!(until(then, now), text);
         }
     }
 

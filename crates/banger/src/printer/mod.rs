@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use banger_types::ApiError;
 use serde::Serialize;
 
-pub(crate) use human::{ago, duration, printable};
+pub(crate) use human::{ago, duration, printable, until};
 pub(crate) use log::LogPrinter;
 pub(crate) use table::Table;
 
@@ -17,6 +17,7 @@ pub(crate) use table::Table;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     json: bool,
+    terminal: bool,
     colour: bool,
 }
 
@@ -25,9 +26,14 @@ impl Printer {
     pub(crate) fn new(json: bool) -> Self {
         // "when present and not an empty string (regardless of its value)": no-color.org.
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour =
-            !refused && io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
-        Self { json, colour }
+        let terminal =
+            io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self { json, terminal, colour: terminal && !refused }
+    }
+
+    /// Returns whether a person watches standard error, on a terminal that can redraw a line.
+    pub(crate) fn shows_progress(self) -> bool {
+        self.terminal && !self.json
     }
 
     /// Returns whether data is to be JSON.
@@ -40,6 +46,14 @@ impl Printer {
     pub(crate) fn line(self, text: &str) -> io::Result<()> {
         let mut output = io::stdout().lock();
         writeln!(output, "{}", printable(text))?;
+        output.flush()
+    }
+
+    /// Prints a text that a program is to read, as it is.
+    #[expect(clippy::unused_self, reason = "all output goes through a printer")]
+    pub(crate) fn text(self, text: &str) -> io::Result<()> {
+        let mut output = io::stdout().lock();
+        output.write_all(text.as_bytes())?;
         output.flush()
     }
 
@@ -129,7 +143,7 @@ mod tests {
             .fix("banger vm logs --engine web");
         insta::assert_snapshot!(format_error(&error, "", ""), @r"
         error: cannot boot 'web'
-          because: qemu ended: �]0;title�
+          because: qemu ended: ?]0;title?
                    second line
           because: no memory
           try: banger vm logs --engine web

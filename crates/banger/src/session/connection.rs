@@ -27,7 +27,7 @@ const OUTGOING_LIMIT: usize = 16 << 20;
 const AGENT_CONNECTIONS: usize = 16;
 
 /// A logged-in connection. Ends when it is dropped.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     handle: Handle<Guest>,
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use banger_types::{ApiError, ErrorKind};
 
 use crate::error::CommandError;
+use crate::sftp::SftpError;
 
 /// Why a session could not be held, or ended otherwise than its program.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub(crate) enum SessionError {
     /// SSH went wrong.
     #[error("the SSH connection to the guest failed")]
     Ssh(#[source] russh::Error),
+    /// The guest's file server is of no use.
+    #[error(transparent)]
+    Files(SftpError),
     /// The connection went away while the program ran.
     #[error("the connection to the guest was lost")]
     Lost,
@@ -125,7 +129,7 @@ impl SessionError {
             _ => ErrorKind::Failed,
         };
         let mut told = ApiError::caused_by(kind, format!("no session in VM '{name}'"), &self);
-        if matches!(self, Self::Lost | Self::NoStatus | Self::Output(_)) {
+        if matches!(self, Self::Lost | Self::NoStatus | Self::Output(_) | Self::Files(_)) {
             told.what = format!("the session in VM '{name}' broke");
         }
         told.fix = fix;

@@ -17,14 +17,14 @@ use std::path::PathBuf;
 use banger_types::guest::{EXEC_REQUEST_LIMIT, EXEC_SUBSYSTEM, ExecRequest};
 use banger_types::vm::SessionTarget;
 use russh::client::Msg;
-use russh::{Channel, ChannelMsg};
+use russh::{Channel, ChannelMsg, ChannelStream};
 
-use self::connection::Connection;
-use self::signals::Signals;
 use self::terminal::Size;
 
+pub(crate) use connection::Connection;
 pub(crate) use error::SessionError;
 pub(crate) use monitor::connect as connect_to_monitor;
+pub(crate) use signals::Signals;
 pub(crate) use streams::{Input, Output, Stream};
 
 /// What to run in a guest, and how.
@@ -103,6 +103,19 @@ async fn open(
         }
     }
     Ok((connection, channel))
+}
+
+/// Opens an SFTP session as `user`, or else the image's user. The stream lasts as long as the connection.
+pub(crate) async fn open_files(
+    target: &SessionTarget,
+    user: Option<&str>,
+) -> Result<(Connection, ChannelStream<Msg>), SessionError> {
+    let user = user.unwrap_or(&target.default_user);
+    let connection = Connection::open(target, user, None).await?;
+    let mut channel = connection.session_channel().await?;
+    channel.request_subsystem(true, "sftp").await?;
+    confirmed(&mut channel, "file transfers").await?;
+    Ok((connection, channel.into_stream()))
 }
 
 /// Waits for the answer to the request just made.

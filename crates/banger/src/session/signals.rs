@@ -7,7 +7,7 @@ use super::SessionError;
 
 /// A signal that this process got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Received {
+pub(crate) enum Received {
     Interrupt,
     Terminate,
     Hangup,
@@ -17,7 +17,7 @@ pub(super) enum Received {
 
 impl Received {
     /// Returns what a shell shows for a program that this signal ended.
-    pub(super) fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         self.name().and_then(|name| exit_code(&name)).unwrap_or(1)
     }
 
@@ -35,7 +35,7 @@ impl Received {
 
 /// The signals that matter to a session. Once listened to, they no longer end the process.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -44,7 +44,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> Result<Self, SessionError> {
+    pub(crate) fn new() -> Result<Self, SessionError> {
         let listen = |kind| signal(kind).map_err(|source| SessionError::Setup { what: "signals", source });
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -67,7 +67,7 @@ impl Signals {
     }
 
     /// Waits for the next signal that would have ended the process.
-    pub(super) async fn terminating(&mut self) -> Received {
+    pub(crate) async fn terminating(&mut self) -> Received {
         loop {
             match self.next().await {
                 Received::WindowChange => {}

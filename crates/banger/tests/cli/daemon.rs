@@ -147,6 +147,29 @@ fn a_daemon_is_started_used_and_stopped() {
 }
 
 #[test]
+fn a_restart_is_a_stop_and_a_start() {
+    let world = world();
+    insta::assert_snapshot!(run(&world, "serves", &["daemon", "restart"]), @r"
+    exit code: 0
+    --- stdout
+    --- stderr
+    started bangerd [VERSION] (process [PID])
+    ");
+    insta::assert_snapshot!(run(&world, "serves", &["daemon", "restart"]), @r"
+    exit code: 0
+    --- stdout
+    --- stderr
+    stopped bangerd [VERSION] (process [PID]); VMs go on
+    started bangerd [VERSION] (process [PID])
+    ");
+    assert_eq!(std::fs::read_to_string(world.path().join("starts")).unwrap(), "started\nstarted\n");
+    let ended = world.end(command(&world, "serves", &["daemon", "restart", "--json"]).spawn().unwrap());
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let status: SystemStatus = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_ne!(status.pid, std::process::id());
+}
+
+#[test]
 fn clients_at_the_same_moment_start_one() {
     let world = world();
     let children: Vec<_> =

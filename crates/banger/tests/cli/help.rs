@@ -13,22 +13,25 @@ fn the_help_names_what_exists() {
     Usage: banger [OPTIONS] <COMMAND>
 
     Commands:
-      vm       Make, use and look after virtual machines
-      image    Look after images: root file systems that VMs are made from
-      kernel   Look after kernels that VMs boot
-      op       Look after operations: long pieces of work
-      daemon   Look after bangerd, the daemon that owns your VMs and images
-      version  Print the versions of banger and of bangerd
-      run      Short for 'vm run': make a VM and run a command or a shell in it
-      ps       Short for 'vm ls': list VMs
-      exec     Short for 'vm exec': run a command in a VM
-      ssh      Short for 'vm ssh': open a shell in a VM
-      logs     Short for 'vm logs': print a VM's serial console
-      start    Short for 'vm start': boot VMs
-      stop     Short for 'vm stop': stop VMs in order
-      rm       Short for 'vm rm': delete VMs
-      pull     Short for 'image pull': make an image
-      images   Short for 'image ls': list images
+      vm          Make, use and look after virtual machines
+      image       Look after images: root file systems that VMs are made from
+      kernel      Look after kernels that VMs boot
+      op          Look after operations: long pieces of work
+      daemon      Look after bangerd, the daemon that owns your VMs and images
+      ssh-config  Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger
+      completion  Print a script that completes command lines of banger in a shell
+      version     Print the versions of banger and of bangerd
+      run         Short for 'vm run': make a VM and run a command or a shell in it
+      ps          Short for 'vm ls': list VMs
+      exec        Short for 'vm exec': run a command in a VM
+      ssh         Short for 'vm ssh': open a shell in a VM
+      cp          Short for 'vm cp': copy files into a VM, or out of it
+      logs        Short for 'vm logs': print a VM's serial console
+      start       Short for 'vm start': boot VMs
+      stop        Short for 'vm stop': stop VMs in order
+      rm          Short for 'vm rm': delete VMs
+      pull        Short for 'image pull': make an image
+      images      Short for 'image ls': list images
 
     Options:
           --json     Print JSON: one document, or one line for each item of a stream
@@ -44,23 +47,36 @@ fn the_help_names_what_exists() {
     Usage: banger vm [OPTIONS] <COMMAND>
 
     Commands:
-      create  Make a VM and boot it
-      run     Make a VM and run a command or a login shell in it
-      ls      List VMs
-      show    Show everything about a VM
-      exec    Run a command, exactly as given, in a running VM
-      ssh     Open a login shell in a running VM, or run a command line with the user's shell
-      start   Boot VMs
-      stop    Ask VMs to shut down, and stop those that do not in time
-      kill    Stop VMs at once, without asking their guests
-      rm      Delete VMs and their disks
-      logs    Print a VM's serial console
+      create   Make a VM and boot it
+      run      Make a VM and run a command or a login shell in it
+      ls       List VMs
+      show     Show everything about a VM
+      exec     Run a command, exactly as given, in a running VM
+      ssh      Open a login shell in a running VM, or run a command line with the user's shell
+      cp       Copy files and directories into a running VM, or out of it
+      start    Boot VMs
+      stop     Ask VMs to shut down, and stop those that do not in time
+      restart  Stop VMs as 'stop' does, and boot them again
+      kill     Stop VMs at once, without asking their guests
+      pause    Make VMs stand still, as they are, in memory
+      resume   Let paused VMs go on
+      rm       Delete VMs and their disks
+      rename   Give a VM another name
+      set      Change what a VM is made of
+      wait     Wait until VMs are in a state
+      forward  Look after the ports of this host that lead into a VM
+      logs     Print a VM's serial console, or another of its logs
 
     Options:
           --json  Print JSON: one document, or one line for each item of a stream
       -h, --help  Print help
     --- stderr
     ");
+}
+
+#[test]
+fn the_help_of_a_noun_names_its_verbs() {
+    let world = World::without_daemon();
     insta::assert_snapshot!(world.run(["image", "--help"]), @r"
     exit code: 0
     --- stdout
@@ -70,6 +86,7 @@ fn the_help_names_what_exists() {
 
     Commands:
       ls    List images
+      show  Show everything about an image
       pull  Make an image from a source: debian:RELEASE, or tar:FILE with a root file system
       rm    Delete images that no VM uses
 
@@ -105,10 +122,11 @@ fn the_help_names_what_exists() {
     Usage: banger daemon [OPTIONS] <COMMAND>
 
     Commands:
-      start   Start bangerd; any command that needs it does so, too
-      stop    Stop bangerd and wait until it is gone; VMs go on
-      status  Show whether bangerd runs, and where it keeps things
-      logs    Print bangerd's log
+      start    Start bangerd; any command that needs it does so, too
+      stop     Stop bangerd and wait until it is gone; VMs go on
+      restart  Stop bangerd if it runs, and start it; VMs go on
+      status   Show whether bangerd runs, and where it keeps things
+      logs     Print bangerd's log
 
     Options:
           --json  Print JSON: one document, or one line for each item of a stream
@@ -169,8 +187,24 @@ fn the_help_of_sessions_tells_their_exit_codes() {
       -e, --env <NAME=VALUE>
               Set a variable in its sessions: NAME=VALUE, or NAME for the value it has here
 
+      -l, --label <NAME=VALUE>
+              Give it a label to find it by: NAME=VALUE, or NAME alone
+
+          --restart <POLICY>
+              When to start it again after it has ended
+
+              Possible values:
+              - no:         Never
+              - on-failure: When it has failed, or the host went down while it ran
+              - always:     Then, and when its guest has powered itself off
+
+              [default: no]
+
           --rm
               Delete it when the program ends, or this client does, however it ends
+
+          --service
+              Run the image's own command in it from every boot on, print the VM's name, and return
 
       -i, --interactive
               Keep standard input open; it always is, so this is for Docker's '-it'
@@ -240,6 +274,79 @@ fn the_help_of_sessions_tells_their_exit_codes() {
 }
 
 #[test]
+fn the_help_of_verbs_tells_what_they_take() {
+    let world = World::without_daemon();
+    insta::assert_snapshot!(world.run(["cp", "-h"]), @r"
+    exit code: 0
+    --- stdout
+    Short for 'vm cp': copy files into a VM, or out of it
+
+    Usage: banger cp [OPTIONS] NAME:SRC... DST
+           banger cp [OPTIONS] SRC... NAME:DST
+
+    Arguments:
+      <SRC> <DST>...  Files and directories to copy, and where to; one side is NAME:PATH
+
+    Options:
+          --json         Print JSON: one document, or one line for each item of a stream
+      -L, --dereference  Copy what links lead to
+      -u, --user <USER>  User in the VM [default: the image's, else root]
+      -h, --help         Print help
+
+    NAME:PATH is a path in the VM; without a slash at its beginning it is relative to the user's home,
+    and NAME: is the home itself. A path of this host with a colon in it is written ./a:b. Directories
+    are copied with all that is in them, and SRC/. is what is in SRC. Links stay links, permissions and
+    times are kept, and no file stands under its name before it is complete.
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["vm", "set", "-h"]), @r"
+    exit code: 0
+    --- stdout
+    Change what a VM is made of
+
+    Usage: banger vm set [OPTIONS] <NAME>
+
+    Arguments:
+      <NAME>  The VM's name or id
+
+    Options:
+          --json                 Print JSON: one document, or one line for each item of a stream
+          --vcpus <N>            Number of virtual CPUs
+      -m, --memory <SIZE>        Memory, as 512M or 2G
+          --disk <SIZE>          Size of the private disk, as 20G; it can only grow
+          --restart <POLICY>     When to start it again after it has ended [possible values: no,
+                                 on-failure, always]
+      -l, --label <NAME=VALUE>   Give it a label, or a label another value: NAME=VALUE, or NAME alone
+          --remove-label <NAME>  Take a label away
+      -h, --help                 Print help (see more with '--help')
+
+    vCPUs, memory and disk change while the VM is stopped, the others at any time.
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["vm", "wait", "-h"]), @r"
+    exit code: 0
+    --- stdout
+    Wait until VMs are in a state
+
+    Usage: banger vm wait [OPTIONS] <NAME>...
+
+    Arguments:
+      <NAME>...  Names or ids of VMs
+
+    Options:
+          --for <STATE>        The state [default: stopped] [possible values: stopped, running, paused,
+                               failed]
+          --json               Print JSON: one document, or one line for each item of a stream
+          --timeout <SECONDS>  Seconds after which to give up [default: never]
+      -h, --help               Print help
+
+    A VM that is deleted counts as stopped. One that ends otherwise than waited for, and that nothing
+    starts again, is an error at once.
+    --- stderr
+    ");
+}
+
+#[test]
 fn what_makes_no_sense_is_a_usage_error() {
     let world = World::without_daemon();
     for arguments in [
@@ -255,6 +362,18 @@ fn what_makes_no_sense_is_a_usage_error() {
         &["vm", "show", ""],
         &["vm", "logs", "--serial", "--engine", "web"],
         &["image", "build"],
+        &["vm", "set", "web"],
+        &["vm", "set", "web", "--restart", "sometimes"],
+        &["vm", "create", "--label", "a b"],
+        &["vm", "ls", "--filter", "name"],
+        &["vm", "wait", "web", "--for", "starting"],
+        &["vm", "wait", "web", "--timeout", "soon"],
+        &["vm", "rename", "web"],
+        &["vm", "forward", "add", "web"],
+        &["vm", "forward", "rm", "web", "80"],
+        &["vm", "logs", "-n", "-1", "web"],
+        &["cp", "web:x"],
+        &["completion", "tcsh"],
     ] {
         let ended = world.run(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {ended}");

@@ -25,6 +25,50 @@ fn images_are_listed() {
 }
 
 #[test]
+fn everything_about_an_image_is_shown() {
+    let world = World::new();
+    let mut shown = image("web");
+    shown.config.user = "dev".to_owned();
+    shown.config.working_directory = "/srv".to_owned();
+    shown.config.entrypoint = ["/bin/sh", "-c"].map(str::to_owned).into();
+    shown.config.command = vec!["exec web --port 80".to_owned()];
+    shown.config.exposed_ports = vec!["80/tcp".to_owned()];
+    shown.config.environment = ["A=1", "B=2"].map(str::to_owned).into();
+    shown.config.labels.insert("team".to_owned(), "red".to_owned());
+    shown.config.stop_signal = Some("SIGINT".to_owned());
+    world.daemon().shown(|it| it.images = vec![shown.clone()]);
+    insta::assert_snapshot!(world.run(["image", "show", "web"]), @r"
+    exit code: 0
+    --- stdout
+    Name:            web
+    Id:              00000000000a
+    Source:          debian:bookworm
+    Digest:          sha256:00
+    Size:            1.0 GB
+    On disk:         312.0 MB
+    Created:         3 minutes ago
+    User:            dev
+    Directory:       /srv
+    Entrypoint:      /bin/sh -c
+    Command:         'exec web --port 80'
+    Stop signal:     SIGINT
+    Exposed ports:   80/tcp
+    Environment:     A=1
+                     B=2
+    Labels:          team=red
+    --- stderr
+    ");
+    let ended = world.run(["image", "show", "web", "--json"]);
+    assert_eq!(serde_json::from_slice::<Image>(&ended.stdout).unwrap(), shown);
+    insta::assert_snapshot!(world.run(["image", "show", "none"]), @r"
+    exit code: 3
+    --- stdout
+    --- stderr
+    error: there is no image named 'none'
+    ");
+}
+
+#[test]
 fn an_image_is_pulled_and_deleted() {
     let world = World::new();
     world.daemon().shown(|shown| {

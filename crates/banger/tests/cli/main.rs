@@ -3,16 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failure is the test's")]
 
+mod completion;
+mod copy;
 mod daemon;
 mod errors;
 mod exec;
+mod forward;
 mod help;
 mod image;
 mod kernel;
 mod operation;
+mod plain;
 mod run;
 mod ssh;
+mod ssh_config;
 mod support;
 mod terminal;
 mod version;
 mod vm;
+mod wait;

@@ -79,6 +79,28 @@ fn a_watch_tells_each_phase_and_the_end() {
 }
 
 #[test]
+fn a_cancelled_operation_says_itself_what_is_left() {
+    let world = World::new();
+    let mut steps = succeeded(OperationKind::VmStart, "web");
+    let last = steps.last_mut().unwrap();
+    last.status = OperationStatus::Cancelled;
+    last.error =
+        Some(ApiError::new(ErrorKind::Cancelled, "VM 'web' is not started").because("it was cancelled"));
+    world.daemon().shown(|shown| shown.operations.push_back(steps));
+    insta::assert_snapshot!(world.run(["start", "web"]), @r"
+    exit code: 7
+    --- stdout
+    --- stderr
+    disk: copy template ...
+    disk: copy template: 12 ms
+    boot ...
+    boot: 2.3 s
+    error: VM 'web' is not started
+      because: it was cancelled
+    ");
+}
+
+#[test]
 fn a_cancel_waits_until_all_is_undone() {
     let world = World::new();
     world.daemon().prepare(vec![operation(OperationKind::ImagePull, "mine")]);
@@ -104,7 +126,8 @@ fn an_interrupt_without_a_terminal_cancels() {
     assert_eq!(ended.code, 7);
     insta::assert_snapshot!(rest, @r"
     cancelling; once more to stop waiting
-    error: cancelled; nothing is left of 'web'
+    error: the operation on 'web' was cancelled
+      try: banger op logs 0000000000c1
     ");
     assert_eq!(world.daemon().requests()[1].path, "/v1/operations/0000000000c1/cancel");
 }

@@ -1,7 +1,7 @@
 //! `banger run`.
 
 use banger_types::operation::{OperationKind, OperationStatus};
-use banger_types::vm::VmCreateRequest;
+use banger_types::vm::{RestartPolicy, VmCreateRequest};
 use banger_types::{ApiError, ErrorKind};
 
 use crate::exec;
@@ -49,6 +49,29 @@ fn with_rm_the_daemon_is_told_and_the_vm_is_gone_at_the_end() {
     assert_eq!(world.run(["run", "--rm", "--", "exit", "3"]).code, 3);
     assert!(created(&world).remove);
     assert_eq!(world.daemon().requests()[1].path, "/v1/vms/web?force=true");
+}
+
+#[test]
+fn a_service_is_made_and_left_to_itself() {
+    let world = world();
+    let ended = world.run(["run", "--service", "--name", "web", "--restart", "always"]);
+    assert_eq!((ended.code, ended.text()), (0, "web\n"), "{ended}");
+    let request = created(&world);
+    assert_eq!((request.service, request.restart, request.remove), (true, RestartPolicy::Always, false));
+    assert_eq!(world.daemon().requests().len(), 1);
+    insta::assert_snapshot!(world.run(["run", "--service", "sleep", "1"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: a service is the image's own command, and takes no other
+      try: leave CMD out, or leave --service out; a service of another command needs an image that names it
+    ");
+    for option in [&["--rm"][..], &["-t"], &["-i"], &["-u", "root"], &["-w", "/"]] {
+        assert_eq!(world.run([&["run", "--service"], option].concat()).code, 2, "{option:?}");
+    }
+    // Its failures are banger's alone: there is no program whose exit code they could be taken for.
+    world.daemon().shown(|shown| shown.refusal = Some(ApiError::new(ErrorKind::Conflict, "taken")));
+    assert_eq!(world.run(["run", "--service"]).code, 4);
 }
 
 #[test]

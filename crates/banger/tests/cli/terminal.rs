@@ -83,6 +83,28 @@ fn an_interrupt_asks_whether_to_detach_or_cancel() {
 }
 
 #[test]
+fn with_rm_there_is_nothing_to_detach_from() {
+    let world = World::new();
+    world.daemon().shown(|shown| {
+        shown.operations.push_back(vec![operation(OperationKind::VmCreate, "web")]);
+    });
+    let mut terminal = Terminal::new(100, 24);
+    let child = terminal.spawn(world.command(["run", "--rm", "true"]));
+    terminal.wait_for("disk: copy template");
+    terminal.type_keys(b"\x03");
+    let asked = terminal.wait_for("keep waiting");
+    assert!(asked.contains("Cancel it?") && !asked.contains("detach"), "{asked}");
+    // What meant to detach now means to wait.
+    terminal.type_keys(b"d\n");
+    terminal.wait_for("waiting on");
+    terminal.type_keys(b"\x03");
+    terminal.wait_for("keep waiting");
+    terminal.type_keys(b"c\n");
+    assert_eq!(world.end(child).code, 125);
+    assert_eq!(world.daemon().requests().last().unwrap().path, "/v1/operations/0000000000c1/cancel");
+}
+
+#[test]
 fn no_guest_steers_the_terminal_through_its_log() {
     let world = World::new();
     world.daemon().shown(|shown| shown.vms = vec![vm("web", VmState::Running)]);

@@ -4,7 +4,9 @@ use banger_types::VmName;
 use banger_types::guest::ShutdownAction;
 use banger_types::operation::{Operation, OperationKind};
 use banger_types::size::Mebibytes;
-use banger_types::vm::{NetworkMode, Vm, VmCreateRequest, VmState, VmStopRequest};
+use banger_types::vm::{
+    NetworkMode, RestartPolicy, Vm, VmCreateRequest, VmSetRequest, VmState, VmStopRequest,
+};
 use serde_json::json;
 
 use crate::support::{Request, World, succeeded, vm};
@@ -63,6 +65,7 @@ fn everything_about_a_vm_is_shown() {
     Disk:          26.7 MB of 20G
     Network:       user
     Engine:        qemu (emulation)
+    Restart:       no
     Created:       3 hours ago
     Started:       3 minutes ago
     Process:       4242
@@ -85,6 +88,7 @@ fn everything_about_a_vm_is_shown() {
     Disk:          26.7 MB of 20G
     Network:       user
     Engine:        qemu
+    Restart:       no
     Created:       3 hours ago
     Ports:         127.0.0.1:8080->80
     Environment:   LANG=C
@@ -246,17 +250,182 @@ fn a_deletion_that_is_sure_is_done() {
 #[test]
 fn logs_are_raw_in_a_pipe_and_lines_in_json() {
     let world = world_with(vec![vm("web", VmState::Running)]);
-    assert_eq!(world.run(["logs", "web"]).text(), "kind=serial\none\ntwo\x1b[2J\r\nthree");
-    assert!(world.run(["vm", "logs", "--engine", "web"]).text().starts_with("kind=engine\n"));
-    assert!(world.run(["vm", "logs", "--monitor", "web"]).text().starts_with("kind=monitor\n"));
+    let text = |arguments: &[&str]| world.run(arguments).text().to_owned();
+    assert_eq!(text(&["logs", "web"]), "kind=serial&follow=false\none\ntwo\x1b[2J\r\nthree");
+    for (arguments, query) in [
+        (&["vm", "logs", "--serial", "web"][..], "kind=serial&follow=false\n"),
+        (&["logs", "--boot", "-n", "5", "web"], "kind=boot&follow=false&lines=5\n"),
+        (&["logs", "--engine", "-f", "web"], "kind=engine&follow=true\n"),
+        (&["logs", "--monitor", "--follow", "--lines", "0", "web"], "kind=monitor&follow=true&lines=0\n"),
+    ] {
+        assert!(text(arguments).starts_with(query), "{arguments:?}");
+    }
     insta::assert_snapshot!(world.run(["logs", "web", "--json"]), @r#"
     exit code: 0
     --- stdout
-    {"line":"kind=serial"}
+    {"line":"kind=serial&follow=false"}
     {"line":"one"}
     {"line":"two\u001b[2J"}
     {"line":"three"}
     --- stderr
     "#);
     assert_eq!(world.run(["logs", "none"]).code, 3);
+}
+
+#[test]
+fn a_list_shows_what_all_filters_let_through() {
+    let labelled = |mut vm: Vm, label: &str, value: &str| {
+        vm.spec.labels.insert(label.to_owned(), value.to_owned());
+        vm
+    };
+    let world = world_with(vec![
+        labelled(vm("api-1", VmState::Running), "team", "red"),
+        labelled(vm("api-2", VmState::Stopped), "team", "blue"),
+        vm("web", VmState::Running),
+    ]);
+    for (filters, names) in [
+        (&["name=api-*"][..], "api-1\napi-2\n"),
+        (&["name=pi-"], "api-1\napi-2\n"),
+        (&["state=running"], "api-1\nweb\n"),
+        (&["label=team"], "api-1\napi-2\n"),
+        (&["label=team=blue"], "api-2\n"),
+        (&["name=api", "state=running"], "api-1\n"),
+        (&["image=debian:bookworm", "name=w?b"], "web\n"),
+        (&["image=alpine"], ""),
+    ] {
+        let options = filters.iter().flat_map(|filter| ["--filter", *filter]);
+        let ended = world.run(["ps", "-q"].into_iter().chain(options));
+        assert_eq!((ended.code, ended.text()), (0, names), "{filters:?}");
+    }
+    let listed: Vec<Vm> =
+        serde_json::from_slice(&world.run(["vm", "ls", "-f", "name=web", "--json"]).stdout).unwrap();
+    assert_eq!(listed.len(), 1);
+    insta::assert_snapshot!(world.run(["vm", "ls", "--filter", "colour=red"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: invalid value 'colour=red' for '--filter <KEY=VALUE>': there is no filter 'colour'; there are name, state, label and image
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(world.run(["vm", "ls", "--filter", "state=asleep"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: invalid value 'state=asleep' for '--filter <KEY=VALUE>': there is no state 'asleep'; there are creating, stopped, starting, running, paused, stopping, failed, deleting
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn labels_policy_and_what_is_to_come_are_shown() {
+    let mut vm = vm("web", VmState::Failed);
+    vm.spec.labels = [("team", "red"), ("test", "")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+    vm.spec.restart = RestartPolicy::OnFailure;
+    vm.spec.service = true;
+    // Far enough ahead that a slow test sees the same minute.
+    vm.restart_at = Some(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3_599));
+    let world = world_with(vec![vm]);
+    let shown = world.run(["vm", "show", "web"]).text().replace(|c: char| c.is_ascii_digit(), "N");
+    let lines: Vec<&str> = shown
+        .lines()
+        .filter(|line| ["Restart", "Service", "Labels", " "].iter().any(|start| line.starts_with(start)))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    Restarts:      in NN min NN s
+    Restart:       on-failure
+    Service:       the image's own command, from every boot on
+    Labels:        team=red
+                   test
+    ");
+}
+
+#[test]
+fn create_asks_for_labels_and_a_policy() {
+    let world = world_with(Vec::new());
+    next(&world, OperationKind::VmCreate, "web");
+    let ended = world.run(["vm", "create", "--label", "team=red", "-l", "test", "--restart", "on-failure"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let request: VmCreateRequest = serde_json::from_value(world.daemon().requests()[0].body.clone()).unwrap();
+    let labels = [("team", "red"), ("test", "")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+    assert_eq!(
+        request,
+        VmCreateRequest { labels, restart: RestartPolicy::OnFailure, ..VmCreateRequest::default() }
+    );
+}
+
+#[test]
+fn restart_pause_and_resume_say_which() {
+    let world = world_with(Vec::new());
+    for (kind, arguments) in [
+        (OperationKind::VmRestart, &["vm", "restart", "-t", "5", "web"][..]),
+        (OperationKind::VmPause, &["vm", "pause", "web"]),
+        (OperationKind::VmResume, &["vm", "resume", "web"]),
+    ] {
+        next(&world, kind, "web");
+        assert_eq!(world.run(arguments).text(), "web\n");
+    }
+    let stop = VmStopRequest { timeout_ms: 5_000, action: ShutdownAction::Poweroff };
+    let request = |path: &str, body| Request { method: "POST".into(), path: path.into(), body };
+    assert_eq!(
+        world.daemon().requests(),
+        [
+            request("/v1/vms/web/restart", serde_json::to_value(stop).unwrap()),
+            request("/v1/vms/web/pause", json!(null)),
+            request("/v1/vms/web/resume", json!(null)),
+        ]
+    );
+}
+
+#[test]
+fn a_vm_gets_another_name() {
+    let world = world_with(vec![vm("web", VmState::Running)]);
+    assert_eq!(world.run(["vm", "rename", "web", "api"]).text(), "api\n");
+    let renamed: Vm =
+        serde_json::from_slice(&world.run(["vm", "rename", "web", "api", "--json"]).stdout).unwrap();
+    assert_eq!(renamed.name.as_str(), "api");
+    assert_eq!(world.daemon().requests()[0].body, json!({"name": "api"}));
+    assert_eq!(world.run(["vm", "rename", "web", "Not_A_Name"]).code, 2);
+    assert_eq!(world.run(["vm", "rename", "none", "api"]).code, 3);
+}
+
+#[test]
+fn what_is_wanted_of_a_vm_changes() {
+    let world = world_with(vec![vm("web", VmState::Stopped)]);
+    let words = "vm set web --vcpus 4 -m 4G --disk 40G --restart always --label team=red --remove-label test";
+    assert_eq!(world.run(words.split(' ')).text(), "web\n");
+    let [Request { method, path, body }] = &world.daemon().requests()[..] else { panic!() };
+    assert_eq!((method.as_str(), path.as_str()), ("PATCH", "/v1/vms/web"));
+    assert_eq!(
+        serde_json::from_value::<VmSetRequest>(body.clone()).unwrap(),
+        VmSetRequest {
+            vcpus: Some(4),
+            memory: Some(Mebibytes(4096)),
+            disk: Some(Mebibytes(40960)),
+            restart: Some(RestartPolicy::Always),
+            labels: [("team".to_owned(), Some("red".to_owned())), ("test".to_owned(), None)].into(),
+        }
+    );
+    let shown: Vm =
+        serde_json::from_slice(&world.run(["vm", "set", "web", "-l", "x", "--json"]).stdout).unwrap();
+    assert_eq!(shown.name.as_str(), "web");
+    insta::assert_snapshot!(world.run(["vm", "set", "web"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      <--vcpus <N>|--memory <SIZE>|--disk <SIZE>|--restart <POLICY>|--label <NAME=VALUE>|--remove-label <NAME>>
+
+    Usage: banger vm set [OPTIONS] <NAME>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(world.run(["vm", "set", "web", "-l", "a=1", "--remove-label", "a"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: the label 'a' is to be set and to be taken away
+      try: --label a=VALUE, or --remove-label a
+    ");
 }

@@ -32,6 +32,8 @@ pub(super) fn machine_request(machine: Machine) -> Result<VmCreateRequest, Comma
         network: machine.network.into(),
         environment,
         forwards: machine.forwards,
+        labels: machine.labels.into_iter().collect(),
+        restart: machine.restart.into(),
         ..VmCreateRequest::default()
     })
 }

@@ -5,13 +5,14 @@ use banger_types::size::human_bytes;
 use jiff::Timestamp;
 
 use super::{DONE, Outcome};
-use crate::arguments::ListArguments;
+use crate::arguments::VmListArguments;
 use crate::context::Context;
 use crate::printer::{Table, ago};
 
 /// Lists VMs.
-pub(in crate::command) async fn list(context: &Context, arguments: &ListArguments) -> Outcome {
-    let vms = context.daemon().await?.vms().await?;
+pub(in crate::command) async fn list(context: &Context, arguments: &VmListArguments) -> Outcome {
+    let mut vms = context.daemon().await?.vms().await?;
+    vms.retain(|vm| arguments.filters.iter().all(|filter| filter.matches(vm)));
     if context.printer.is_json() {
         context.printer.document(&vms)?;
     } else if arguments.quiet {

@@ -8,15 +8,17 @@ use crate::context::Context;
 
 /// Prints one of a VM's logs.
 pub(in crate::command) async fn logs(context: &Context, arguments: &LogsArguments) -> Outcome {
-    let kind = if arguments.engine {
+    let kind = if arguments.boot {
+        LogKind::Boot
+    } else if arguments.engine {
         LogKind::Engine
     } else if arguments.monitor {
         LogKind::Monitor
     } else {
         LogKind::Serial
     };
-    let mut pieces =
-        context.daemon().await?.vm_logs(&arguments.name, LogQuery { kind, ..LogQuery::default() }).await?;
+    let query = LogQuery { kind, follow: arguments.follow, lines: arguments.lines };
+    let mut pieces = context.daemon().await?.vm_logs(&arguments.name, query).await?;
     let mut log = context.printer.log();
     while let Some(piece) = pieces.next().await? {
         log.write(&piece)?;

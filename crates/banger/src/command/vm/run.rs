@@ -6,10 +6,10 @@ use banger_api::Client;
 use banger_types::ErrorKind;
 use banger_types::vm::VmCreateRequest;
 
-use super::Outcome;
 use super::create::machine_request;
 use super::exec::exact;
-use crate::arguments::RunArguments;
+use super::{DONE, Outcome, follow_and_print_vm};
+use crate::arguments::{RunArguments, WaitOptions};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::progress;
@@ -20,14 +20,23 @@ use crate::session::{self, Program, SessionRequest};
 /// With `--rm` the daemon deletes the VM as soon as this process ends, however it ends. Deleting it
 /// here as well is what lets the command return only when it is gone.
 pub(in crate::command) async fn run(context: &Context, arguments: RunArguments) -> Outcome {
+    if arguments.service {
+        return service(context, arguments).await;
+    }
     let session = request(&arguments)?;
     let create =
         VmCreateRequest { name: arguments.name, remove: arguments.rm, ..machine_request(arguments.machine)? };
     let client = context.daemon().await?;
     let operation = client.create_vm(&create).await?;
-    let name = match progress::follow(context, operation).await {
+    // With --rm it is this process that the VM lives as long as.
+    let followed = if arguments.rm {
+        progress::follow_to_the_end(context, operation).await
+    } else {
+        progress::follow(context, operation).await
+    };
+    let name = match followed {
         Ok(operation) => operation.subject,
-        // The operation goes on, but the program that was wanted has not run.
+        // The user waits no longer; the program that was wanted has not run.
         Err(CommandError::Reported(_)) => return Err(CommandError::Reported(125)),
         Err(error) => return Err(error),
     };
@@ -38,6 +47,21 @@ pub(in crate::command) async fn run(context: &Context, arguments: RunArguments) 
         return outcome.and_then(|code| removed.map(|()| code));
     }
     outcome
+}
+
+/// Makes a VM that runs the image's own command from every boot on, and prints its name.
+async fn service(context: &Context, arguments: RunArguments) -> Outcome {
+    if !arguments.command.is_empty() {
+        return Err(CommandError::usage(
+            "a service is the image's own command, and takes no other",
+            "leave CMD out, or leave --service out; a service of another command needs an image that names it",
+        ));
+    }
+    let create =
+        VmCreateRequest { name: arguments.name, service: true, ..machine_request(arguments.machine)? };
+    let operation = context.daemon().await?.create_vm(&create).await?;
+    follow_and_print_vm(context, operation, WaitOptions { no_wait: false }).await?;
+    Ok(DONE)
 }
 
 fn request(arguments: &RunArguments) -> Result<SessionRequest, CommandError> {

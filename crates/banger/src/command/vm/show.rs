@@ -1,14 +1,14 @@
 //! `banger vm show`.
 
 use banger_types::size::human_bytes;
-use banger_types::vm::{Accelerator, EngineKind, NetworkMode, Vm};
+use banger_types::vm::{Accelerator, EngineKind, NetworkMode, RestartPolicy, Vm};
 use jiff::Timestamp;
 
 use super::list::forward;
 use super::{DONE, Outcome};
 use crate::arguments::NameArguments;
 use crate::context::Context;
-use crate::printer::{Table, ago};
+use crate::printer::{Table, ago, until};
 
 /// Shows everything about a VM.
 pub(in crate::command) async fn show(context: &Context, arguments: &NameArguments) -> Outcome {
@@ -27,6 +27,7 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     table.property("Id", vm.id.to_string());
     table.property("State", vm.state.to_string());
     table.properties("Reason", &vm.reason);
+    table.properties("Restarts", vm.restart_at.map(|then| until(then, now)));
     table.property("Image", format!("{} ({})", vm.spec.image_name, vm.spec.image));
     table.property("Kernel", format!("{} ({})", vm.spec.kernel_name, vm.spec.kernel));
     table.property("vCPUs", vm.spec.vcpus.to_string());
@@ -40,6 +41,17 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
         },
     );
     table.property("Engine", engine(vm));
+    table.property(
+        "Restart",
+        match vm.spec.restart {
+            RestartPolicy::No => "no",
+            RestartPolicy::OnFailure => "on-failure",
+            RestartPolicy::Always => "always",
+        },
+    );
+    if vm.spec.service {
+        table.property("Service", "the image's own command, from every boot on");
+    }
     table.property("Created", ago(vm.created_at, now));
     table.properties("Started", vm.started_at.map(|then| ago(then, now)));
     table.properties("Process", vm.vmm_pid);
@@ -47,11 +59,17 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     let forwards = if vm.forwards.is_empty() { &vm.spec.forwards } else { &vm.forwards };
     table.properties("Ports", forwards.iter().map(forward));
     table.properties("Environment", &vm.spec.environment);
+    table.properties("Labels", vm.spec.labels.iter().map(label));
     if vm.spec.remove {
         table.property("Deleted", "when it ends, or the client that made it does");
     }
     table.property("Directory", vm.directory.display().to_string());
     table
+}
+
+/// Returns a label as it is typed.
+fn label((name, value): (&String, &String)) -> String {
+    if value.is_empty() { name.clone() } else { format!("{name}={value}") }
 }
 
 fn engine(vm: &Vm) -> String {

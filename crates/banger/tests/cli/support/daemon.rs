@@ -12,10 +12,12 @@ use axum::response::Response;
 use banger_api::route;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
+use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationStatus};
 use banger_types::system::SystemStatus;
-use banger_types::vm::{SessionTarget, Vm};
+use banger_types::vm::{SessionTarget, SshConfiguration, Vm, VmRenameRequest};
 use banger_types::{ApiError, ErrorKind};
+use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -45,6 +47,10 @@ pub(crate) struct Shown {
     /// Answers every request with this text.
     pub(crate) nonsense: Option<String>,
     pub(crate) session: Option<SessionTarget>,
+    /// What a watch of a VM tells.
+    pub(crate) changes: Vec<Vm>,
+    /// Whether it goes on after that without a word.
+    pub(crate) watch_goes_on: bool,
 }
 
 pub(crate) struct Daemon {
@@ -73,6 +79,8 @@ impl Daemon {
             system: sample::system(directory, std::process::id()),
             nonsense: None,
             session: Some(guest.target()),
+            changes: Vec::new(),
+            watch_goes_on: false,
         };
         let daemon = Arc::new(Self {
             guest,
@@ -115,6 +123,23 @@ impl Daemon {
             .filter(|o| o.id.as_str() == id)
             .cloned()
             .ok_or_else(|| ApiError::not_found("operation", id))
+    }
+
+    /// Returns the VM at each change.
+    fn watch_vm(&self) -> Body {
+        let (changes, goes_on) = self.shown(|shown| (shown.changes.clone(), shown.watch_goes_on));
+        self.watched.notify_one();
+        let lines = changes.into_iter().map(|vm| {
+            let mut line = serde_json::to_vec(&vm).unwrap();
+            line.push(b'\n');
+            Ok::<_, std::io::Error>(Bytes::from(line))
+        });
+        let lines = futures_util::stream::iter(lines);
+        if goes_on {
+            Body::from_stream(lines.chain(futures_util::stream::pending()))
+        } else {
+            Body::from_stream(lines)
+        }
     }
 
     /// Returns the operation at each step, and its cancel if it has no end of its own.
@@ -181,6 +206,7 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
         let found = daemon.shown(|shown| shown.vms.iter().find(|vm| vm.name.as_str() == name).cloned());
         found.ok_or_else(|| ApiError::not_found("VM", name).fix("banger vm ls"))
     };
+    let forward = || serde_json::from_slice::<Forward>(body).unwrap();
     Ok(match (method.as_str(), parts.as_slice()) {
         ("GET", ["system"]) => json(&daemon.shown(|shown| shown.system.clone())),
         ("POST", ["system", "shutdown"]) => {
@@ -188,7 +214,25 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             json(&())
         }
         ("GET", ["vms"]) => json(&daemon.shown(|shown| shown.vms.clone())),
-        ("GET", ["vms", name]) => json(&vm(name)?),
+        ("GET" | "PATCH", ["vms", name]) => json(&vm(name)?),
+        ("GET", ["vms", _, "watch"]) => daemon.watch_vm(),
+        ("GET", ["vms", name, "forwards"]) => json(&vm(name)?.forwards),
+        ("POST", ["vms", name, "forwards"]) => {
+            vm(name)?;
+            let mut forward = forward();
+            if forward.listen.port() == 0 {
+                forward.listen.set_port(40_000);
+            }
+            json(&forward)
+        }
+        ("POST", ["vms", name, "rename"]) => {
+            let request: VmRenameRequest = serde_json::from_slice(body).unwrap();
+            json(&Vm { name: request.name, ..vm(name)? })
+        }
+        ("GET", ["ssh-config"]) => json(&SshConfiguration {
+            file: "/data/ssh config".into(),
+            text: "Host *.banger\n\tUser root\n".to_owned(),
+        }),
         ("GET", ["vms", name, "session"]) => {
             vm(name)?;
             let target = daemon.shown(|shown| shown.session.clone());
@@ -202,7 +246,16 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             let log = daemon.shown(|shown| shown.log.clone());
             Body::from([uri.query().unwrap().as_bytes(), b"\n", &log].concat())
         }
+        ("GET", ["images", name]) => {
+            let found = daemon.shown(|shown| shown.images.iter().find(|image| image.name == *name).cloned());
+            json(&found.ok_or_else(|| ApiError::not_found("image", name))?)
+        }
         ("GET", ["images"]) => json(&daemon.shown(|shown| shown.images.clone())),
+        ("GET", ["kernels", name]) => {
+            let found =
+                daemon.shown(|shown| shown.kernels.iter().find(|kernel| kernel.name == *name).cloned());
+            json(&found.ok_or_else(|| ApiError::not_found("kernel", name))?)
+        }
         ("GET", ["kernels"]) => json(&daemon.shown(|shown| shown.kernels.clone())),
         ("GET", ["operations"]) => json(&*daemon.current.lock().unwrap()),
         ("GET", ["operations", id]) => json(&daemon.current(id)?),
@@ -219,7 +272,7 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             daemon.cancelled.notify_one();
             json(&operation)
         }
-        ("DELETE", ["images" | "kernels", _]) => json(&()),
+        ("DELETE", ["images" | "kernels", _] | ["vms", _, "forwards"]) => json(&()),
         ("POST" | "DELETE", _) => json(&daemon.begin()?),
         _ => return Err(ApiError::not_found("route", uri.path())),
     })

@@ -1,6 +1,6 @@
 //! A fake guest: a monitor's socket, and behind it an SSH server whose programs are written here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use banger_types::guest::{EXEC_SUBSYSTEM, ExecRequest, Service};
@@ -14,12 +14,21 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::hostile::Hostile;
+
+/// Name of the variable that makes this program a file server.
+pub(crate) const FILE_SERVER: &str = "BANGER_TEST_FILE_SERVER";
+
 pub(crate) struct Guest {
     target: Mutex<SessionTarget>,
     configuration: Arc<server::Config>,
     client_key: PublicKey,
     /// What the monitor answers instead of connecting.
     pub(crate) refusal: Mutex<Option<String>>,
+    /// The home of the user whose files are served.
+    pub(crate) home: PathBuf,
+    /// Answers file transfers instead of the real server.
+    pub(crate) hostile: Mutex<Option<Hostile>>,
 }
 
 impl Guest {
@@ -47,7 +56,10 @@ impl Guest {
             configuration: Arc::new(configuration),
             client_key: client_key.public_key().clone(),
             refusal: Mutex::default(),
+            home: directory.join("guest"),
+            hostile: Mutex::default(),
         });
+        std::fs::create_dir_all(&guest.home).unwrap();
         let listener = listen(directory, &target.monitor_socket);
         let serving = Arc::clone(&guest);
         tokio::spawn(async move {
@@ -78,7 +90,7 @@ impl Guest {
         if refusal.is_some() {
             return;
         }
-        let handler = Server { client_key: self.client_key.clone(), user: String::new() };
+        let handler = Server { guest: Arc::clone(&self), user: String::new() };
         let Ok(session) = server::run_stream(Arc::clone(&self.configuration), stream, handler).await else {
             return;
         };
@@ -91,12 +103,32 @@ impl Guest {
 fn listen(directory: &Path, socket: &Path) -> UnixListener {
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let short = directory.join("s");
+    // A daemon before this one may have left both.
+    let _ = std::fs::remove_file(&short);
+    let _ = std::fs::remove_file(socket);
     std::os::unix::fs::symlink(socket.parent().unwrap(), &short).unwrap();
     UnixListener::bind(short.join(socket.file_name().unwrap())).unwrap()
 }
 
+/// Starts the file server that real guests have, in a process of its own: see `copy::acts_as_file_server`.
+fn real_file_server(home: &Path) -> UnixStream {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "copy::acts_as_file_server"])
+        .env(FILE_SERVER, "1")
+        .current_dir(home)
+        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // It ends with the stream.
+    std::thread::spawn(move || child.wait());
+    ours.set_nonblocking(true).unwrap();
+    UnixStream::from_std(ours).unwrap()
+}
+
 struct Server {
-    client_key: PublicKey,
+    guest: Arc<Guest>,
     user: String,
 }
 
@@ -108,7 +140,7 @@ impl server::Handler for Server {
         user: &str,
         key: server::VerifiedPublicKey<'_>,
     ) -> Result<Auth, russh::Error> {
-        if user == "stranger" || key.public_key.key_data() != self.client_key.key_data() {
+        if user == "stranger" || key.public_key.key_data() != self.guest.client_key.key_data() {
             return Ok(Auth::reject());
         }
         user.clone_into(&mut self.user);
@@ -124,6 +156,7 @@ impl server::Handler for Server {
         reply.accept().await;
         let (reader, writer) = channel.split();
         let guest_session = GuestSession {
+            guest: Arc::clone(&self.guest),
             user: self.user.clone(),
             terminal: None,
             agent: false,
@@ -153,6 +186,7 @@ pub(crate) struct Shown {
 }
 
 struct GuestSession {
+    guest: Arc<Guest>,
     user: String,
     terminal: Option<(String, u32, u32)>,
     agent: bool,
@@ -190,9 +224,45 @@ impl GuestSession {
                     self.handle.channel_success(id).await.unwrap();
                     return self.exec().await;
                 }
+                ChannelMsg::RequestSubsystem { name, .. } if name == "sftp" => {
+                    self.handle.channel_success(id).await.unwrap();
+                    let hostile = self.guest.hostile.lock().unwrap().clone();
+                    let stream = match hostile {
+                        Some(hostile) => hostile.start(),
+                        None => real_file_server(&self.guest.home),
+                    };
+                    return self.connect(stream).await;
+                }
                 other => panic!("unexpected: {other:?}"),
             }
         }
+    }
+
+    /// Passes bytes on in both directions until either side hangs up.
+    async fn connect(mut self, stream: UnixStream) {
+        let (mut from_server, mut to_server) = stream.into_split();
+        let incoming = async {
+            while let Some(message) = self.reader.wait().await {
+                if let ChannelMsg::Data { data } = message
+                    && to_server.write_all(&data).await.is_err()
+                {
+                    break;
+                }
+            }
+        };
+        let outgoing = async {
+            let mut buffer = vec![0; 32 << 10];
+            while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+                if self.writer.data_bytes(buffer[..count].to_vec()).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = incoming => {}
+            () = outgoing => {}
+        }
+        let _ = self.handle.close(self.writer.id()).await;
     }
 
     async fn print(&self, text: &[u8]) {

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod guest;
+mod hostile;
 mod sample;
 
 use std::ffi::OsStr;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 pub(crate) use banger_testkit::Terminal;
 pub(crate) use daemon::{Daemon, Request};
-pub(crate) use guest::Shown as GuestShown;
+pub(crate) use guest::{FILE_SERVER, Shown as GuestShown};
+pub(crate) use hostile::Hostile;
 pub(crate) use sample::{image, kernel, operation, succeeded, system, vm};
 
 /// What a run of the program came to.
@@ -78,6 +80,11 @@ impl World {
 
     pub(crate) fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().unwrap()
+    }
+
+    /// Waits until somebody watches an operation or a VM.
+    pub(crate) fn watched(&self) {
+        self.runtime.block_on(self.daemon().watched.notified());
     }
 
     /// Returns the program with an environment of its own, no terminal and no input.

@@ -1,0 +1,136 @@
+//! The verbs that images and kernels share.
+
+use std::future::Future;
+
+use banger_api::request::PullRequest;
+use banger_api::{Client, ClientError};
+use banger_types::operation::Operation;
+use banger_types::{ApiError, ErrorKind};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{DONE, Deleted, Failures, Outcome, confirm, follow_or_print, quoted};
+use crate::arguments::{ArtifactArguments, DeleteArguments, ListArguments, PullArguments};
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::printer::Table;
+
+/// What is made once, under a name, and then used by VMs: an image or a kernel.
+pub(super) trait Artifact: Serialize + Sized {
+    /// What it is called, also as the noun of its verbs.
+    const NOUN: &'static str;
+    /// Columns of its list.
+    const HEADINGS: [&'static str; 6];
+
+    /// Returns its name.
+    fn name(&self) -> &str;
+    /// Returns its row in a list.
+    fn row(self, now: Timestamp) -> [String; 6];
+    /// Returns everything about it.
+    fn properties(&self, now: Timestamp) -> Table;
+
+    /// Returns all there are.
+    fn all(client: &Client) -> impl Future<Output = Result<Vec<Self>, ClientError>>;
+    /// Returns the one of this name or id.
+    fn get(client: &Client, name: &str) -> impl Future<Output = Result<Self, ClientError>>;
+    /// Begins to make one.
+    fn pull(client: &Client, request: &PullRequest) -> impl Future<Output = Result<Operation, ClientError>>;
+    /// Deletes the one of this name or id.
+    fn delete(client: &Client, name: &str) -> impl Future<Output = Result<(), ClientError>>;
+}
+
+/// Lists them.
+pub(super) async fn list<T: Artifact>(context: &Context, arguments: &ListArguments) -> Outcome {
+    let artifacts = T::all(context.daemon().await?).await?;
+    if context.printer.is_json() {
+        context.printer.document(&artifacts)?;
+    } else if arguments.quiet {
+        artifacts.iter().try_for_each(|artifact| context.printer.line(artifact.name()))?;
+    } else {
+        let now = Timestamp::now();
+        let mut table = Table::new(T::HEADINGS);
+        for artifact in artifacts {
+            table.row(artifact.row(now));
+        }
+        context.printer.table(&table)?;
+    }
+    Ok(DONE)
+}
+
+/// Shows everything about one.
+pub(super) async fn show<T: Artifact>(context: &Context, arguments: &ArtifactArguments) -> Outcome {
+    let artifact = T::get(context.daemon().await?, &arguments.name).await?;
+    if context.printer.is_json() {
+        context.printer.document(&artifact)?;
+    } else {
+        context.printer.table(&artifact.properties(Timestamp::now()))?;
+    }
+    Ok(DONE)
+}
+
+/// Makes one and prints its name.
+pub(super) async fn pull<T: Artifact>(context: &Context, arguments: PullArguments) -> Outcome {
+    let client = context.daemon().await?;
+    let request = request(arguments.source, arguments.name)?;
+    let operation = T::pull(client, &request).await?;
+    let Some(operation) = follow_or_print(context, operation, arguments.wait).await? else {
+        return Ok(DONE);
+    };
+    if context.printer.is_json() {
+        context.printer.document(&T::get(client, &operation.subject).await?)?;
+    } else {
+        context.printer.line(&operation.subject)?;
+    }
+    Ok(DONE)
+}
+
+/// Returns what the daemon is asked. A path is relative to where the user is, not to where the
+/// daemon is; what is made is called by what the user typed all the same.
+fn request(typed: String, name: Option<String>) -> Result<PullRequest, CommandError> {
+    let Some(path) = typed.strip_prefix("tar:").filter(|path| !path.is_empty()) else {
+        return Ok(PullRequest { source: typed, name });
+    };
+    let what = || format!("cannot tell where '{path}' is");
+    let absolute = std::path::absolute(path)
+        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Failed, what(), &error)))?;
+    // A path that is not UTF-8 could not have been typed: arguments are text.
+    let source = format!("tar:{}", absolute.to_string_lossy());
+    Ok(PullRequest { source, name: name.or(Some(typed)) })
+}
+
+/// Deletes some, after asking.
+pub(super) async fn remove<T: Artifact>(context: &Context, arguments: &DeleteArguments) -> Outcome {
+    if !arguments.yes {
+        confirm(&format!("Delete {} {}?", T::NOUN, quoted(&arguments.names)))?;
+    }
+    let client = context.daemon().await?;
+    let mut failures = Failures::default();
+    for name in &arguments.names {
+        let deleted = async {
+            T::delete(client, name).await?;
+            if context.printer.is_json() {
+                context.printer.item(&Deleted { deleted: name })?;
+            } else {
+                context.printer.line(name)?;
+            }
+            Ok(())
+        };
+        failures.note(context, deleted.await)?;
+    }
+    failures.outcome()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_relative_to_where_the_user_is() {
+        let asked = request("tar:some.tar".to_owned(), None).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(asked.source, format!("tar:{}", here.join("some.tar").display()));
+        assert_eq!(asked.name.as_deref(), Some("tar:some.tar"));
+        let asked = request("debian:bookworm".to_owned(), None).unwrap();
+        assert_eq!((asked.source.as_str(), asked.name), ("debian:bookworm", None));
+    }
+}
