@@ -335,3 +335,150 @@ fn entries(body: &[u8]) -> Result<Vec<Entry>> {
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A request as a server sees it: type, number, and what comes after that.
+    type Request = (u8, u32, Vec<u8>);
+
+    async fn receive(stream: &mut DuplexStream) -> Request {
+        let length = stream.read_u32().await.unwrap() as usize;
+        let mut packet = vec![0; length];
+        stream.read_exact(&mut packet).await.unwrap();
+        let mut reader = Reader(&packet);
+        (reader.byte().unwrap(), reader.number().unwrap(), reader.0.to_vec())
+    }
+
+    async fn answer(stream: &mut DuplexStream, kind: u8, id: u32, body: Writer) {
+        let packet = [&[kind][..], &id.to_be_bytes(), &body.0].concat();
+        stream.write_all(&Writer::default().string(&packet).0).await.unwrap();
+    }
+
+    /// Returns a client, and its server's end after the greeting.
+    async fn connected() -> (Sftp, DuplexStream) {
+        let (ours, mut theirs) = duplex(1 << 20);
+        let greeting = async {
+            assert_eq!(receive(&mut theirs).await, (1, 3, Vec::new()));
+            answer(&mut theirs, 2, 3, Writer::default()).await;
+        };
+        let (sftp, ()) = tokio::join!(Sftp::open(ours), greeting);
+        (sftp.unwrap(), theirs)
+    }
+
+    /// Serves a file of this content, at most `most` bytes at once, until the client hangs up.
+    async fn serve_file(mut stream: DuplexStream, content: &[u8], most: usize) -> usize {
+        let mut requests = 0;
+        while let Ok(length) = stream.read_u32().await {
+            let mut packet = vec![0; length as usize];
+            stream.read_exact(&mut packet).await.unwrap();
+            let mut reader = Reader(&packet);
+            assert_eq!(reader.byte().unwrap(), request::READ);
+            let id = reader.number().unwrap();
+            assert_eq!(reader.string().unwrap(), b"handle");
+            let offset = usize::try_from(reader.long().unwrap()).unwrap();
+            let wanted = (reader.number().unwrap() as usize).min(most);
+            requests += 1;
+            match content.get(offset..) {
+                Some(rest) if !rest.is_empty() => {
+                    let body = Writer::default().string(&rest[..wanted.min(rest.len())]);
+                    answer(&mut stream, reply::DATA, id, body).await;
+                }
+                _ => answer(&mut stream, reply::STATUS, id, Writer::default().number(status::END)).await,
+            }
+        }
+        requests
+    }
+
+    async fn read_back(content: &[u8], size: u64, most: usize) -> (Vec<u8>, usize) {
+        let (sftp, server) = connected().await;
+        let reading = async {
+            let mut back = Vec::new();
+            let take = |piece: &[u8]| {
+                back.extend_from_slice(piece);
+                Ok::<_, SftpError>(())
+            };
+            sftp.read_file(&Handle(b"handle".to_vec()), size, take).await.unwrap();
+            drop(sftp);
+            back
+        };
+        tokio::join!(reading, serve_file(server, content, most))
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_whole_whatever_its_length_and_its_servers_pieces() {
+        for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 20 * CHUNK + 7] {
+            let content: Vec<u8> = (0..=250).cycle().step_by(31).take(length).collect();
+            // Its size may be unknown, as of what is in /proc, and it may have grown or shrunk since.
+            for size in [length as u64, 0, 2 * length as u64 + 1] {
+                for most in [CHUNK, CHUNK / 3] {
+                    // A server of short pieces makes no promise that one at the end is the last.
+                    if most < CHUNK && size < length as u64 {
+                        continue;
+                    }
+                    let (back, _) = read_back(&content, size, most).await;
+                    assert!(back == content, "{length} {size} {most}: {} bytes came", back.len());
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_file_takes_one_request() {
+        assert_eq!(read_back(b"small", 5, CHUNK).await.1, 1);
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_requests_in_any_order() {
+        let (sftp, mut server) = connected().await;
+        let serving = async {
+            let (first, second) = (receive(&mut server).await, receive(&mut server).await);
+            for (kind, id, body) in [second, first] {
+                assert_eq!(kind, request::READLINK);
+                let name = Reader(&body).string().unwrap().to_vec();
+                let body = Writer::default().number(1).string(&name).string(b"").number(0);
+                answer(&mut server, reply::NAME, id, body).await;
+            }
+        };
+        let (a, b, ()) = tokio::join!(sftp.read_link(b"a\xff"), sftp.read_link(b"b"), serving);
+        assert_eq!((a.unwrap(), b.unwrap()), (b"a\xff".to_vec(), b"b".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn more_than_was_asked_for_is_nonsense() {
+        let (sftp, mut server) = connected().await;
+        let handle = Handle(b"handle".to_vec());
+        let reading = sftp.read_file(&handle, 0, |_| Ok::<_, SftpError>(()));
+        let serving = async {
+            let (_, id, _) = receive(&mut server).await;
+            answer(&mut server, reply::DATA, id, Writer::default().string(&vec![0; CHUNK + 1])).await;
+        };
+        let (read, ()) = tokio::join!(reading, serving);
+        assert!(matches!(read, Err(SftpError::Nonsense(_))), "{read:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_asked_for_ends_the_connection() {
+        let (sftp, mut server) = connected().await;
+        let serving = async {
+            let (_, id, _) = receive(&mut server).await;
+            answer(&mut server, reply::STATUS, id.wrapping_add(9), Writer::default().number(0)).await;
+        };
+        let (first, ()) = tokio::join!(sftp.remove(b"a"), serving);
+        assert!(first.unwrap_err().is_fatal());
+        assert!(sftp.remove(b"b").await.unwrap_err().is_fatal(), "and it stays so");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_is_lost() {
+        let (sftp, server) = connected().await;
+        drop(server);
+        assert!(matches!(sftp.remove(b"a").await, Err(SftpError::Lost)));
+        let (ours, theirs) = duplex(64);
+        drop(theirs);
+        assert!(matches!(Sftp::open(ours).await, Err(SftpError::Lost)));
+    }
+}
