@@ -45,7 +45,7 @@ pub(super) async fn list<T: Artifact>(context: &Context, arguments: &ListArgumen
     if context.printer.is_json() {
         context.printer.document(&artifacts)?;
     } else if arguments.quiet {
-        artifacts.iter().try_for_each(|artifact| context.printer.line(artifact.name()))?;
+        context.printer.lines(artifacts.iter().map(Artifact::name))?;
     } else {
         let now = Timestamp::now();
         let mut table = Table::new(T::HEADINGS);

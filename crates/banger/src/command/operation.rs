@@ -18,7 +18,7 @@ pub(super) async fn list(context: &Context, arguments: &ListArguments) -> Outcom
     if context.printer.is_json() {
         context.printer.document(&operations)?;
     } else if arguments.quiet {
-        operations.iter().try_for_each(|operation| context.printer.line(operation.id.as_str()))?;
+        context.printer.lines(operations.iter().map(|operation| operation.id.as_str()))?;
     } else {
         let now = Timestamp::now();
         let mut table = Table::new(["ID", "KIND", "SUBJECT", "STATUS", "BEGAN", "PHASE"]);

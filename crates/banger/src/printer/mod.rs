@@ -49,6 +49,16 @@ impl Printer {
         output.flush()
     }
 
+    /// Prints lines of data, in one piece.
+    pub(crate) fn lines<'a>(self, lines: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&printable(line));
+            text.push('\n');
+        }
+        self.text(&text)
+    }
+
     /// Prints a text that a program is to read, as it is.
     #[expect(clippy::unused_self, reason = "all output goes through a printer")]
     pub(crate) fn text(self, text: &str) -> io::Result<()> {
@@ -68,9 +78,11 @@ impl Printer {
     /// Prints the only document of a command.
     #[expect(clippy::unused_self, reason = "all output goes through a printer")]
     pub(crate) fn document(self, value: &impl Serialize) -> io::Result<()> {
+        // In one piece: standard output would be flushed at each of many thousand lines.
+        let mut text = serde_json::to_vec_pretty(value)?;
+        text.push(b'\n');
         let mut output = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut output, value)?;
-        writeln!(output)?;
+        output.write_all(&text)?;
         output.flush()
     }
 

@@ -16,7 +16,7 @@ pub(in crate::command) async fn list(context: &Context, arguments: &VmListArgume
     if context.printer.is_json() {
         context.printer.document(&vms)?;
     } else if arguments.quiet {
-        vms.iter().try_for_each(|vm| context.printer.line(vm.name.as_str()))?;
+        context.printer.lines(vms.iter().map(|vm| vm.name.as_str()))?;
     } else {
         let now = Timestamp::now();
         let mut table = Table::new(["NAME", "STATE", "IMAGE", "VCPUS", "MEMORY", "DISK", "CREATED", "PORTS"]);
