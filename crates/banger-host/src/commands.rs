@@ -12,6 +12,8 @@ use banger_core::command::{CommandError, Commands, Consumer, HostCommand};
 use banger_core::work::Work;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::guard::Guard;
+
 /// Most that is kept of a command's standard error for its failure, bytes.
 const STDERR_KEPT: usize = 4096;
 /// Longest line of standard error that is passed to the log, bytes.
@@ -25,10 +27,12 @@ const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HostCommands;
 
-fn spawn(command: &HostCommand) -> Result<Child, CommandError> {
+fn spawn(command: &HostCommand) -> Result<(Child, Guard), CommandError> {
+    let io_error = |source| CommandError::Io { command: command.to_string(), source };
     let not_installed = || CommandError::NotInstalled { program: command.program.clone() };
     let path = HostCommands.find(&command.program).ok_or_else(not_installed)?;
-    Command::new(path)
+    let mut process = Command::new(path);
+    process
         .args(&command.arguments)
         .envs(command.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(command.directory.as_deref().unwrap_or(Path::new("/")))
@@ -36,9 +40,11 @@ fn spawn(command: &HostCommand) -> Result<Child, CommandError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that a cancel reaches everything that it starts.
-        .process_group(0)
-        .spawn()
-        .map_err(|source| CommandError::Io { command: command.to_string(), source })
+        .process_group(0);
+    let (guard, watch) = Guard::set(&mut process).map_err(io_error)?;
+    let child = process.spawn().map_err(io_error);
+    watch.release();
+    Ok((child?, guard))
 }
 
 impl Commands for HostCommands {
@@ -58,7 +64,7 @@ impl Commands for HostCommands {
         consume: Consumer<'_>,
     ) -> Result<(), CommandError> {
         work.check()?;
-        let mut child = spawn(command)?;
+        let (mut child, guard) = spawn(command)?;
         let io_error = |source| CommandError::Io { command: command.to_string(), source };
         let (stdout, stderr) = child
             .stdout
@@ -77,6 +83,7 @@ impl Commands for HostCommands {
             (consumed, reader.join().unwrap_or_default())
         });
         let status = group.reap(&mut child);
+        guard.dismiss();
         drop(cancel);
         let status = status.map_err(io_error)?;
         work.check()?;

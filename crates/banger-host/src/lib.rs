@@ -2,6 +2,7 @@
 
 mod commands;
 mod follow;
+mod guard;
 mod lock;
 mod monitor;
 mod nameservers;

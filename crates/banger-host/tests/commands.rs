@@ -83,6 +83,64 @@ fn a_cancelled_program_may_tidy_up() {
     assert!(!left.exists());
 }
 
+/// What runs a command and is killed meanwhile; [`kill_while_it_runs`] starts it.
+#[test]
+#[ignore = "no test: the process that other tests kill"]
+fn runs_a_command_until_it_is_killed() {
+    let Ok(script) = std::env::var("BANGER_TEST_SCRIPT") else { return };
+    HostCommands.run(&HostCommand::new("sh").argument("-c").argument(script), &Unwatched).unwrap();
+}
+
+/// Kills a process that runs a command whose child does `child`, and waits for that child's end.
+fn kill_while_it_runs(child: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    // The command itself does nothing but wait for its child, as programs do that set up a system: a signal
+    // to it alone would be of no use.
+    let script = format!("sh -c 'exec 9>{}; {child}'; exit 1", pipe.display());
+    let mut daemon = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "runs_a_command_until_it_is_killed", "--ignored"])
+        .env("BANGER_TEST_SCRIPT", script)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut open = std::io::BufReader::new(std::fs::File::open(&pipe).unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut open, &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    // The pipe hangs up when the last process that has it open for writing has ended.
+    let limit = rustix::time::Timespec { tv_sec: 60, tv_nsec: 0 };
+    let mut ended = [rustix::event::PollFd::new(open.get_ref(), rustix::event::PollFlags::empty())];
+    assert_eq!(rustix::event::poll(&mut ended, Some(&limit)).unwrap(), 1, "the command runs on");
+}
+
+#[test]
+fn a_killed_daemon_takes_its_commands_along() {
+    kill_while_it_runs("echo ready >&9; exec sleep 1000");
+}
+
+#[test]
+fn a_command_that_does_not_heed_its_daemons_death_is_killed() {
+    kill_while_it_runs("trap \"\" TERM; echo ready >&9; exec sleep 1000");
+}
+
+#[test]
+fn a_command_that_ended_takes_nothing_along() {
+    // Programs leave others behind on purpose, such as agents for keys.
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    let script = format!("(read line <{0}; echo still there >{0}) >/dev/null 2>&1 &", pipe.display());
+    HostCommands.run(&HostCommand::new("sh").argument("-c").argument(script), &Unwatched).unwrap();
+    std::fs::write(&pipe, "go on\n").unwrap();
+    assert_eq!(std::fs::read_to_string(&pipe).unwrap(), "still there\n");
+}
+
 #[test]
 fn a_consumer_that_gives_up_ends_the_program() {
     let command = HostCommand::new("yes");
