@@ -92,10 +92,12 @@ pub enum CommandError {
         stderr: String,
     },
     /// What was to read its output failed.
-    #[error("cannot use the output of '{command}'")]
+    #[error("cannot use the output of '{command}'{}", if stderr.is_empty() { String::new() } else { format!(", which then said: {stderr}") })]
     Consumer {
         /// The whole command.
         command: String,
+        /// When the command failed as well, the end of its standard error, at most 4 KiB, trimmed.
+        stderr: String,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -116,8 +118,9 @@ pub trait Commands: Send + Sync {
     /// Lines of standard error go to the work's log.
     fn run(&self, command: &HostCommand, work: &dyn Work) -> Result<Vec<u8>, CommandError>;
 
-    /// Runs `command` and lets `consume` read its standard output as it comes. The command's own
-    /// failure wins over the consumer's, for it is the likelier cause.
+    /// Runs `command` and lets `consume` read its standard output as it comes. When both fail, the first
+    /// cause wins: a consumer that failed before the output's end made the command fail, while one that
+    /// saw the end failed because of the command.
     fn stream(
         &self,
         command: &HostCommand,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -74,31 +74,29 @@ impl Commands for HostCommands {
         let group = Arc::new(Group::of(&child));
         let ending = Arc::clone(&group);
         let cancel = work.on_cancel(Box::new(move || drop(std::thread::spawn(move || ending.end()))));
-        let (consumed, kept) = std::thread::scope(|scope| {
+        let (consumed, saw_end, kept) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| pass_on(stderr, work));
-            let mut stdout = stdout;
-            let consumed = consume(&mut stdout);
+            let mut output = Output { stdout, ended: false };
+            let consumed = consume(&mut output);
+            let saw_end = output.ended;
             // A consumer that stopped early must not leave the program blocked on a full pipe.
-            drop(stdout);
-            (consumed, reader.join().unwrap_or_default())
+            drop(output);
+            (consumed, saw_end, reader.join().unwrap_or_default())
         });
         let status = group.reap(&mut child);
         guard.dismiss();
         drop(cancel);
         let status = status.map_err(io_error)?;
         work.check()?;
-        match (status.success(), consumed) {
-            (true, Ok(())) => Ok(()),
-            // A program that was cut off by its consumer failed because of it.
-            (false, Err(source)) if status.signal() == Some(libc_sigpipe()) => {
-                Err(CommandError::Consumer { command: command.to_string(), source })
+        let command = command.to_string();
+        match consumed {
+            Ok(()) if status.success() => Ok(()),
+            // What a program does whose output nobody wants any more is not the cause.
+            Err(source) if status.success() || !saw_end => {
+                let stderr = if status.success() { String::new() } else { kept };
+                Err(CommandError::Consumer { command, stderr, source })
             }
-            (true, Err(source)) => Err(CommandError::Consumer { command: command.to_string(), source }),
-            (false, _) => Err(CommandError::Failed {
-                command: command.to_string(),
-                status: describe(status),
-                stderr: kept,
-            }),
+            _ => Err(CommandError::Failed { command, status: describe(status), stderr: kept }),
         }
     }
 
@@ -115,8 +113,18 @@ impl Commands for HostCommands {
     }
 }
 
-fn libc_sigpipe() -> i32 {
-    Signal::PIPE.as_raw()
+/// A program's standard output, and whether its end was seen.
+struct Output {
+    stdout: ChildStdout,
+    ended: bool,
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stdout.read(buffer)?;
+        self.ended |= read == 0 && !buffer.is_empty();
+        Ok(read)
+    }
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -150,3 +150,32 @@ fn a_consumer_that_gives_up_ends_the_program() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn what_failed_first_is_the_cause() {
+    // As mmdebstrap: the program that writes is a child, and the command says what became of it.
+    let script = "yes 2>/dev/null; echo 'E: the writer failed' >&2; exit 1";
+    let command = HostCommand::new("sh").argument("-c").argument(script);
+    let full = HostCommands.stream(&command, &Unwatched, &mut |reader| {
+        reader.read_exact(&mut [0; 100])?;
+        Err("no space left".into())
+    });
+    match full {
+        Err(CommandError::Consumer { source, stderr, .. }) => {
+            assert_eq!(
+                (source.to_string().as_str(), stderr.as_str()),
+                ("no space left", "E: the writer failed")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let command = HostCommand::new("sh").argument("-c").argument("echo half; echo 'no network' >&2; exit 1");
+    let truncated = HostCommands.stream(&command, &Unwatched, &mut |reader| {
+        reader.read_exact(&mut [0; 100]).map_err(|_| "it is truncated".into())
+    });
+    assert!(
+        matches!(&truncated, Err(CommandError::Failed { stderr, .. }) if stderr == "no network"),
+        "{truncated:?}"
+    );
+}

@@ -68,7 +68,7 @@ impl Commands for StdCommands {
         if !status.success() {
             return Err(CommandError::Failed { command, status: status.to_string(), stderr });
         }
-        consumed.map_err(|source| CommandError::Consumer { command, source })
+        consumed.map_err(|source| CommandError::Consumer { command, stderr: String::new(), source })
     }
 
     fn find(&self, program: &str) -> Option<PathBuf> {
