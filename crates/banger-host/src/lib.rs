@@ -20,4 +20,4 @@ pub use nameservers::nameservers;
 pub use peer::{Peer, peer};
 pub use presence::{MonitorPresence, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence};
 pub use process::{ProcessWatch, identity_of};
-pub use socket::{SocketError, bind_private, connect_to};
+pub use socket::{SocketError, SocketFile, bind_private, connect_to};

@@ -1,7 +1,8 @@
 //! Where a user's banger keeps things: decided from the environment alone.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 /// Environment variables that banger reads.
 pub mod variable {
@@ -38,6 +39,11 @@ pub struct Locations {
 impl Locations {
     /// Returns the locations that `variable` (an environment) leads to.
     ///
+    /// A data directory is an installation with a daemon of its own, and a user may have several: by another
+    /// `HOME` or `XDG_DATA_HOME`. All share one runtime directory, so that the socket's name there is made of the
+    /// data directory's path: a client never speaks to another installation's daemon, and no daemon takes
+    /// another's place.
+    ///
     /// Without `XDG_RUNTIME_DIR` (root, su, cron) the socket is in the data directory, which is the
     /// user's own, so that nobody else can take its place.
     pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, NoHome> {
@@ -51,13 +57,26 @@ impl Locations {
         let configuration = absolute("XDG_CONFIG_HOME")
             .or_else(|| home.map(|path| path.join(".config")))
             .map(|path| path.join("banger/config.toml"));
-        // A data directory of its own is an installation of its own, with a daemon of its own.
+        // A directory that was chosen by hand, often for an hour, has everything in it.
         let runtime = absolute("XDG_RUNTIME_DIR").filter(|_| variable(variable::DATA_DIRECTORY).is_none());
         let socket = absolute(variable::SOCKET)
-            .or_else(|| runtime.map(|path| path.join("banger/bangerd.sock")))
+            .or_else(|| runtime.map(|path| path.join("banger").join(socket_name(&data))))
             .unwrap_or_else(|| data.join("run/bangerd.sock"));
         Ok(Self { data, configuration, socket })
     }
+}
+
+/// Returns the name of the socket of the daemon whose data is in `data`. Clients and daemons of different
+/// versions must agree on it.
+fn socket_name(data: &Path) -> String {
+    // FNV-1a with 64 bits (Fowler, Noll, Vo): nobody gains by two paths of one digest, for both are the user's own.
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    // By components, so that a slash too many is no other directory.
+    let names = data.components().map(|name| name.as_os_str().as_bytes());
+    for byte in names.flat_map(|name| name.iter().chain(b"/")) {
+        digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    format!("bangerd-{digest:016x}.sock")
 }
 
 #[cfg(test)]
@@ -76,8 +95,20 @@ mod tests {
             from(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_DATA_HOME", "/d")])
                 .unwrap();
         assert_eq!(locations.data, PathBuf::from("/d/banger"));
-        assert_eq!(locations.socket, PathBuf::from("/run/user/7/banger/bangerd.sock"));
+        // Never to be changed: a client of one version asks a daemon of another.
+        assert_eq!(locations.socket, PathBuf::from("/run/user/7/banger/bangerd-4f045327f261090c.sock"));
         assert_eq!(locations.configuration, Some(PathBuf::from("/home/a/.config/banger/config.toml")));
+    }
+
+    #[test]
+    fn each_data_directory_has_a_socket_of_its_own() {
+        let socket = |name, value| from(&[("XDG_RUNTIME_DIR", "/run/user/7"), (name, value)]).unwrap().socket;
+        let own = socket("HOME", "/home/a");
+        assert_ne!(own, socket("HOME", "/home/b"));
+        assert_ne!(own, socket("XDG_DATA_HOME", "/home/a/data"));
+        assert_eq!(own, socket("XDG_DATA_HOME", "/home/a/.local/share"));
+        assert_eq!(own, socket("HOME", "/home//a/./"));
+        assert!(own.as_os_str().len() < 108, "an address has room for it");
     }
 
     #[test]
