@@ -28,6 +28,15 @@ pub enum PublishError {
     /// A path without a directory above it.
     #[error("'{0}' is no path to publish to")]
     NoParent(PathBuf),
+    /// Something unfinished could not be removed.
+    #[error("cannot remove '{path}'")]
+    Sweep {
+        /// What is left.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The file system refused.
     #[error("cannot publish '{path}'")]
     Io {
@@ -104,6 +113,52 @@ pub fn write_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), Publish
     sync_parent(path).map_err(io)
 }
 
+/// What [`sweep_partials`] came to.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// How many entries are gone.
+    pub removed: usize,
+    /// What could not be removed, or looked at, and why.
+    pub errors: Vec<PublishError>,
+}
+
+/// Removes what a crash left unfinished directly in `directory`: files, trees and links whose names begin with
+/// [`PARTIAL_PREFIX`]. Where a link leads is left alone. Goes on after errors; a directory that is not there has
+/// nothing in it. To be called when nobody writes there.
+pub fn sweep_partials(directory: &Path) -> Swept {
+    let mut swept = Swept::default();
+    let io = |path: &Path, source| PublishError::Sweep { path: path.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return swept,
+        Err(error) => {
+            swept.errors.push(io(directory, error));
+            return swept;
+        }
+    };
+    for entry in entries {
+        let (path, removed) = match entry {
+            Ok(entry) if !is_partial(&entry.file_name()) => continue,
+            Ok(entry) => (entry.path(), remove(&entry)),
+            Err(error) => (directory.to_owned(), Err(error)),
+        };
+        match removed {
+            Ok(()) => swept.removed += 1,
+            Err(error) => swept.errors.push(io(&path, error)),
+        }
+    }
+    swept
+}
+
+fn is_partial(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PARTIAL_PREFIX.as_bytes())
+}
+
+/// Removes an entry; neither of the two follows links.
+fn remove(entry: &fs::DirEntry) -> io::Result<()> {
+    if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }
+}
+
 /// Syncs the file or directory at `path`.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
@@ -150,5 +205,66 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+    #[test]
+    fn what_a_crash_left_is_swept_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(at("vm/.partial-tree/deep/er")).unwrap();
+        fs::create_dir_all(at("vm/kept/.partial-of-somebody-else")).unwrap();
+        fs::create_dir(at("outside")).unwrap();
+        fs::write(at("outside/precious"), "x").unwrap();
+        fs::write(at("vm/.partial-file"), "x").unwrap();
+        fs::write(at("vm/partial-file"), "x").unwrap();
+        std::os::unix::fs::symlink(at("outside"), at("vm/.partial-link")).unwrap();
+        std::os::unix::fs::symlink(at("outside"), at("vm/.partial-tree/link")).unwrap();
+        let swept = sweep_partials(&at("vm"));
+        assert_eq!((swept.removed, swept.errors.len()), (3, 0), "{swept:?}");
+        let mut left: Vec<_> = fs::read_dir(at("vm")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["kept", "partial-file"]);
+        assert!(at("vm/kept/.partial-of-somebody-else").exists());
+        assert!(at("outside/precious").exists());
+        assert_eq!(sweep_partials(&at("nowhere")).removed, 0);
+    }
+
+    #[test]
+    fn a_sweep_goes_on_after_what_it_cannot_remove() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(".partial-file"), "x").unwrap();
+        // What is mounted cannot be removed; root alone may mount, and for others a directory does that is
+        // not theirs to change.
+        let stuck = root.path().join(".partial-stuck");
+        fs::create_dir(&stuck).unwrap();
+        let _busy = Stuck::make(&stuck);
+        let swept = sweep_partials(root.path());
+        assert_eq!((swept.removed, swept.errors.len()), (1, 1), "{swept:?}");
+        assert!(matches!(&swept.errors[0], PublishError::Sweep { path, .. } if *path == stuck));
+    }
+
+    /// A directory that cannot be removed, until it is dropped.
+    struct Stuck<'a>(&'a Path);
+
+    impl<'a> Stuck<'a> {
+        fn make(directory: &'a Path) -> Self {
+            if rustix::process::geteuid().is_root() {
+                rustix::mount::mount("none", directory, "tmpfs", rustix::mount::MountFlags::empty(), None)
+                    .unwrap();
+            } else {
+                fs::write(directory.join("file"), "x").unwrap();
+                fs::set_permissions(directory, std::fs::Permissions::from_mode(0o500)).unwrap();
+            }
+            Self(directory)
+        }
+    }
+
+    impl Drop for Stuck<'_> {
+        fn drop(&mut self) {
+            if rustix::process::geteuid().is_root() {
+                rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+            } else {
+                fs::set_permissions(self.0, std::fs::Permissions::from_mode(0o700)).unwrap();
+            }
+        }
     }
 }
