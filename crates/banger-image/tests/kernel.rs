@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use banger_core::work::Unwatched;
 use banger_image::kernel::cpio::Archive;
-use banger_image::kernel::initramfs::{GuestBinary, assemble};
+use banger_image::kernel::initramfs::{GuestBinary, assemble, assemble_at};
 use banger_image::kernel::{self, KernelSource};
 use support::{Image, StdCommands, look};
 
@@ -62,17 +62,93 @@ fn an_archive_reads_back() {
     assert_eq!(entries[5], ("init".to_owned(), (0o100_755, (0, 0), b"12345".to_vec())));
 }
 
+/// Makes what a bundle needs so that an initramfs can be made of it.
+fn write_bundle(bundle: &Path, recipe: u32) {
+    let modules = Archive::new().file("modules/list", 0o644, b"").finish();
+    std::fs::write(bundle.join("modules.cpio"), &modules).unwrap();
+    let description =
+        format!(r#"{{"release":"1","version":"1-1","recipe":{recipe},"modules_key":"0123456789abcdef"}}"#);
+    std::fs::write(bundle.join("kernel.json"), description).unwrap();
+}
+
+#[test]
+fn a_bundle_of_another_recipe_is_not_booted() {
+    let directory = tempfile::tempdir().unwrap();
+    let bundle = directory.path();
+    let binary = bundle.join("guest");
+    std::fs::write(&binary, "guest").unwrap();
+    let guest = GuestBinary::load(&binary).unwrap();
+    write_bundle(bundle, kernel::RECIPE);
+    assert!(kernel::is_current(bundle).unwrap());
+    let initramfs = assemble(bundle, &guest).unwrap();
+    for other in [kernel::RECIPE - 1, kernel::RECIPE + 1] {
+        write_bundle(bundle, other);
+        assert!(!kernel::is_current(bundle).unwrap());
+        // Nor does it help that an archive is there.
+        assert!(initramfs.exists());
+        let error = assemble(bundle, &guest).unwrap_err();
+        assert!(matches!(&error, kernel::KernelError::Outdated { found, .. } if *found == other), "{error}");
+        assert!(error.fix().unwrap().contains("banger kernel pull"));
+    }
+}
+
+#[test]
+fn a_vm_keeps_the_initramfs_that_it_was_started_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let (bundle, vm) = (directory.path().join("kernel"), directory.path().join("vm"));
+    std::fs::create_dir(&bundle).unwrap();
+    std::fs::create_dir(&vm).unwrap();
+    write_bundle(&bundle, kernel::RECIPE);
+    let (binary, initramfs) = (bundle.join("guest"), vm.join("initramfs.cpio"));
+    let guest = |content: String| {
+        std::fs::write(&binary, content).unwrap();
+        GuestBinary::load(&binary).unwrap()
+    };
+    let first = guest("first".to_owned());
+    assemble_at(&bundle, &first, &initramfs).unwrap();
+    let before = std::fs::read(&initramfs).unwrap();
+    for build in 0..5 {
+        assemble(&bundle, &guest(format!("build {build}"))).unwrap();
+    }
+    assert_eq!(std::fs::read(&initramfs).unwrap(), before);
+    let archives = || {
+        let names = std::fs::read_dir(&bundle).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_str().unwrap().starts_with("initramfs-")).count()
+    };
+    assert_eq!(archives(), 2, "they do not pile up");
+    let next = guest("next".to_owned());
+    assemble_at(&bundle, &next, &initramfs).unwrap();
+    assert_ne!(std::fs::read(&initramfs).unwrap(), before);
+    assert_eq!(std::fs::read_dir(&vm).unwrap().count(), 1);
+}
+
+#[test]
+fn a_vm_gets_its_initramfs_while_other_builds_make_theirs() {
+    let directory = tempfile::tempdir().unwrap();
+    let bundle = directory.path();
+    write_bundle(bundle, kernel::RECIPE);
+    std::thread::scope(|scope| {
+        for build in 0..4 {
+            scope.spawn(move || {
+                let binary = bundle.join(format!("guest-{build}"));
+                std::fs::write(&binary, format!("build {build}")).unwrap();
+                let guest = GuestBinary::load(&binary).unwrap();
+                for _ in 0..50 {
+                    let own = bundle.join(format!("vm-{build}"));
+                    assemble_at(bundle, &guest, &own).unwrap();
+                    let entries = read_cpio(&std::fs::read(&own).unwrap());
+                    assert_eq!(entries.last().unwrap().1.2, format!("build {build}").into_bytes());
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn an_initramfs_is_made_once_for_each_guest_and_old_ones_go() {
     let directory = tempfile::tempdir().unwrap();
     let bundle = directory.path();
-    let modules = Archive::new().file("modules/list", 0o644, b"").finish();
-    std::fs::write(bundle.join("modules.cpio"), &modules).unwrap();
-    std::fs::write(
-        bundle.join("kernel.json"),
-        r#"{"release":"1","version":"1-1","recipe":1,"modules_key":"0123456789abcdef"}"#,
-    )
-    .unwrap();
+    write_bundle(bundle, kernel::RECIPE);
     let binary = bundle.join("guest");
     let make = |content: &str, age: u64| {
         std::fs::write(&binary, content).unwrap();

@@ -170,6 +170,16 @@ pub enum KernelError {
         #[source]
         source: serde_json::Error,
     },
+    /// A bundle that another version of banger has made, in another way.
+    #[error(
+        "the kernel in '{path}' was made by recipe {found}, and this version boots those of recipe {RECIPE}"
+    )]
+    Outdated {
+        /// The bundle.
+        path: PathBuf,
+        /// Its recipe.
+        found: u32,
+    },
     /// It could not be published.
     #[error("cannot keep the kernel")]
     Publish(#[from] PublishError),
@@ -197,6 +207,9 @@ impl KernelError {
         match self {
             Self::Missing { package, .. } => Some(format!("sudo apt-get install {package}")),
             Self::NoKeyring(_) => Some("sudo apt-get install debian-archive-keyring".to_owned()),
+            Self::Outdated { .. } => {
+                Some("make it anew: `banger kernel rm NAME`, then `banger kernel pull NAME`".to_owned())
+            }
             _ => None,
         }
     }
@@ -248,6 +261,12 @@ pub fn describe(directory: &Path) -> Result<KernelBundle, KernelError> {
     let path = directory.join(file::DESCRIPTION);
     let json = fs::read(&path).map_err(KernelError::io("read the kernel's description"))?;
     serde_json::from_slice(&json).map_err(|source| KernelError::Description { path, source })
+}
+
+/// Returns whether the bundle in `directory` is one that this version makes; one that is not cannot be booted and
+/// has to be made anew.
+pub fn is_current(directory: &Path) -> Result<bool, KernelError> {
+    Ok(describe(directory)?.recipe == RECIPE)
 }
 
 /// Returns the first 16 hexadecimal digits of the SHA-256 digest.
