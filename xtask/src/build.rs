@@ -43,7 +43,8 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     Ok(target_directory()?.join(TARGET).join(profile.directory()))
 }
 
-fn target_directory() -> Result<PathBuf> {
+/// Returns the directory of everything that is built.
+pub(crate) fn target_directory() -> Result<PathBuf> {
     let metadata = output(cargo().args(["metadata", "--no-deps", "--locked", "--format-version", "1"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let directory = metadata["target_directory"].as_str().context("cargo names no target directory")?;

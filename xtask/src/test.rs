@@ -1,10 +1,12 @@
 //! Everything that must hold before a change lands.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::build::{Profile, build};
+use crate::build::{Profile, build, target_directory};
 use crate::process::{cargo, run};
 use crate::{layers, packages};
 
@@ -22,6 +24,8 @@ const FULL_CASES: (&str, &str) = ("PROPTEST_CASES", "2000");
 
 /// Tells tests that have a matrix to try all of it.
 const FULL_MATRIX: &str = "BANGER_TEST_FULL";
+/// Names the file that collects which tests were not run (banger-testkit, `not_run`).
+const NOT_RUN: &str = "BANGER_NOT_RUN";
 
 /// Checks the form, the layers and the behaviour.
 pub(crate) fn test(extent: Extent) -> Result<()> {
@@ -43,14 +47,34 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
         run(&mut clippy)
     })?;
     let programs = step("programs", || build(Profile::Development))?;
-    step("tests", || {
+    let list = target_directory()?.join("tests-not-run");
+    std::fs::write(&list, "").with_context(|| format!("cannot write {}", list.display()))?;
+    let result = step("tests", || {
         let mut tests = cargo();
         tests.args(["test", "--locked", "--workspace"]).env("BANGER_PROGRAM_DIR", &programs);
+        tests.env(NOT_RUN, &list);
         if extent == Extent::Full {
             tests.env(FULL_CASES.0, FULL_CASES.1).env(FULL_MATRIX, "1");
         }
         run(&mut tests)
-    })
+    });
+    println!("{}", not_run(&read(&list)?));
+    result
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Returns what there is to say about a list of tests that were not run: `NAME: REASON`, a line for each time that
+/// one said so.
+fn not_run(list: &str) -> String {
+    let tests: BTreeSet<&str> = list.lines().collect();
+    if tests.is_empty() {
+        return "All tests were run.".to_owned();
+    }
+    let lines: String = tests.iter().map(|test| ["\n  ", *test].concat()).collect();
+    format!("NOT RUN, although they count as passed:{lines}")
 }
 
 fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -59,4 +83,18 @@ fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let value = work()?;
     println!("== {name}: {:.1} s", begin.elapsed().as_secs_f64());
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_test_that_was_not_run_is_named_once() {
+        assert_eq!(not_run(""), "All tests were run.");
+        assert_eq!(
+            not_run("b: needs root\na: no kvm\nb: needs root\n"),
+            "NOT RUN, although they count as passed:\n  a: no kvm\n  b: needs root"
+        );
+    }
 }

@@ -54,7 +54,10 @@ fn the_kernel_mounts_a_private_disk_and_its_journal() {
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!rustix::process::geteuid().is_root(), "the kernel refuses the disk: {reason}");
-        eprintln!("SKIPPED the_kernel_mounts_a_private_disk_and_its_journal: needs root to mount: {reason}");
+        banger_testkit::not_run(
+            "the_kernel_mounts_a_private_disk_and_its_journal",
+            &format!("only root can mount: {reason}"),
+        );
         return;
     }
     let mounted = support::Mounted { at };

@@ -2,7 +2,6 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
-    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "tests; each binary uses a part"
 )]
@@ -123,7 +122,7 @@ impl Image {
         let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let may_mount = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
         assert!(!may_mount, "the kernel refuses the image: {reason}");
-        eprintln!("SKIPPED {test}: needs root and loop devices to mount with the real kernel: {reason}");
+        banger_testkit::not_run(test, &format!("in part: only root with loop devices can mount: {reason}"));
         None
     }
 }

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
+use banger_testkit::not_run;
 use banger_types::monitor::{InheritedDescriptor, MonitorPhase, MonitorReply, MonitorRequest, file};
 use rustix::fs::{Mode, OFlags};
 
@@ -53,7 +54,7 @@ fn files_are_private() {
 #[test]
 fn another_user_is_turned_away() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT RUN: another_user_is_turned_away: needs root, to become somebody else");
+        not_run("another_user_is_turned_away", "only root can become somebody else");
         return;
     }
     let vm = Vm::ready();

@@ -7,7 +7,10 @@ use banger_testkit::{Environment, seed};
 #[test]
 fn a_guests_fsync_reaches_the_host_as_fsync() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT RUN: a_guests_fsync_reaches_the_host_as_fsync: only root may trace another's process");
+        banger_testkit::not_run(
+            "a_guests_fsync_reaches_the_host_as_fsync",
+            "only root may trace another's process",
+        );
         return;
     }
     let environment = Environment::new();

@@ -75,7 +75,7 @@ fn reaches(environment: &Environment, vm: &str, address: &str) -> bool {
 #[test]
 fn a_guest_reaches_the_world_but_neither_the_hosts_loopback_nor_another_guest() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT RUN: a_guest_reaches_the_world: only root can make a network namespace");
+        banger_testkit::not_run("a_guest_reaches_the_world", "only root can make a network namespace");
         return;
     }
     let environment = Environment::new();
