@@ -2,7 +2,9 @@
 
 use std::process::Stdio;
 
-use banger_testkit::{Environment, seed};
+use banger_testkit::Environment;
+
+use crate::guest::create;
 
 #[test]
 fn a_guests_fsync_reaches_the_host_as_fsync() {
@@ -14,19 +16,7 @@ fn a_guests_fsync_reaches_the_host_as_fsync() {
         return;
     }
     let environment = Environment::new();
-    environment.succeed(&[
-        "vm",
-        "create",
-        "sync",
-        "--image",
-        seed::BUSYBOX,
-        "--memory",
-        "256M",
-        "--vcpus",
-        "1",
-        "--net",
-        "none",
-    ]);
+    create(&environment, "sync", &[]);
     let pid = environment.vm("sync")["vmm_pid"].to_string();
     let trace = environment.data().join("trace");
     let mut strace = environment

@@ -126,9 +126,46 @@ impl Guest {
     }
 }
 
-/// Returns the options for a small VM of an image.
+/// Returns the options for a small VM of an image, without a network card.
 pub(crate) fn small(image: &Image) -> [&'static str; 8] {
     ["--image", image.name, "--memory", image.memory, "--vcpus", "1", "--net", "none"]
+}
+
+/// Makes the smallest VM that has a shell, without a network card.
+pub(crate) fn create(environment: &Environment, name: &str, more: &[&str]) {
+    environment.succeed(&[&["vm", "create", name], &small(&BUSYBOX)[..], more].concat());
+}
+
+/// Makes the smallest VM that has a shell, with a network card.
+pub(crate) fn create_with_network(environment: &Environment, name: &str, more: &[&str]) {
+    // All but `--net none`.
+    environment.succeed(&[&["vm", "create", name], &small(&BUSYBOX)[..6], more].concat());
+}
+
+/// The probe as an echo server, wherever it was started. It ends with this.
+pub(crate) struct EchoServer(Child);
+
+impl EchoServer {
+    /// Starts one in a guest.
+    pub(crate) fn inside(environment: &Environment, vm: &str, address: &str) -> Self {
+        let arguments = ["exec", vm, "--", BUSYBOX.probe, "serve", address];
+        Self::start(&mut environment.banger(&arguments))
+    }
+
+    /// Starts one by a command, and waits until it serves.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        // What it has to say is its first line.
+        let (child, _output) = start(command.stdin(Stdio::piped()), "serving");
+        Self(child)
+    }
+}
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        // It ends with its standard input, or has ended with its VM.
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
+    }
 }
 
 /// Starts a program and waits until it has said its first line, which must be this one.

@@ -5,12 +5,7 @@ use std::path::Path;
 
 use banger_testkit::{Environment, seed};
 
-/// What a VM of these tests is made with: small, and quick to boot.
-const SMALL: [&str; 8] = ["--image", seed::BUSYBOX, "--memory", "256M", "--vcpus", "1", "--net", "none"];
-
-fn create(environment: &Environment, name: &str, more: &[&str]) {
-    environment.succeed(&[&["vm", "create", name], &SMALL[..], more].concat());
-}
+use crate::guest::create;
 
 fn state(environment: &Environment, name: &str) -> String {
     environment.vm(name)["state"].as_str().unwrap().to_owned()

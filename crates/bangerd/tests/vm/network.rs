@@ -1,10 +1,11 @@
 //! What a guest reaches and what it does not.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use banger_testkit::{Environment, programs, seed};
+use banger_testkit::{Environment, programs};
+
+use crate::guest::{EchoServer, create_with_network};
 
 /// Addresses of the test's own network: documentation's, and so nobody's (RFC 5737).
 const OUTSIDE: &str = "203.0.113.2";
@@ -15,7 +16,7 @@ const OUTSIDE_WITH_PREFIX: &str = "203.0.113.2/30";
 struct Outside {
     namespace: String,
     cable: String,
-    server: Option<Child>,
+    server: Option<EchoServer>,
 }
 
 fn ip(arguments: &[&str]) {
@@ -36,29 +37,16 @@ impl Outside {
         ip(&["-n", &namespace, "address", "add", OUTSIDE_WITH_PREFIX, "dev", "outside"]);
         ip(&["-n", &namespace, "link", "set", "outside", "up"]);
         let probe = programs().join("banger-test-probe");
-        let mut server = Command::new("ip")
-            .args(["netns", "exec", &namespace])
-            .arg(probe)
-            .args(["serve", &format!("{OUTSIDE}:8000")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "serving\n");
-        outside.server = Some(server);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &namespace]).arg(probe).args(["serve", &format!("{OUTSIDE}:8000")]);
+        outside.server = Some(EchoServer::start(&mut command));
         outside
     }
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            // It ends with its standard input.
-            drop(server.stdin.take());
-            server.wait().ok();
-        }
+        drop(self.server.take());
         Command::new("ip").args(["link", "delete", &self.cable]).status().ok();
         Command::new("ip").args(["netns", "delete", &self.namespace]).status().ok();
     }
@@ -81,17 +69,7 @@ fn a_guest_reaches_the_world_but_neither_the_hosts_loopback_nor_another_guest() 
     let environment = Environment::new();
     let outside = Outside::new();
     for name in ["left", "right"] {
-        environment.succeed(&[
-            "vm",
-            "create",
-            name,
-            "--image",
-            seed::BUSYBOX,
-            "--memory",
-            "256M",
-            "--vcpus",
-            "1",
-        ]);
+        create_with_network(&environment, name, &[]);
     }
     assert!(reaches(&environment, "left", &format!("{OUTSIDE}:8000")), "the world");
     drop(outside);
@@ -113,19 +91,9 @@ fn a_guest_reaches_the_world_but_neither_the_hosts_loopback_nor_another_guest() 
     assert!(listener.accept().is_err(), "nobody came to the host's loopback");
 
     // Every guest has the same address: what it finds there is itself.
-    let mut server = environment
-        .banger(&["exec", "right", "--", "/bin/probe", "serve", "0.0.0.0:8000"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "serving\n");
+    let _server = EchoServer::inside(&environment, "right", "0.0.0.0:8000");
     for address in ["198.18.0.2:8000", "198.18.0.1:8000", "198.18.0.3:8000"] {
         assert!(!reaches(&environment, "left", address), "{address}");
     }
     assert!(reaches(&environment, "right", "198.18.0.2:8000"), "the server is there, for its own guest");
-    drop(server.stdin.take());
-    server.wait().unwrap();
 }

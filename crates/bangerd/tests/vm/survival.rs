@@ -4,24 +4,14 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
 
-use banger_testkit::{Environment, seed};
+use banger_testkit::Environment;
+
+use crate::guest::{EchoServer, create, create_with_network};
 
 #[test]
 fn a_vm_does_not_notice_that_the_daemon_was_killed() {
     let environment = Environment::new();
-    environment.succeed(&[
-        "vm",
-        "create",
-        "tough",
-        "--image",
-        seed::BUSYBOX,
-        "--memory",
-        "256M",
-        "--vcpus",
-        "1",
-        "-p",
-        "0:7000",
-    ]);
+    create_with_network(&environment, "tough", &["-p", "0:7000"]);
     let before = environment.vm("tough");
     let address = before["forwards"][0]["listen"].as_str().unwrap().to_owned();
 
@@ -41,15 +31,7 @@ fn a_vm_does_not_notice_that_the_daemon_was_killed() {
         assert_eq!(line.trim_end(), text);
     };
     echo("before");
-    let mut server = environment
-        .banger(&["exec", "tough", "--", "/bin/probe", "serve", "127.0.0.1:7000"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "serving\n");
+    let server = EchoServer::inside(&environment, "tough", "127.0.0.1:7000");
     let mut connection = TcpStream::connect(&address).unwrap();
     exchange(&mut connection, b"before");
 
@@ -66,10 +48,10 @@ fn a_vm_does_not_notice_that_the_daemon_was_killed() {
     }
     echo("with another daemon");
     exchange(&mut connection, b"with another daemon");
-    drop((to_session, server.stdin.take()));
+    drop(to_session);
     assert!(session.wait().unwrap().success());
+    drop(server);
     environment.succeed(&["vm", "stop", "tough"]);
-    server.wait().unwrap();
 }
 
 fn exchange(connection: &mut TcpStream, bytes: &[u8]) {
@@ -102,19 +84,7 @@ fn what_a_killed_daemon_had_begun_is_undone_by_the_next() {
 #[test]
 fn a_vm_that_ends_while_no_daemon_runs_is_found_ended() {
     let environment = Environment::new();
-    environment.succeed(&[
-        "vm",
-        "create",
-        "gone",
-        "--image",
-        seed::BUSYBOX,
-        "--memory",
-        "256M",
-        "--vcpus",
-        "1",
-        "--net",
-        "none",
-    ]);
+    create(&environment, "gone", &[]);
     let pid = environment.vm("gone")["vmm_pid"].as_i64().unwrap();
     environment.crash_daemon();
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
