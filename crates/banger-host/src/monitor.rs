@@ -7,7 +7,7 @@ use std::process::Stdio;
 use banger_core::command::Commands as _;
 use banger_types::guest::GuestRequest;
 use banger_types::location::variable;
-use banger_types::monitor::{MonitorReply, MonitorRequest, MonitorStatus, file};
+use banger_types::monitor::{MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus, file};
 use command_fds::{CommandFdExt as _, FdMapping};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -216,7 +216,7 @@ impl MonitorConnection {
     /// Turns the connection into a stream of the monitor's states, the present one first.
     pub async fn watch(mut self) -> Result<StatusStream, MonitorError> {
         match self.ask(&MonitorRequest::Watch).await? {
-            MonitorReply::Status(status) => Ok(StatusStream { first: Some(status), connection: self }),
+            MonitorReply::Status(status) => Ok(StatusStream { next: Some(status), connection: Some(self) }),
             other => Err(unexpected(&other)),
         }
     }
@@ -254,16 +254,102 @@ fn unexpected(reply: &MonitorReply) -> MonitorError {
 /// A monitor's states as they change.
 #[derive(Debug)]
 pub struct StatusStream {
-    first: Option<MonitorStatus>,
-    connection: MonitorConnection,
+    next: Option<MonitorStatus>,
+    /// `None` when the monitor had ended before it could be asked.
+    connection: Option<MonitorConnection>,
 }
 
 impl StatusStream {
+    /// Returns the states of the monitor that was just launched in `directory`. A VMM may end so soon that nobody
+    /// can be asked any more: then its end, which the monitor has written down, is the only state.
+    pub async fn of_launched(directory: &Path) -> Result<Self, MonitorError> {
+        let asked = match MonitorConnection::open(directory) {
+            Ok(connection) => connection.watch().await,
+            Err(error) => Err(error),
+        };
+        let gone = matches!(asked, Err(MonitorError::Unreachable(_) | MonitorError::Connection(_)));
+        let last = read_last_status(directory).filter(|_| gone);
+        match last {
+            Some(end) if matches!(end.phase, MonitorPhase::Ended(_)) => {
+                Ok(Self { next: Some(end), connection: None })
+            }
+            _ => asked,
+        }
+    }
+
     /// Returns the next state, or `None` when the monitor has gone.
     pub async fn next(&mut self) -> Result<Option<MonitorStatus>, MonitorError> {
-        if let Some(status) = self.first.take() {
+        if let Some(status) = self.next.take() {
             return Ok(Some(status));
         }
-        self.connection.line().await
+        match &mut self.connection {
+            Some(connection) => connection.line().await,
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use banger_types::monitor::EndReason;
+
+    use super::*;
+    use crate::socket::bind_private;
+
+    fn status(phase: MonitorPhase) -> MonitorStatus {
+        MonitorStatus {
+            version: String::new(),
+            monitor_pid: 1,
+            vmm_pid: 2,
+            started_at_ns: 3,
+            phase,
+            guest: None,
+            forwards: Vec::new(),
+        }
+    }
+
+    fn ended() -> MonitorStatus {
+        let message = "qemu exited with code 3".to_owned();
+        status(MonitorPhase::Ended(EndReason {
+            code: Some(3),
+            signal: None,
+            announced: None,
+            killed: false,
+            host_shutdown: false,
+            message,
+        }))
+    }
+
+    fn write(directory: &Path, status: &MonitorStatus) {
+        fs_err::write(directory.join(file::STATUS), serde_json::to_vec(status).unwrap()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_vmm_that_ended_at_once_is_not_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        write(at, &ended());
+        let mut states = StatusStream::of_launched(at).await.unwrap();
+        assert_eq!(states.next().await.unwrap(), Some(ended()));
+        assert_eq!(states.next().await.unwrap(), None);
+
+        // It took the connection, and ended before it had an answer.
+        let listener = bind_private(&at.join(file::SOCKET)).unwrap();
+        let monitor = std::thread::spawn(move || {
+            listener.accept().unwrap().0.read_exact(&mut [0]).unwrap();
+        });
+        let mut states = StatusStream::of_launched(at).await.unwrap();
+        monitor.join().unwrap();
+        assert_eq!(states.next().await.unwrap(), Some(ended()));
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_went_without_a_word_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &status(MonitorPhase::Booting));
+        let states = StatusStream::of_launched(directory.path()).await;
+        assert!(matches!(states, Err(MonitorError::Unreachable(_))), "{states:?}");
     }
 }
