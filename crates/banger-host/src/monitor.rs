@@ -303,6 +303,7 @@ mod tests {
             version: String::new(),
             monitor_pid: 1,
             vmm_pid: 2,
+            host_boot_id: String::new(),
             started_at_ns: 3,
             phase,
             guest: None,

@@ -6,15 +6,15 @@
 
 mod archive;
 mod environment;
-mod process;
 mod not_run;
+mod process;
 pub mod seed;
 mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
 pub use environment::{Environment, Outcome, exit_code, programs};
-pub use process::{pidfd, wait_for_end};
 pub use not_run::not_run;
+pub use process::{pidfd, wait_for_end};
 pub use terminal::Terminal;
 
 /// Whether everything is to be tried, not only what fits into every day (`cargo xtask test --full`).

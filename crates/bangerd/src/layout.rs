@@ -16,6 +16,8 @@ pub(crate) mod vm_file {
     pub(crate) const DISK: &str = "disk.ext4";
     /// The configuration drive, rewritten at each start.
     pub(crate) const CONFIGURATION: &str = "configuration.img";
+    /// The initramfs that it boots: another name of one of its kernel's.
+    pub(crate) const INITRAMFS: &str = "initramfs.cpio";
     /// The key with which the owner logs in, OpenSSH's form, 0600.
     pub(crate) const IDENTITY: &str = "identity";
     /// The key of the guest's SSH server, OpenSSH's form, 0600.

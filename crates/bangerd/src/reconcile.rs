@@ -5,12 +5,13 @@
 //! shown, and tried again at the next start.
 
 use std::collections::HashSet;
+use std::error::Error as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request, Wanted, starts_with_the_daemon, wanted_after};
-use banger_image::publish::PARTIAL_PREFIX;
+use banger_image::publish::{PARTIAL_PREFIX, sweep_partials};
 use banger_types::ApiError;
 use banger_types::monitor::MonitorPhase;
 use banger_types::vm::{VmState, VmStopRequest};
@@ -168,9 +169,23 @@ async fn remove_orphans(artifacts: &Arc<Artifacts>, vms: &[VmRecord]) -> Result<
         removed += remove_unknown(&parent, known).await;
     }
     for parent in [layout.templates(), layout.ssh()] {
-        removed += remove_unknown(&parent, &HashSet::new()).await;
+        removed += sweep(&parent);
+    }
+    for parent in [layout.vms(), layout.kernels()] {
+        for entry in fs_err::read_dir(parent).into_iter().flatten().flatten() {
+            removed += sweep(&entry.path());
+        }
     }
     Ok(removed)
+}
+
+/// Takes away what was left half made in a directory whose other files are somebody's.
+fn sweep(directory: &Path) -> usize {
+    let swept = sweep_partials(directory);
+    for error in &swept.errors {
+        tracing::error!(%error, source = ?error.source(), "not swept");
+    }
+    swept.removed
 }
 
 /// Takes away what is half made, and directories that are not known. Other files are left alone.

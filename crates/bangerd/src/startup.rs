@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use banger_core::command::Commands;
 use banger_core::store::{Store, StoreError};
 use banger_engine::Qemu;
-use banger_host::{DirectoryLock, HostCommands, LockError, MonitorLauncher};
+use banger_host::{DirectoryLock, HostCommands, LockError, MonitorLauncher, SocketError, SocketFile};
 use banger_net::Passt;
 use banger_store::SqliteStore;
 use banger_types::location::{Locations, variable};
@@ -166,7 +166,8 @@ async fn serve(
     let artifacts = compose(layout, &locations.socket, configuration, programs)?;
     reconcile(&artifacts).await?;
     artifacts.context().ssh.update(artifacts.context()).await;
-    let listener = banger_host::bind_private(&locations.socket)?;
+    let listener = banger_host::bind_private(&locations.socket).map_err(|error| socket_error(&error))?;
+    let socket = SocketFile::at(&locations.socket).map_err(|error| socket_error(&error))?;
     let listener = PrivateListener::new(listener)?;
     let daemon = Arc::new(Daemon::new(Arc::clone(&artifacts), locations.socket.clone()));
     end_on_signals(&daemon)?;
@@ -185,7 +186,9 @@ async fn serve(
     artifacts.context().operations.end();
     end_operations(&artifacts).await;
     artifacts.context().store("consolidate", |store| store.consolidate()).await?;
-    fs_err::remove_file(&locations.socket).ok();
+    if let Err(error) = socket.remove() {
+        tracing::warn!(%error, "the socket stays");
+    }
     tracing::info!("bangerd ends");
     Ok(())
 }
@@ -220,6 +223,11 @@ fn open_store(layout: &Layout) -> anyhow::Result<SqliteStore> {
         let api = ApiError::from_store("open the database")(error);
         if newer { api.fix("use that newer version; nothing was changed").into() } else { api.into() }
     })
+}
+
+fn socket_error(error: &SocketError) -> ApiError {
+    let told = ApiError::caused_by(ErrorKind::NotPermitted, "cannot listen for clients", error);
+    ApiError { fix: error.fix(), ..told }
 }
 
 fn end_on_signals(daemon: &Arc<Daemon>) -> std::io::Result<()> {

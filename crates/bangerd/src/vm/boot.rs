@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use banger_core::engine::{BootPlan, NetworkPlan};
 use banger_core::store::VmRecord;
-use banger_image::kernel::initramfs::assemble;
+use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
 use banger_types::image::{Image, ImageConfig};
 use banger_types::monitor::{LaunchSpec, file};
@@ -110,7 +110,10 @@ impl Preparation<'_> {
         let layout = &self.context.layout;
         let kernel = layout.kernel(&spec.kernel);
         let guest = self.context.programs.guest.load().map_err(|error| self.error(&error))?;
-        let initramfs = assemble(&kernel, &guest).map_err(|error| self.error(&error))?;
+        // A name of the VM's own: it boots from it again when its guest reboots, whatever becomes of the kernel's.
+        let initramfs = directory.join(vm_file::INITRAMFS);
+        assemble_at(&kernel, &guest, &initramfs)
+            .map_err(|error| ApiError { fix: error.fix(), ..self.error(&error) })?;
         let plan = BootPlan {
             directory: directory.to_owned(),
             kernel: kernel.join(banger_image::kernel::file::KERNEL),

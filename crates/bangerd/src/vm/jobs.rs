@@ -8,8 +8,8 @@ use banger_core::engine::{Engine, EngineError};
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request};
 use banger_core::work::Work as _;
+use banger_host::{MonitorError, StatusStream};
 use banger_types::guest::GuestRequest;
-use banger_types::monitor::MonitorPhase;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -125,12 +125,6 @@ impl Attempt {
         FaultPoint::StartAnnounced.reach();
         if let Err(error) = self.launch().await {
             self.abandon().await;
-            // A VMM that has ended before anybody could watch it has ended like any other.
-            let last_word = monitors::last_word(&self.directory());
-            if matches!(last_word, Observation::Monitor(MonitorPhase::Ended(ref end)) if !end.killed) {
-                self.observe(last_word).await;
-                return Err(self.ended_in_boot(what));
-            }
             self.observe(Observation::LaunchFailed(first_reason(&error))).await;
             return Err(error);
         }
@@ -178,16 +172,18 @@ impl Attempt {
         self.terms.context.launcher.launch(&directory).await.map_err(monitor_error)?;
         FaultPoint::StartLaunched.reach();
         for forward in &self.terms.record.spec.forwards {
-            let mut connection =
-                monitors::open(&self.terms.context, &self.terms.record.id).map_err(monitor_error)?;
-            connection.add_forward(forward.clone()).await.map_err(|error| {
-                ApiError::caused_by(ErrorKind::Conflict, what.as_str(), &error)
-                    .fix("use another port of the host with -p")
-            })?;
+            let added = match monitors::open(&self.terms.context, &self.terms.record.id) {
+                Ok(mut connection) => connection.add_forward(forward.clone()).await,
+                Err(error) => Err(error),
+            };
+            // A monitor that is gone has a better reason to tell, below.
+            if let Err(error @ MonitorError::Refused(_)) = added {
+                let error = ApiError::caused_by(ErrorKind::Conflict, what.as_str(), &error);
+                return Err(error.fix("use another port of the host with -p, or `banger vm forward rm`"));
+            }
         }
         FaultPoint::StartForwarded.reach();
-        let connection = monitors::open(&self.terms.context, &self.terms.record.id).map_err(monitor_error)?;
-        let stream = connection.watch().await.map_err(monitor_error)?;
+        let stream = StatusStream::of_launched(&directory).await.map_err(monitor_error)?;
         self.terms.events.send(Event::Attached(stream)).await.ok();
         Ok(())
     }

@@ -99,6 +99,7 @@ fn a_vmm_that_ends_by_itself_has_failed() {
     environment.behave(&json!({ "console": ["Kernel panic - not syncing: a test"], "exit_at_boot": 0 }));
     let create = environment.run(&[&["vm", "create", "one"], &SMALL[..]].concat());
     assert_eq!(create.code, 1, "{}", create.stderr);
+    assert!(create.stderr.contains("console: Kernel panic - not syncing: a test"), "{}", create.stderr);
     assert_eq!(environment.vm("one")["state"], "failed");
     let console = environment.succeed(&["vm", "logs", "one"]);
     assert!(console.contains("Kernel panic - not syncing: a test"), "{console}");
