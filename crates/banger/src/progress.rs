@@ -52,7 +52,10 @@ async fn show_until_end(
     let ended = wait(client, operation, &mut display).await;
     display.clear();
     let operation = match ended? {
-        Waited::Ended(operation) => operation,
+        Waited::Ended(operation) => {
+            operation.warnings.iter().for_each(|warning| context.printer.warning(warning));
+            operation
+        }
         Waited::Detached(operation) => {
             if may_detach {
                 let id = &operation.id;

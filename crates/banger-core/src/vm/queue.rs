@@ -124,6 +124,7 @@ impl RequestQueue {
             Request::Pause if state != VmState::Running => Err(DenyReason::NotRunning(state)),
             Request::Resume if state != VmState::Paused => Err(DenyReason::NotPaused(state)),
             Request::Stop | Request::Kill if !alive => Err(DenyReason::NotRunning(state)),
+            Request::Delete { .. } if state == VmState::Deleting => Ok(()),
             Request::Delete { force: false } if alive || state == VmState::Creating => {
                 Err(DenyReason::InUse(state))
             }
@@ -232,7 +233,97 @@ mod tests {
         ]
     }
 
+    /// The queue as its users see it: what they may ask in which state, and who gives way to whom. Written as tables,
+    /// so that it shares nothing with the code but the words.
+    #[derive(Debug, Default)]
+    struct Model {
+        /// What runs, then what waits.
+        line: Vec<Request>,
+    }
+
+    /// From the softest to the hardest. Those in one row do not interrupt each other.
+    const ROWS: [&[Request]; 5] = [
+        &[Request::Start, Request::Pause, Request::Resume],
+        &[Request::Restart],
+        &[Request::Stop],
+        &[Request::Kill],
+        &[DELETE, FORCED_DELETE],
+    ];
+
+    impl Model {
+        fn row(request: Request) -> usize {
+            ROWS.iter().position(|row| row.contains(&request)).unwrap()
+        }
+
+        /// The states in which a request makes sense while nothing runs.
+        fn states(request: Request) -> &'static [VmState] {
+            use VmState::{Creating, Deleting, Failed, Paused, Running, Starting, Stopped, Stopping};
+            match request {
+                Request::Start => &[Stopped, Failed],
+                Request::Pause => &[Running],
+                Request::Resume => &[Paused],
+                Request::Restart => &[Stopped, Failed, Starting, Running, Paused, Stopping],
+                Request::Stop | Request::Kill => &[Starting, Running, Paused, Stopping],
+                Request::Delete { force: false } => &[Stopped, Failed, Deleting],
+                Request::Delete { force: true } => {
+                    &[Creating, Stopped, Failed, Starting, Running, Paused, Stopping, Deleting]
+                }
+            }
+        }
+
+        /// Whether the request is let through, and whether it runs at once.
+        fn ask(&mut self, request: Request, state: VmState) -> Option<bool> {
+            if self.line.iter().any(|other| Self::row(*other) == ROWS.len() - 1) {
+                return None;
+            }
+            // What is being launched can be ended, whatever the state says yet.
+            let launching = matches!(self.line.first(), Some(Request::Start | Request::Restart));
+            let state = match state {
+                VmState::Stopped | VmState::Failed if launching => VmState::Starting,
+                other => other,
+            };
+            let softest_that_counts = self.line.iter().map(|other| Self::row(*other) + 1).max().unwrap_or(0);
+            if !Self::states(request).contains(&state) || Self::row(request) < softest_that_counts {
+                return None;
+            }
+            self.line.truncate(1);
+            self.line.push(request);
+            Some(self.line.len() == 1)
+        }
+
+        fn finish(&mut self) {
+            if !self.line.is_empty() {
+                self.line.remove(0);
+            }
+        }
+    }
+
     proptest! {
+        /// The queue does what the model does, whatever is asked in whatever state.
+        #[test]
+        fn the_queue_is_as_its_model(steps in prop::collection::vec(
+            (any_request(), any_state(), any::<bool>()), 0..64)) {
+            let (mut queue, mut model) = (RequestQueue::default(), Model::default());
+            for (request, state, finish) in steps {
+                // Nothing is under way on a VM that is not there yet.
+                if state == VmState::Creating && !model.line.is_empty() {
+                    continue;
+                }
+                let answer = queue.try_queue(request, state);
+                let expected = model.ask(request, state);
+                prop_assert_eq!(
+                    answer.ok().map(|admission| admission == Admission::Now), expected,
+                    "{:?} while {:?}, answered {:?}", request, state, answer
+                );
+                if finish {
+                    queue.finished();
+                    model.finish();
+                }
+                let line: Vec<Request> = queue.running().into_iter().chain(queue.waiting()).collect();
+                prop_assert_eq!(&line, &model.line);
+            }
+        }
+
         /// Whatever comes, in whatever state: what waits is harder than what runs, a denied request
         /// changes nothing, and every admitted request gets its turn or gives way to a harder one.
         #[test]

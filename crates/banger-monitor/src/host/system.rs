@@ -89,16 +89,20 @@ pub(crate) fn take_signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Gives a child the signals that programs expect: none blocked, none ignored. Safe between fork
+/// Gives a child the signals that programs expect: none ignored, and none blocked but SIGTERM. Safe between fork
 /// and exec.
+///
+/// A host that goes down sends SIGTERM to every process at once (`systemd.kill(5)`): it is the monitor's to heed, which
+/// asks the guest. A VMM or a helper that heeded it would take the guest's machine or its network away meanwhile.
 pub(crate) fn release_signals() -> io::Result<()> {
     // SAFETY: both calls are async-signal-safe (signal-safety(7)); the set lives here.
     #[expect(unsafe_code, reason = "the standard library has no signal masks")]
     let result = unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        let mut none = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+        let mut blocked = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut blocked);
+        libc::sigaddset(&raw mut blocked, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const blocked, std::ptr::null_mut())
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -15,7 +15,7 @@ use crate::guest::last_word::LastWord;
 use crate::host::process::describe;
 use crate::start::chain;
 
-/// How long a helper may take to end after SIGTERM, and again after SIGKILL.
+/// How long a helper may take to end when its VMM is gone, and with it the socket to it; and again after SIGKILL.
 const HELPER_GRACE: Duration = Duration::from_secs(1);
 /// How long clients may take to read what was for them.
 const CLIENT_GRACE: Duration = Duration::from_secs(2);
@@ -72,15 +72,12 @@ impl Monitor {
     }
 
     fn vmm_ended(&mut self, status: ExitStatus) {
-        for helper in &self.programs.helpers {
-            helper.signal(Signal::TERM);
-        }
         self.ending =
             Some(Ending::Helpers { status, deadline: Instant::now() + HELPER_GRACE, killed: false });
     }
 
     fn helper_ended(&mut self, how: &str) {
-        // A host that goes down ends everything at once; the guest is on its way down and gets its time.
+        // The guest is on its way down with the host, and gets its time.
         if self.ending.is_some() || self.host_shutdown {
             return;
         }

@@ -24,7 +24,8 @@ fn programs_get_their_descriptors_and_nothing_else() {
     let description: serde_json::Value = vm.command("describe").read_line();
     assert_eq!(description["descriptors"], serde_json::json!([0, 1, 2, 3, 4]));
     assert_eq!(description["environment"], serde_json::json!(["PATH"]));
-    assert_eq!(description["blocked"], "0000000000000000");
+    // SIGTERM alone, which is the monitor's to heed: bit 14 (proc_pid_status(5)).
+    assert_eq!(description["blocked"], "0000000000004000");
     assert_eq!(description["stdin"], "/dev/null");
     let directory = std::fs::canonicalize(vm.directory.path()).unwrap();
     assert_eq!(description["directory"], directory.to_str().unwrap());

@@ -106,6 +106,21 @@ fn sigterm_asks_the_guest_to_power_off() {
 }
 
 #[test]
+fn a_host_that_tells_every_process_to_end_lets_the_guest_go_down_in_order() {
+    let mut spec = launch();
+    spec.helpers = vec![helper("echo $$ > helper.pid; exec sleep 1000")];
+    let mut vm = Vm::start(&spec, "");
+    let vmm = vm.await_ready().vmm_pid;
+    for process in [helper_id(&vm), vmm, vm.monitor.id()] {
+        kill(process, Signal::TERM);
+    }
+    let status = vm.wait_for_end();
+    assert_eq!((end(&status).code, end(&status).announced), (Some(0), Some(ShutdownAction::Poweroff)));
+    assert!(end(&status).host_shutdown);
+    assert_eq!(end(&status).message, "fake exited with code 0");
+}
+
+#[test]
 fn a_guest_that_does_not_go_down_with_the_host_is_killed() {
     let mut vm = Vm::start_with_limit(&launch(), "ignore", "100");
     vm.await_ready();
@@ -125,10 +140,8 @@ fn a_guest_may_go_down_with_the_host_though_its_helpers_have_ended() {
     vm.await_ready();
     kill(vm.monitor.id(), Signal::TERM);
     eventually("the monitor knows", || vm.read(file::MONITOR_LOG).contains("SIGTERM"));
-    kill(helper_id(&vm), Signal::TERM);
-    eventually("the helper is gone", || {
-        vm.read(file::MONITOR_LOG).contains("helper was killed by signal 15")
-    });
+    kill(helper_id(&vm), Signal::KILL);
+    eventually("the helper is gone", || vm.read(file::MONITOR_LOG).contains("helper was killed by signal 9"));
     let _stream = vm.command("announce poweroff\nexit 0");
     let status = vm.wait_for_end();
     assert_eq!((end(&status).code, end(&status).announced), (Some(0), Some(ShutdownAction::Poweroff)));

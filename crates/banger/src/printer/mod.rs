@@ -106,6 +106,11 @@ impl Printer {
         drop(writeln!(io::stderr().lock(), "{}", printable(text)));
     }
 
+    /// Prints a warning on standard error.
+    pub(crate) fn warning(self, text: &str) {
+        self.note(&format!("warning: {text}"));
+    }
+
     /// Prints an error in its three parts, or as JSON, on standard error.
     pub(crate) fn error(self, error: &ApiError) {
         let mut text = String::new();

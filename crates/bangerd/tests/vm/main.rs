@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod durability;
+mod ends;
 mod guest;
 mod images;
 mod lifecycle;
@@ -10,3 +11,4 @@ mod openssh;
 mod run;
 mod session;
 mod survival;
+mod verbs;

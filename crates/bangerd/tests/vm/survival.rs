@@ -54,7 +54,7 @@ fn a_vm_does_not_notice_that_the_daemon_was_killed() {
     environment.succeed(&["vm", "stop", "tough"]);
 }
 
-fn exchange(connection: &mut TcpStream, bytes: &[u8]) {
+pub(crate) fn exchange(connection: &mut TcpStream, bytes: &[u8]) {
     connection.write_all(bytes).unwrap();
     let mut answer = vec![0; bytes.len()];
     connection.read_exact(&mut answer).unwrap();

@@ -14,6 +14,7 @@ pub(in crate::command) async fn set(context: &Context, arguments: SetArguments) 
     let request = request(arguments.changes)?;
     let vm = context.daemon().await?.set_vm(&arguments.name, &request).await?;
     print_vm(context, &vm)?;
+    vm.warnings.iter().for_each(|warning| context.printer.warning(warning));
     Ok(DONE)
 }
 
