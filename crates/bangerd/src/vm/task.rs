@@ -7,6 +7,7 @@ use banger_core::engine::VmmStatus;
 use banger_core::store::VmRecord;
 use banger_core::vm::{Admission, Observation, Request, RequestQueue, Restarts, Wanted, wanted_after};
 use banger_host::{StatusStream, read_last_status};
+use banger_types::guest::ShutdownAction;
 use banger_types::monitor::{Forward, MonitorPhase, MonitorStatus};
 use banger_types::operation::OperationKind;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
@@ -213,6 +214,11 @@ impl Task {
         let inspected = self.inspected.is_some_and(|(pid, _)| pid == status.vmm_pid);
         if phase == MonitorPhase::Ready && !inspected {
             watches::inspect(&self.context, &self.record.id, self.attachment, &self.events);
+        }
+        // A guest that reboots by force says nothing before it, and its monitor may have had no time to.
+        if self.live.as_ref().is_some_and(|live| live.vmm_pid != status.vmm_pid) {
+            let reboot = MonitorPhase::Stopping(ShutdownAction::Reboot);
+            self.observe(&Observation::Monitor(reboot)).await;
         }
         let missing =
             if std::mem::take(&mut self.adopting) { self.missing_forwards(&status) } else { Vec::new() };
