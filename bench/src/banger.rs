@@ -52,6 +52,19 @@ impl Banger {
         &self.scratch
     }
 
+    /// Returns a command that sees this banger and nothing of the user's own.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        self.environment.command(program)
+    }
+
+    /// Throws everything away at once, which is quicker than to delete a thousand VMs in order.
+    pub(crate) fn forget_everything(&self) -> Result<()> {
+        self.run(&["daemon", "stop"])?;
+        let data = self.environment.data();
+        fs_err::remove_file(data.join("banger.db"))?;
+        Ok(fs_err::remove_dir_all(data.join("vms"))?)
+    }
+
     /// Runs `banger`, which must succeed, and takes its time.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<Run> {
         let mut command = self.environment.banger(arguments);

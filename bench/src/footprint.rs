@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use banger_testkit::seed::DEBIAN;
 
 use crate::banger::Banger;
+use crate::idle;
 use crate::report::{Comparison, Mark, Row};
 use crate::rounds::Rounds;
 use crate::sample::Samples;
@@ -44,6 +45,11 @@ pub(crate) fn measure(banger: &Banger, rounds: &Rounds, daemon_when_fresh: Memor
     let daemon = Memory::of(banger.daemon_pid()?)?;
     let monitor = Memory::of(monitor_pid(&directory)?)?;
     let vmm = Memory::of(banger.vmm_pid(VM)?)?;
+    let seconds = rounds.idle_seconds;
+    let idle = [
+        idle::row(banger, "bangerd, idle", banger.daemon_pid()?, seconds)?,
+        idle::row(banger, "banger-monitor, idle", monitor_pid(&directory)?, seconds)?,
+    ];
     banger.remove(VM)?;
     let rest = rounds.rest_seconds;
     let mut rows = vec![
@@ -54,10 +60,11 @@ pub(crate) fn measure(banger: &Banger, rounds: &Rounds, daemon_when_fresh: Memor
     ];
     rows.extend(monitor.rows("banger-monitor of that VM, idle", Some(Mark::AtMost(2048.0))));
     rows.extend(daemon_when_fresh.rows("bangerd, just started", None));
-    rows.extend(daemon.rows("bangerd, idle after everything above", None));
+    rows.extend(daemon.rows("bangerd, idle after everything above", Some(Mark::AtMost(25.0 * 1024.0))));
     rows.extend(vmm.rows("QEMU, guest of 2 GiB, idle", None));
+    rows.extend(idle);
     Ok(Comparison {
-        title: "Memory and disk".to_owned(),
+        title: "Memory, disk and idleness".to_owned(),
         method:
             "The debian image. Disk is the blocks of everything in the VM's directory; memory is `VmRSS` of \
                  `/proc/PID/status`, in which a program's own pages count in full, and of it `RssAnon`."

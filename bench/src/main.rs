@@ -12,7 +12,9 @@ mod create;
 mod exec;
 mod filesystem;
 mod footprint;
+mod idle;
 mod machine;
+mod many;
 mod report;
 mod rounds;
 mod sample;
@@ -73,9 +75,11 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     let boot = boot::compare(banger, rounds)?;
     step("exec in a running VM");
     let exec = exec::measure(banger, rounds)?;
+    step("the command line as a process");
+    let many = many::measure(rounds)?;
     step("memory and disk");
     let footprint = footprint::measure(banger, rounds, daemon_when_fresh)?;
-    Ok(create.into_iter().chain(boot).chain(filesystem).chain([exec, footprint]).collect())
+    Ok(create.into_iter().chain(boot).chain(filesystem).chain([exec, many, footprint]).collect())
 }
 
 fn step(name: &str) {

@@ -45,6 +45,8 @@ pub(crate) enum Mark {
     Ratio(f64, f64),
     /// The ratio of the medians is at most 1 divided by this.
     TimesAsQuick(f64),
+    /// The median is at most this much larger than the other, in its unit.
+    Beyond(f64),
     /// The ratio of the medians is about 1: from 1/1.25 to 1.25.
     Same,
 }
@@ -86,6 +88,10 @@ impl Row {
             None => (String::new(), ""),
             Some(Mark::AtMost(most)) => {
                 (format!("≤ {most}"), met(self.samples.count() > 0 && self.samples.median() <= most))
+            }
+            Some(Mark::Beyond(most)) => {
+                let other = self.other.as_ref().map_or(f64::NAN, |(_, other)| other.median());
+                (format!("≤ {most} more"), met(self.samples.median() - other <= most))
             }
             Some(Mark::Ratio(most, aim)) => {
                 let verdict = if ratio <= aim { "met, and the aim" } else { met(ratio <= most) };

@@ -16,6 +16,10 @@ pub(crate) struct Rounds {
     pub(crate) filesystem: usize,
     /// Commands in a running VM.
     pub(crate) exec: usize,
+    /// VMs that a list is long with.
+    pub(crate) many: usize,
+    /// How long a process is watched that should do nothing, seconds.
+    pub(crate) idle_seconds: u64,
     /// Sizes of the small and the large image, in MB.
     pub(crate) image_megabytes: [u64; 2],
     /// How long a VM is left alone before its disk is looked at, seconds.
@@ -35,6 +39,8 @@ impl Rounds {
             phases: 4,
             filesystem: 5,
             exec: 40,
+            many: 1000,
+            idle_seconds: 10,
             image_megabytes: [300, 3000],
             rest_seconds: 60,
         }
@@ -47,6 +53,8 @@ impl Rounds {
             phases: 1,
             filesystem: 1,
             exec: 4,
+            many: 50,
+            idle_seconds: 2,
             image_megabytes: [30, 300],
             rest_seconds: 5,
         }

@@ -10,6 +10,8 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Memory or disk, KiB.
     Kibibytes,
+    /// A number of things.
+    Count,
 }
 
 /// Values of the same thing, measured several times.
@@ -115,11 +117,12 @@ impl IntoIterator for Named {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = match self.1 {
-            Unit::Milliseconds => "ms",
-            Unit::Kibibytes => "KiB",
+            Unit::Milliseconds => " ms",
+            Unit::Kibibytes => " KiB",
+            Unit::Count => "",
         };
         let digits = usize::from(self.0 < 100.0 && self.1 == Unit::Milliseconds);
-        write!(f, "{:.digits$} {unit}", self.0)
+        write!(f, "{:.digits$}{unit}", self.0)
     }
 }
 
