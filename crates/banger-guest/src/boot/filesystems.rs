@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_move, unmount};
 
 use super::root::{RootDirectory, descriptor_path};
-use super::{BootError, modules};
+use super::{BootError, growth, modules};
 use crate::{log, path};
 
 /// The image, read-only.
@@ -81,6 +81,7 @@ pub(super) fn mount_disks() -> Result<(), BootError> {
     }
     mount_base()?;
     mount_on(drive::PRIVATE, Path::new(PRIVATE), "ext4", MountFlags::NOATIME, &private_options())?;
+    growth::grow(drive::PRIVATE, Path::new(PRIVATE));
     for directory in [UPPER, WORK] {
         make(directory)?;
     }

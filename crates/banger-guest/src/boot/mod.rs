@@ -8,6 +8,7 @@ mod config;
 mod devices;
 mod etc;
 mod filesystems;
+mod growth;
 mod modules;
 mod netlink;
 mod network;

@@ -3,6 +3,7 @@
 
 mod durability;
 mod ends;
+mod growth;
 mod guest;
 mod images;
 mod lifecycle;
