@@ -44,9 +44,17 @@ impl AsyncFile {
 
     /// Waits for something to read and reads it; 0 at the end.
     pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.take(|file| rustix::io::read(file, &mut *buffer)).await
+    }
+
+    /// Waits until `operation`, which takes something from the descriptor, no longer says that there is nothing yet.
+    pub(crate) async fn take<R>(
+        &self,
+        mut operation: impl FnMut(&OwnedFd) -> rustix::io::Result<R>,
+    ) -> io::Result<R> {
         loop {
             let mut guard = self.0.readable().await?;
-            if let Ok(result) = guard.try_io(|inner| Ok(rustix::io::read(inner.get_ref(), &mut *buffer)?)) {
+            if let Ok(result) = guard.try_io(|inner| Ok(operation(inner.get_ref())?)) {
                 return result;
             }
         }

@@ -6,11 +6,15 @@ fn main() -> ExitCode {
     if rustix::process::getpid() == rustix::process::Pid::INIT {
         banger_guest::boot::run();
     }
-    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("agent") => banger_guest::agent::run(),
         Some("sftp") => banger_guest::sftp::run(),
+        Some("session") => banger_guest::login::run(arguments.next().as_deref()),
         _ => {
-            banger_guest::log!("usage: banger-guest agent | sftp (or, as process 1, nothing)");
+            banger_guest::log!(
+                "usage: banger-guest agent | sftp | session FD (or, as process 1, nothing)"
+            );
             ExitCode::from(2)
         }
     }

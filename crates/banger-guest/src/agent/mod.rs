@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::mux::{Mux, Offer};
 use self::stopping::Stopping;
-use crate::{boot, init, log, path, ssh};
+use crate::{boot, init, log, path, process, ssh};
 
 /// Why the agent cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ fn prepare_process() {
             close_on_exec(number);
         }
     }
-    ssh::raise_file_limit();
+    process::raise_file_limit();
     // The kernel may kill a session for its memory, and should leave who serves all of them. Sessions set it back.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
 }

@@ -2,14 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use banger_types::guest::{EXEC_REQUEST_LIMIT, ExecRequest};
 use banger_types::image::ImageConfig;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::program::{Directory, Failure, Program};
 use super::transport::Chunk;
+use crate::process::{self, Directory, Failure, Program};
 use crate::user::{Environment, Login};
 
 /// What an SSH client asks of a session.
@@ -76,27 +76,13 @@ pub(super) fn array(
     }
     let mut words: Vec<OsString> = request.argv.into_iter().map(|word| OsString::from_vec(word.0)).collect();
     if words.is_empty() {
-        words = image.entrypoint.iter().chain(&image.command).map(OsString::from).collect();
+        words = process::image_command(image);
     }
-    let mut words = words.into_iter();
-    let path = words.next().filter(|path| !path.is_empty());
-    let path = path.ok_or_else(|| Failure::not_found("there is no command, and the image names none"))?;
-    Ok(Program {
-        path,
-        name: None,
-        arguments: words.collect(),
-        environment,
-        directory: directory(request.directory.map(|path| path.0), image, login),
-    })
-}
-
-/// Returns where a command starts: where it says; else where the image says, if that is there; else at home.
-fn directory(wanted: Option<Vec<u8>>, image: &ImageConfig, login: &Login) -> Directory {
-    if let Some(wanted) = wanted {
-        return Directory::Exactly(OsString::from_vec(wanted).into());
-    }
-    let image = Some(&image.working_directory).filter(|path| !path.is_empty()).map(PathBuf::from);
-    Directory::FirstOf(image.into_iter().chain([login.home.clone()]).collect())
+    let directory = match request.directory {
+        Some(path) => Directory::Exactly(OsString::from_vec(path.0).into()),
+        None => Directory::of_image(image, login),
+    };
+    Program::new(words, environment, directory)
 }
 
 fn base_name(shell: &Path) -> &OsStr {

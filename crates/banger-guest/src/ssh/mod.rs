@@ -38,9 +38,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use self::handler::Connection;
-pub(crate) use self::program::raise_file_limit;
 use self::transport::{Backlog, Transport};
 use crate::log;
+use crate::login::Opener;
 
 /// Why the configured keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +77,16 @@ pub struct Places {
     pub helper: PathBuf,
     /// Where sockets of forwarded agents live: root's, and nobody else's to write.
     pub sockets: PathBuf,
+    /// What opens login sessions.
+    pub logins: Opener,
 }
 
 impl Server {
     /// Returns a server with the configuration's keys. `helper` is this program's path.
     pub fn new(config: &GuestConfig, helper: PathBuf) -> Result<Self, SetupError> {
-        Self::with_places(config, Places { etc: "/etc".into(), helper, sockets: "/run/banger-ssh".into() })
+        let places =
+            Places { etc: "/etc".into(), helper, sockets: "/run/banger-ssh".into(), logins: Opener::Image };
+        Self::with_places(config, places)
     }
 
     /// Returns a server that looks for things in other places than those of a guest.

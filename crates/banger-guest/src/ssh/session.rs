@@ -7,21 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::ChannelWriteHalf;
 use russh::server::{Handle, Msg};
-use rustix::process::{Pid, kill_process_group};
 use rustix::termios::{tcgetpgrp, tcsetwinsize};
 use tokio::io::Interest;
-use tokio::process::Child;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use super::exec::{self, Wanted};
 use super::inbox::{Control, Inbox};
-use super::program::{self, Failure, Program, Streams};
+use super::program::{self, Process, Streams};
 use super::terminal::{self, TerminalRequest};
 use super::transport::Chunk;
 use super::{Server, signal};
 use crate::async_file::AsyncFile;
 use crate::init::signals::send_to_group;
+use crate::login::Logins;
+use crate::process::{Failure, Program};
 use crate::user::{self, Environment, Login};
 
 /// Bytes that are read from a program at once: as much as fits into one packet of most clients.
@@ -87,6 +87,13 @@ impl Session {
         if let Some(terminal) = &terminal {
             environment.set("SSH_TTY", &terminal.name);
         }
+        // Shells and their command lines get a login session, as from any SSH server. The array and sftp do not: they are
+        // for programs to use, in numbers, and a login costs far more than most of what they run (the user's systemd is
+        // started with the first, and stopped after the last).
+        let places = &self.server.places;
+        let logins = matches!(wanted, Wanted::Shell | Wanted::CommandLine(_))
+            .then(|| Logins::of(&places.logins, &places.etc, &places.helper, &self.login))
+            .flatten();
         let mut first_input = Vec::new();
         let program = match wanted {
             Wanted::Shell => exec::login_shell(&self.login, environment),
@@ -98,7 +105,7 @@ impl Session {
                 exec::array(request, &self.server.image, &self.login, environment)?
             }
         };
-        self.supervise(&program, terminal, first_input).await
+        self.supervise(&program, terminal, logins.as_ref(), first_input).await
     }
 
     fn environment(&self) -> Environment {
@@ -120,10 +127,11 @@ impl Session {
         &mut self,
         program: &Program,
         terminal: Option<terminal::Terminal>,
+        logins: Option<&Logins>,
         first_input: Vec<u8>,
     ) -> Result<End, Failure> {
-        let running = program::start(program, &self.login, terminal)?;
-        let mut child = running.child;
+        let running = program::start(program, &self.login, terminal, logins).await?;
+        let mut process = running.process;
         let (input, streams) =
             ends(running.streams).map_err(|error| Failure::new(&format!("no streams: {error}")))?;
         let (_, nothing) = tokio::sync::mpsc::unbounded_channel();
@@ -137,13 +145,13 @@ impl Session {
         let mut pumping = true;
         let status = loop {
             tokio::select! {
-                status = child.wait() => break status,
+                status = process.wait() => break status,
                 () = &mut pumps, if pumping => pumping = false,
                 control = self.inbox.control.recv() => match control {
                     Some(Control::Resize(size)) => streams.resize(size),
-                    Some(Control::Signal(wanted)) => streams.signal(&child, signal::number(&wanted)),
+                    Some(Control::Signal(wanted)) => streams.signal(&process, signal::number(&wanted)),
                     Some(Control::Close) | None => {
-                        hang_up(child);
+                        process.hang_up();
                         return Ok(End::Unheard);
                     }
                 },
@@ -187,21 +195,6 @@ fn end_of(status: std::process::ExitStatus) -> End {
         (None, Some(number)) => End::Signal(number, status.core_dumped()),
         (None, None) => End::Status(u32::MAX),
     }
-}
-
-/// Tells a program that its client has gone, and takes it in whenever it ends.
-fn hang_up(mut child: Child) {
-    if let Some(group) = group_of(&child) {
-        let _ = kill_process_group(group, rustix::process::Signal::HUP);
-        // Who is stopped hears nothing.
-        let _ = kill_process_group(group, rustix::process::Signal::CONT);
-    }
-    tokio::spawn(async move { child.wait().await });
-}
-
-/// Returns the process group that the program was started in; `None` once it has been waited for.
-fn group_of(child: &Child) -> Option<Pid> {
-    Pid::from_raw(i32::try_from(child.id()?).ok()?)
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
@@ -260,10 +253,12 @@ impl Ends {
     }
 
     /// Signals what runs in the terminal's foreground; without a terminal, all that the program has started.
-    fn signal(&self, child: &Child, number: Option<i32>) {
+    fn signal(&self, process: &Process, number: Option<i32>) {
+        let Some(number) = number else { return };
         let foreground = self.is_terminal().then(|| tcgetpgrp(&*self.output).ok()).flatten();
-        if let (Some(group), Some(number)) = (foreground.or_else(|| group_of(child)), number) {
-            let _ = send_to_group(group, number);
+        match foreground {
+            Some(group) => drop(send_to_group(group, number)),
+            None => process.signal(number),
         }
     }
 }

@@ -51,6 +51,13 @@ impl Environment {
         self.set(OsString::from_vec(name), OsString::from_vec(value))
     }
 
+    /// Sets a variable that is not set yet; see [`Environment::set`].
+    pub fn set_if_missing(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        if !self.0.contains_key(name.as_ref()) {
+            self.set(name, value);
+        }
+    }
+
     /// Returns a variable's value.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)

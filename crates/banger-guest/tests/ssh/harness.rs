@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use banger_guest::login::Opener;
 use banger_guest::ssh::{Places, Server, serve};
 use banger_types::bytes::ByteString;
 use banger_types::guest::{CONFIG_VERSION, EXEC_SUBSYSTEM, ExecRequest, GuestConfig, SshKeys};
@@ -73,12 +74,18 @@ async fn echo(channel: Channel<Msg>) {
 pub(crate) struct Harness {
     pub(crate) client: Handle<Client>,
     pub(crate) home: tempfile::TempDir,
-    _etc: tempfile::TempDir,
+    pub(crate) etc: tempfile::TempDir,
     _sockets: tempfile::TempDir,
 }
 
-/// Returns a client whose key the server does not know yet, and the directories.
+/// Returns a client that has not logged in, and the directories.
 pub(crate) async fn connect(image: ImageConfig) -> Harness {
+    // This machine's own PAM and logind are no part of any test.
+    connect_with(image, Opener::Program("/nonexistent/runuser".into())).await
+}
+
+/// Returns a client that has not logged in to a server with this way to open login sessions.
+pub(crate) async fn connect_with(image: ImageConfig, logins: Opener) -> Harness {
     let (etc, home, sockets) =
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -90,6 +97,7 @@ pub(crate) async fn connect(image: ImageConfig) -> Harness {
             etc: etc.path().to_owned(),
             helper: env!("CARGO_BIN_EXE_banger-guest").into(),
             sockets: sockets.path().to_owned(),
+            logins,
         },
     )
     .unwrap();
@@ -99,7 +107,7 @@ pub(crate) async fn connect(image: ImageConfig) -> Harness {
         serve(Arc::new(server), theirs, open.subscribe()).await;
     });
     let client = client::connect_stream(Arc::default(), ours, Client).await.unwrap();
-    Harness { client, home, _etc: etc, _sockets: sockets }
+    Harness { client, home, etc, _sockets: sockets }
 }
 
 fn config(image: ImageConfig) -> GuestConfig {

@@ -5,5 +5,6 @@
 mod files;
 mod forwards;
 mod harness;
+mod logins;
 mod programs;
 mod sessions;

@@ -17,14 +17,16 @@ use crate::rootfs::RootfsWriter;
 pub const USER: &str = "dev";
 
 /// What a machine to develop on needs, beside Debian's essential packages.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 17] = [
     "ca-certificates",
     "curl",
     "dbus",
+    "dbus-user-session",
     "git",
     "iproute2",
     "kmod",
     "less",
+    "libpam-systemd",
     "openssh-client",
     "passwd",
     "procps",

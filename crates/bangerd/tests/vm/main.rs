@@ -7,6 +7,7 @@ mod growth;
 mod guest;
 mod images;
 mod lifecycle;
+mod login;
 mod network;
 mod openssh;
 mod run;
