@@ -1,12 +1,13 @@
 //! Init, agent and SSH server of a banger guest.
 //!
-//! One static binary with five roles, told apart by how it is started:
+//! One static binary with six roles, told apart by how it is started:
 //!
 //! - as process 1 of the initramfs it boots the guest ([`boot`]) and either hands over to the image's systemd or
 //!   stays as the guest's own init ([`init`]);
 //! - as `banger-guest agent` it serves the control channel ([`agent`]), and on it SSH ([`ssh`]);
 //! - as `banger-guest sftp` it serves files to one SSH session, as that session's user ([`sftp`]);
-//! - as `banger-guest session` it is what PAM takes for a user's shell ([`login`]).
+//! - as `banger-guest session` it is what PAM takes for a user's shell ([`login`]);
+//! - as `banger-guest service` it keeps the image's own command running ([`service`]).
 
 pub mod agent;
 mod async_file;
@@ -15,6 +16,7 @@ pub mod init;
 pub mod log;
 pub mod login;
 mod process;
+pub mod service;
 pub mod sftp;
 pub mod ssh;
 mod uevent;

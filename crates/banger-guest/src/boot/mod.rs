@@ -129,7 +129,7 @@ fn boot() -> Result<Infallible, BootError> {
 
     let init = systemd::find(&root);
     if init.is_some() {
-        systemd::write_units(&root).map_err(|source| BootError::File {
+        systemd::write_units(&root, config.service).map_err(|source| BootError::File {
             action: "write units to",
             path: systemd::UNITS.into(),
             source,
@@ -143,7 +143,7 @@ fn boot() -> Result<Infallible, BootError> {
             let source = Command::new(path).env_clear().env("TERM", "linux").exec();
             Err(BootError::Exec { path: path.into(), source })
         }
-        None => crate::init::run(private),
+        None => crate::init::run(private, config.service),
     }
 }
 

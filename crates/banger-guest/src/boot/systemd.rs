@@ -53,10 +53,41 @@ fn agent_unit() -> String {
     )
 }
 
-/// Writes our unit, and masks what would wait for a device that only udev could announce.
-pub(super) fn write_units(root: &RootDirectory) -> io::Result<()> {
+/// Returns the unit of the image's service (see [`crate::service`]).
+///
+/// - Wanted by basic.target, which every state but rescue comes through, whatever default target the image has; and after
+///   it, so that the image's sockets, mounts and temporary files are there, and it is stopped before they go.
+/// - `KillMode=mixed`: the stop signal is our process's to give to the program; what is left after the patience is killed.
+/// - Our process ends with success only when there is nothing to run.
+fn service_unit() -> String {
+    format!(
+        "[Unit]\n\
+         Description=The image's entrypoint and command\n\
+         After=basic.target network.target\n\
+         StartLimitIntervalSec=0\n\
+         \n\
+         [Service]\n\
+         ExecStart={} service\n\
+         Restart=on-failure\n\
+         RestartSec=1s\n\
+         KillMode=mixed\n\
+         TimeoutStopSec=10s\n\
+         OOMPolicy=continue\n\
+         TasksMax=infinity\n\
+         LimitNOFILE=1024:524288\n\
+         IgnoreSIGPIPE=no\n",
+        path::BINARY
+    )
+}
+
+/// Writes our units, the service's if it is wanted, and masks what would wait for a device that only udev could announce.
+pub(super) fn write_units(root: &RootDirectory, service: bool) -> io::Result<()> {
     root.write(format!("{UNITS}/banger-guest.service"), agent_unit().as_bytes(), 0o644)?;
     root.link(format!("{UNITS}/sysinit.target.wants/banger-guest.service"), "../banger-guest.service")?;
+    if service {
+        root.write(format!("{UNITS}/banger-service.service"), service_unit().as_bytes(), 0o644)?;
+        root.link(format!("{UNITS}/basic.target.wants/banger-service.service"), "../banger-service.service")?;
+    }
     // The console is a log file on the host; without udev in the image, a getty there is waited for for 90 s.
     root.link(format!("{UNITS}/serial-getty@ttyS0.service"), "/dev/null")
 }
@@ -107,7 +138,20 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_starts_the_binary_where_it_is() {
+    fn units_start_the_binary_where_it_is() {
         assert!(agent_unit().contains("\nExecStart=/run/initramfs/banger-guest agent\n"));
+        assert!(service_unit().contains("\nExecStart=/run/initramfs/banger-guest service\n"));
+    }
+
+    #[test]
+    fn the_service_has_a_unit_only_when_it_is_wanted() {
+        for service in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let root = RootDirectory::open(directory.path().canonicalize().unwrap()).unwrap();
+            write_units(&root, service).unwrap();
+            assert!(root.has(format!("{UNITS}/sysinit.target.wants/banger-guest.service")));
+            let wanted = format!("{UNITS}/basic.target.wants/banger-service.service");
+            assert_eq!(root.resolve(&wanted, rustix::fs::OFlags::PATH).is_ok(), service);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Process 1 of a guest whose image has no systemd.
 //!
-//! Starts the agent and starts it anew when it dies, takes in orphans, and ends the guest in order. One thread, one
-//! `signalfd`: it does nothing but react.
+//! Starts our other roles (the agent, and the image's service) and starts them anew when they die, takes in orphans, and ends
+//! the guest in order. One thread, one `signalfd`: it does nothing but react.
 //!
 //! | signal | means | sent by |
 //! |---|---|---|
@@ -14,23 +14,18 @@
 mod announce;
 mod shutdown;
 pub(crate) mod signals;
+mod supervisor;
 
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use banger_types::guest::ShutdownAction;
-use rustix::process::{Pid, WaitOptions, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use rustix::system::{RebootCommand, reboot};
 
 pub(crate) use self::announce::{Announcements, announced_by_systemd, is_systemd};
 use self::signals::Signals;
-use crate::{log, path};
-
-/// An agent that dies younger than this is started anew only after [`PAUSE`].
-const YOUNG: Duration = Duration::from_secs(1);
-/// How long a dying agent is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
+use self::supervisor::{Role, Supervisor};
+use crate::log;
 
 /// Environment of the agent, and so of everything in the guest, where the image says nothing else.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,16 +39,18 @@ enum Family {
     Gone,
 }
 
-/// Runs until the machine goes down. `private` is the private disk's directory.
-pub(crate) fn run(private: Option<OwnedFd>) -> ! {
+/// Runs until the machine goes down. `private` is the private disk's directory; `service` says whether the image's command
+/// runs.
+pub(crate) fn run(private: Option<OwnedFd>, service: bool) -> ! {
     crate::boot::complete_without_systemd();
     // Without it Ctrl-Alt-Del reboots at once (reboot(2), `LINUX_REBOOT_CMD_CAD_OFF`).
     let _ = reboot(RebootCommand::CadOff);
-    let action = match Signals::open() {
+    let action = match Signals::of_init() {
         Ok(signals) => {
-            let mut supervisor = Supervisor { agent: None, started: Instant::now() };
+            let roles = if service { &[Role::Agent, Role::Service][..] } else { &[Role::Agent] };
+            let mut supervisor = Supervisor::new(roles);
             let action = supervisor.run(&signals);
-            shutdown::end_processes(&signals, supervisor.agent, action);
+            shutdown::end_processes(&signals, &mut supervisor, action);
             action
         }
         Err(error) => {
@@ -64,58 +61,11 @@ pub(crate) fn run(private: Option<OwnedFd>) -> ! {
     shutdown::end_machine(action, private)
 }
 
-struct Supervisor {
-    agent: Option<Pid>,
-    /// When the agent was last started.
-    started: Instant,
-}
-
-impl Supervisor {
-    /// Keeps the agent running until a signal says how the guest is to end.
-    fn run(&mut self, signals: &Signals) -> ShutdownAction {
-        self.start();
-        loop {
-            let due = self.agent.is_none().then(|| self.started + PAUSE);
-            let signal = signals.wait(due);
-            if let Some(action) = signal.and_then(signals::action) {
-                return action;
-            }
-            if reap(|pid| self.bury(pid)) == Family::Gone {
-                self.agent = None;
-            }
-            if self.agent.is_none() && self.started.elapsed() >= YOUNG {
-                self.start();
-            }
-        }
-    }
-
-    fn start(&mut self) {
-        self.started = Instant::now();
-        let child = Command::new(path::BINARY)
-            .arg("agent")
-            .env_clear()
-            .env("PATH", DEFAULT_PATH)
-            .stdin(Stdio::null())
-            .spawn();
-        match child {
-            Ok(child) => self.agent = i32::try_from(child.id()).ok().and_then(Pid::from_raw),
-            Err(error) => log!("cannot start the agent: {error}"),
-        }
-    }
-
-    fn bury(&mut self, pid: Pid) {
-        if self.agent == Some(pid) {
-            log!("the agent ended; it is started anew");
-            self.agent = None;
-        }
-    }
-}
-
 /// Takes in every process that has ended.
-fn reap(mut each: impl FnMut(Pid)) -> Family {
+fn reap(mut each: impl FnMut(Pid, WaitStatus)) -> Family {
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, _))) => each(pid),
+            Ok(Some((pid, status))) => each(pid, status),
             Ok(None) => return Family::Alive,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return Family::Gone,

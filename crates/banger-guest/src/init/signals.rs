@@ -65,23 +65,36 @@ pub(crate) fn unblock_all() {
     }
 }
 
-/// The signals that process 1 heeds, blocked and readable.
+/// Signals that a process heeds, blocked and readable.
 #[derive(Debug)]
-pub(super) struct Signals(OwnedFd);
+pub(crate) struct Signals(OwnedFd);
 
 impl Signals {
+    /// Returns the signals that process 1 heeds.
+    pub(super) fn of_init() -> io::Result<Self> {
+        let [halt, poweroff, restart] = [3, 4, 5].map(|offset| libc::SIGRTMIN() + offset);
+        Self::open(&[
+            libc::SIGCHLD,
+            libc::SIGTERM,
+            libc::SIGINT,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            halt,
+            poweroff,
+            restart,
+        ])
+    }
+
     /// Blocks the signals and opens the file. Children inherit that: see [`unblock_all`].
     #[expect(unsafe_code, reason = "signal masks and signalfd are not in rustix's stable API")]
-    pub(super) fn open() -> io::Result<Self> {
-        let numbers = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGUSR2];
-        let real_time = [3, 4, 5].map(|offset| libc::SIGRTMIN() + offset);
+    pub(crate) fn open(numbers: &[i32]) -> io::Result<Self> {
         // SAFETY: `set` is initialised by sigemptyset before it is used, all pointers are to it, and the descriptor
         // that signalfd returns belongs to nobody else.
         unsafe {
             let mut set = std::mem::zeroed::<libc::sigset_t>();
             libc::sigemptyset(&raw mut set);
-            for number in numbers.into_iter().chain(real_time) {
-                libc::sigaddset(&raw mut set, number);
+            for number in numbers {
+                libc::sigaddset(&raw mut set, *number);
             }
             if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
                 return Err(io::Error::last_os_error());
@@ -94,7 +107,7 @@ impl Signals {
     }
 
     /// Waits for a signal and returns its number; `None` when `until` has come first.
-    pub(super) fn wait(&self, until: Option<Instant>) -> Option<i32> {
+    pub(crate) fn wait(&self, until: Option<Instant>) -> Option<i32> {
         loop {
             if let Some(signal) = self.take() {
                 return Some(signal);

@@ -1,8 +1,10 @@
 //! Programs of the image: what starts, as whom, and where.
 //!
-//! Used by sessions ([`crate::ssh`]), and by the session's own process inside a login ([`crate::login`]).
+//! Used by sessions ([`crate::ssh`]), by the session's own process inside a login ([`crate::login`]) and by the image's
+//! service ([`crate::service`]).
 
 mod identity;
+pub(crate) mod signal;
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -2,39 +2,7 @@
 
 use russh::Sig;
 
-/// Names without `SIG`, and whether RFC 4254 knows them.
-const SIGNALS: [(&str, i32, bool); 30] = [
-    ("HUP", libc::SIGHUP, true),
-    ("INT", libc::SIGINT, true),
-    ("QUIT", libc::SIGQUIT, true),
-    ("ILL", libc::SIGILL, true),
-    ("TRAP", libc::SIGTRAP, false),
-    ("ABRT", libc::SIGABRT, true),
-    ("BUS", libc::SIGBUS, false),
-    ("FPE", libc::SIGFPE, true),
-    ("KILL", libc::SIGKILL, true),
-    ("USR1", libc::SIGUSR1, true),
-    ("SEGV", libc::SIGSEGV, true),
-    ("USR2", libc::SIGUSR2, true),
-    ("PIPE", libc::SIGPIPE, true),
-    ("ALRM", libc::SIGALRM, true),
-    ("TERM", libc::SIGTERM, true),
-    ("STKFLT", libc::SIGSTKFLT, false),
-    ("CHLD", libc::SIGCHLD, false),
-    ("CONT", libc::SIGCONT, false),
-    ("STOP", libc::SIGSTOP, false),
-    ("TSTP", libc::SIGTSTP, false),
-    ("TTIN", libc::SIGTTIN, false),
-    ("TTOU", libc::SIGTTOU, false),
-    ("URG", libc::SIGURG, false),
-    ("XCPU", libc::SIGXCPU, false),
-    ("XFSZ", libc::SIGXFSZ, false),
-    ("VTALRM", libc::SIGVTALRM, false),
-    ("PROF", libc::SIGPROF, false),
-    ("WINCH", libc::SIGWINCH, false),
-    ("IO", libc::SIGIO, false),
-    ("SYS", libc::SIGSYS, false),
-];
+use crate::process::signal;
 
 /// What follows the name of a signal that the RFC does not know: such names have an `@` and a domain.
 const SUFFIX: &str = "@linux";
@@ -56,7 +24,7 @@ pub(super) fn number(signal: &Sig) -> Option<i32> {
         Sig::USR1 => "USR1",
         Sig::Custom(name) => name.split('@').next().unwrap_or_default(),
     };
-    SIGNALS.iter().find(|(known, _, _)| *known == name).map(|(_, number, _)| *number)
+    signal::by_name(name)
 }
 
 /// Returns the name of a signal that ended a program.
@@ -74,9 +42,10 @@ pub(super) fn name(number: i32) -> Sig {
         libc::SIGSEGV => Sig::SEGV,
         libc::SIGTERM => Sig::TERM,
         libc::SIGUSR1 => Sig::USR1,
-        _ => Sig::Custom(match SIGNALS.iter().find(|(_, known, _)| *known == number) {
-            Some((name, _, true)) => (*name).to_owned(),
-            Some((name, _, false)) => format!("{name}{SUFFIX}"),
+        // The RFC knows it, and russh does not.
+        libc::SIGUSR2 => Sig::Custom("USR2".to_owned()),
+        _ => Sig::Custom(match signal::name(number) {
+            Some(name) => format!("{name}{SUFFIX}"),
             None => format!("{number}{SUFFIX}"),
         }),
     }
@@ -88,7 +57,7 @@ mod tests {
 
     #[test]
     fn every_signal_survives_the_way_through_ssh() {
-        for (_, expected, _) in SIGNALS {
+        for (_, expected) in signal::SIGNALS {
             assert_eq!(number(&name(expected)), Some(expected));
         }
         assert!(matches!(name(libc::SIGUSR2), Sig::Custom(text) if text == "USR2"));

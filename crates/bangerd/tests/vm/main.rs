@@ -11,6 +11,7 @@ mod login;
 mod network;
 mod openssh;
 mod run;
+mod service;
 mod session;
 mod survival;
 mod verbs;

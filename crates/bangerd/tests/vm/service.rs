@@ -1,0 +1,170 @@
+//! The image's own command, run from boot on.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use banger_core::store::Store as _;
+use banger_store::SqliteStore;
+use banger_testkit::Environment;
+use banger_types::image::ImageConfig;
+
+use crate::guest::{BUSYBOX, DEBIAN, Image};
+use crate::session::wait_until;
+
+/// Says who, where and with what it runs, leaves a child behind, and says which signal asks it to end.
+const SCRIPT: &str = "trap 'echo asked by QUIT; exit 0' QUIT; trap 'echo asked by TERM; exit 0' TERM; \
+                      sleep 54321 & \
+                      echo \"service $$ as $(id -un) in $(pwd) with $GIVEN\" > /dev/stdout; \
+                      while :; do sleep 0.2; done";
+
+fn config(user: &str) -> ImageConfig {
+    ImageConfig {
+        user: user.to_owned(),
+        environment: vec!["GIVEN=a value".to_owned(), "PATH=/usr/bin:/bin".to_owned()],
+        working_directory: "/tmp".to_owned(),
+        entrypoint: vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        command: vec![SCRIPT.to_owned()],
+        stop_signal: Some("QUIT".to_owned()),
+        ..ImageConfig::default()
+    }
+}
+
+/// A VM whose image's command runs in it.
+struct Served {
+    environment: Environment,
+}
+
+impl Served {
+    /// Makes the VM `served`; `config` replaces the image's, as no source of the tests' images has a command.
+    fn new(image: &Image, config: Option<ImageConfig>) -> Self {
+        let environment = Environment::new();
+        if let Some(config) = config {
+            let store = SqliteStore::open(&environment.data().join("banger.db")).unwrap();
+            let known = store.images().unwrap().into_iter().find(|known| known.name == image.name).unwrap();
+            store.delete_image(&known.id).unwrap();
+            store.insert_image(&banger_types::image::Image { config, ..known }).unwrap();
+        }
+        environment.succeed(&["vm", "ls"]);
+        let memory: u64 = image.memory.trim_end_matches('M').parse().unwrap();
+        let body = format!(
+            r#"{{"name":"served","image":"{}","memory":{memory},"vcpus":1,"network":"none","service":true,"no_start":true}}"#,
+            image.name
+        );
+        let mut stream = UnixStream::connect(environment.data().join("run/bangerd.sock")).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "POST /v1/vms HTTP/1.1\r\nHost: banger\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+        wait_until("the VM is made", || {
+            let shown = environment.run(&["vm", "show", "served", "--json"]);
+            shown.code == 0 && shown.json()["state"] == "stopped"
+        });
+        environment.succeed(&["vm", "start", "served"]);
+        Self { environment }
+    }
+
+    fn console(&self) -> String {
+        let id = self.environment.vm("served")["id"].as_str().unwrap().to_owned();
+        let log = self.environment.data().join("vms").join(id).join("serial.log");
+        String::from_utf8_lossy(&std::fs::read(log).unwrap()).replace("\r\n", "\n")
+    }
+
+    /// Waits until the console has said `text` so often.
+    fn says(&self, text: &str, times: usize) {
+        wait_until(text, || self.console().matches(text).count() == times);
+    }
+
+    fn root(&self, script: &str) -> String {
+        self.environment.succeed(&["exec", "-u", "root", "served", "--", "sh", "-c", script])
+    }
+
+    /// Returns the number of the program that was started last.
+    fn program(&self) -> String {
+        let console = self.console();
+        let line = console.lines().rev().find(|line| line.starts_with("service ")).unwrap();
+        line.split(' ').nth(1).unwrap().to_owned()
+    }
+}
+
+/// A program that ends is started again, and nothing of the one before is left.
+fn it_is_started_again(served: &Served) {
+    let first = served.program();
+    served.root(&format!("kill -KILL {first}"));
+    served.says("banger-guest: the service was ended by SIGKILL after", 1);
+    served.says("it is started again in 1s\n", 1);
+    served.says("in /tmp with a value\n", 2);
+    assert_ne!(served.program(), first);
+    let children = served.root("(ps -eo args 2>/dev/null || ps -o args) | grep -c '^sleep 54321$'");
+    assert_eq!(children, "1\n", "the first one's child has ended with it");
+}
+
+#[test]
+fn a_plain_images_command_is_served() {
+    let served = Served::new(&BUSYBOX, Some(config("alice")));
+    served.says("as alice in /tmp with a value\n", 1);
+    it_is_started_again(&served);
+
+    // At the end it gets the image's signal, and nothing else.
+    served.environment.succeed(&["vm", "stop", "served"]);
+    served.says("asked by QUIT\n", 1);
+    served.says("asked by TERM\n", 0);
+    served.environment.succeed(&["vm", "start", "served"]);
+    wait_until("it runs at every boot", || served.console().contains("as alice in /tmp with a value\n"));
+}
+
+#[test]
+fn an_image_without_a_command_says_so_once() {
+    let served = Served::new(&BUSYBOX, None);
+    let text = "there is no service to run: the image names neither entrypoint nor command\n";
+    served.says(text, 1);
+    // A supervisor that tries again would have done so after a second.
+    served.root("sleep 2");
+    served.says(text, 1);
+    assert_eq!(
+        served.root("(ps -eo args 2>/dev/null || ps -o args) | grep -c 'guest service$' || true"),
+        "0\n"
+    );
+}
+
+#[test]
+fn a_systemd_images_command_is_served() {
+    let served = Served::new(&DEBIAN, Some(config("dev")));
+    served.says("as dev in /tmp with a value\n", 1);
+    it_is_started_again(&served);
+    assert_eq!(served.root("systemctl is-active banger-service"), "active\n");
+    served.root("systemctl stop banger-service");
+    served.says("asked by QUIT\n", 1);
+    assert!(served.root("systemctl is-active banger-service || true").contains("inactive"));
+
+    // Whatever the image starts by default, the service is part of it.
+    served.root(
+        "printf '[Unit]\\nRequires=basic.target\\nAfter=basic.target\\nAllowIsolate=yes\\n' \
+         > /etc/systemd/system/other.target && systemctl set-default other.target",
+    );
+    let before = served.console().matches("as dev in /tmp").count();
+    served.environment.succeed(&["vm", "stop", "served"]);
+    served.environment.succeed(&["vm", "start", "served"]);
+    let seen = || served.console().matches("as dev in /tmp").count();
+    wait_until("it runs with another target", || seen() > before || (seen() > 0 && seen() != before));
+    assert_eq!(served.root("systemctl is-active banger-service"), "active\n");
+    served.environment.succeed(&["vm", "stop", "served"]);
+    served.says("asked by TERM\n", 0);
+}
+
+#[test]
+fn a_command_that_cannot_start_is_tried_less_and_less() {
+    let missing = ImageConfig { entrypoint: vec!["/no/such".to_owned()], ..ImageConfig::default() };
+    let served = Served::new(&BUSYBOX, Some(missing));
+    for pause in ["1s", "2s", "4s"] {
+        let text = format!("it is started again in {pause}\n");
+        wait_until(&text, || served.console().contains(&text));
+    }
+    assert!(served.console().contains("the service could not start (/no/such: not found) after"));
+    assert_eq!(served.environment.run(&["vm", "stop", "served"]).code, 0);
+}
