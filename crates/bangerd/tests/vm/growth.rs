@@ -23,7 +23,8 @@ fn a_larger_disk_is_a_larger_file_system() {
     // By megabytes within the last group; to many groups; beyond what 32 bits of bytes can say.
     for mebibytes in [70, 1 << 10, 200 << 10] {
         environment.succeed(&["vm", "stop", "grow"]);
-        std::fs::File::options().write(true).open(&disk).unwrap().set_len(mebibytes << 20).unwrap();
+        environment.succeed(&["vm", "set", "grow", "--disk", &format!("{mebibytes}M")]);
+        assert_eq!(std::fs::metadata(&disk).unwrap().len(), mebibytes << 20);
         environment.succeed(&["vm", "start", "grow"]);
         let size = size(&environment);
         // Inode tables (256 bytes for each 16 KiB) and the journal of 16 MiB are not counted.

@@ -12,10 +12,12 @@ use banger_types::vm::SessionTarget;
 use crate::guest::{Guest, random, start};
 use crate::session::{check_the_agent, look_at_the_agent, try_the_window, with_agent};
 
-/// A configuration for OpenSSH with which the VM's name is a host's.
+/// OpenSSH as `banger ssh-config` sets it up: the VM is a host called `NAME.banger`.
 struct OpenSsh<'a> {
     guest: &'a Guest,
     directory: tempfile::TempDir,
+    /// The VM's name as a host.
+    host: String,
     target: SessionTarget,
 }
 
@@ -26,24 +28,13 @@ impl<'a> OpenSsh<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = banger_api::Client::new(guest.environment.data().join("run/bangerd.sock"));
         let target = runtime.block_on(client.session(guest.image.name)).unwrap();
-        let openssh = Self { guest, directory, target };
-        openssh.know(&openssh.target.host_public_key);
+        let shown = guest.environment.run(&["ssh-config", "--json"]).json();
+        let host = format!("{}.banger", guest.image.name);
+        let openssh = Self { guest, directory, host, target };
+        // The daemon's own file, as it is; what the tests want beside it stands before it, and wins.
         let configuration = format!(
-            "Host {name}\n\
-             ProxyCommand banger vm proxy %n\n\
-             User {user}\n\
-             IdentityFile {identity}\n\
-             IdentitiesOnly yes\n\
-             UserKnownHostsFile {known}\n\
-             GlobalKnownHostsFile /dev/null\n\
-             StrictHostKeyChecking yes\n\
-             BatchMode yes\n\
-             ExitOnForwardFailure yes\n\
-             LogLevel ERROR\n",
-            name = guest.image.name,
-            user = openssh.target.default_user,
-            identity = openssh.target.identity_file.display(),
-            known = openssh.path("known_hosts").display(),
+            "BatchMode yes\nExitOnForwardFailure yes\nLogLevel ERROR\nInclude {}\n",
+            shown["file"].as_str().unwrap()
         );
         std::fs::write(openssh.path("config"), configuration).unwrap();
         openssh
@@ -53,9 +44,11 @@ impl<'a> OpenSsh<'a> {
         self.directory.path().join(name)
     }
 
-    /// Makes this the only key that the VM may have.
-    fn know(&self, key: &str) {
-        std::fs::write(self.path("known_hosts"), format!("{} {key}\n", self.guest.image.name)).unwrap();
+    /// Makes this the only key that the VM may have, by an option.
+    fn know(&self, key: &str) -> String {
+        let known = self.path("known_hosts");
+        std::fs::write(&known, format!("{} {key}\n", self.host)).unwrap();
+        format!("UserKnownHostsFile={}", known.display())
     }
 
     /// Returns one of OpenSSH's programs, not yet started.
@@ -83,44 +76,45 @@ impl<'a> OpenSsh<'a> {
 
 pub(crate) fn keys_are_checked(guest: &Guest) {
     let openssh = OpenSsh::new(guest);
-    let name = guest.image.name;
+    let host = openssh.host.as_str();
     // The command may be one that no shell is there for: it is the login that counts.
-    let welcome = openssh.ssh(&[name, "true"]);
+    let welcome = openssh.ssh(&[host, "true"]);
     assert_ne!(welcome.code, 255, "{}", welcome.stderr);
     let strange = openssh.strange_key();
 
-    let identity = format!("IdentityFile={}", strange.display());
-    let mut denied = openssh.client("ssh", &["-o", &identity, name, "true"]);
     // OpenSSH tries the configuration's identity too, so that one must not be there.
-    let configuration = std::fs::read_to_string(openssh.path("config")).unwrap();
-    let own = format!("IdentityFile {}\n", openssh.target.identity_file.display());
-    std::fs::write(openssh.path("config"), configuration.replace(&own, "")).unwrap();
+    let configuration = guest.environment.run(&["ssh-config"]).text();
+    let own = format!("IdentityFile \"{}\"", openssh.target.identity_file.display());
+    assert!(configuration.contains(&own), "{configuration}");
+    let other = format!("IdentityFile {}", strange.display());
+    std::fs::write(openssh.path("other"), configuration.replace(&own, &other)).unwrap();
+    let mut denied = guest.environment.command("ssh");
+    denied.arg("-F").arg(openssh.path("other")).args(["-o", "BatchMode=yes", host, "true"]);
     let denied = guest.environment.outcome(&mut denied);
-    std::fs::write(openssh.path("config"), configuration).unwrap();
     assert_eq!(denied.code, 255);
     assert!(denied.stderr.contains("Permission denied (publickey)"), "{}", denied.stderr);
 
-    openssh.know(std::fs::read_to_string(strange.with_extension("pub")).unwrap().trim_end());
-    let impostor = openssh.ssh(&[name, "true"]);
+    let known = openssh.know(std::fs::read_to_string(strange.with_extension("pub")).unwrap().trim_end());
+    let impostor = openssh.ssh(&["-o", &known, host, "true"]);
     assert_eq!(impostor.code, 255);
     assert!(impostor.stderr.contains("Host key verification failed"), "{}", impostor.stderr);
 }
 
 pub(crate) fn a_command_line_runs(guest: &Guest) {
     let openssh = OpenSsh::new(guest);
-    let outcome = openssh.ssh(&[guest.image.name, "echo \"$HOME\"; echo error >&2; exit 5"]);
+    let outcome = openssh.ssh(&[&openssh.host, "echo \"$HOME\"; echo error >&2; exit 5"]);
     assert_eq!(outcome.code, 5, "{}", outcome.stderr);
     assert_eq!(outcome.text(), format!("{}\n", guest.image.home));
     assert_eq!(outcome.stderr, "error\n");
     let user = guest.image.user.unwrap();
-    let outcome = openssh.ssh(&["-l", user, guest.image.name, "id", "-un"]);
+    let outcome = openssh.ssh(&["-l", user, &openssh.host, "id", "-un"]);
     assert_eq!(outcome.text(), format!("{user}\n"), "{}", outcome.stderr);
 }
 
 pub(crate) fn a_window_is_followed(guest: &Guest) {
     let openssh = OpenSsh::new(guest);
     let mut terminal = Terminal::new(100, 30);
-    let mut client = terminal.spawn(openssh.client("ssh", &[guest.image.name]));
+    let mut client = terminal.spawn(openssh.client("ssh", &[&openssh.host]));
     try_the_window(&mut terminal);
     terminal.type_keys(b"exit 7\r");
     assert_eq!(exit_code(&mut client), 7);
@@ -128,7 +122,7 @@ pub(crate) fn a_window_is_followed(guest: &Guest) {
 
 pub(crate) fn files_go_there_and_back(guest: &Guest) {
     let openssh = OpenSsh::new(guest);
-    let name = guest.image.name;
+    let name = openssh.host.as_str();
     let bytes = random(3 << 20);
     std::fs::write(openssh.path("original"), &bytes).unwrap();
     let (original, copy) = (openssh.path("original"), openssh.path("copy"));
@@ -175,7 +169,7 @@ pub(crate) fn files_go_there_and_back(guest: &Guest) {
 
 pub(crate) fn ports_are_forwarded(guest: &Guest) {
     let openssh = OpenSsh::new(guest);
-    let name = guest.image.name;
+    let name = openssh.host.as_str();
     let socket = |name: &str| openssh.path(name).display().to_string();
     // Forwards are there before the program: when that serves, all can be tried.
     let to_server = format!("{}:127.0.0.1:7000", socket("server"));
@@ -235,7 +229,7 @@ fn echo(socket: &Path, bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn the_agent_is_forwarded(guest: &Guest) {
     let openssh = OpenSsh::new(guest);
     let look = look_at_the_agent(guest);
-    let line = format!("ssh -F {} -A {} '{look}'", openssh.path("config").display(), guest.image.name);
+    let line = format!("ssh -F {} -A {} '{look}'", openssh.path("config").display(), openssh.host);
     check_the_agent(guest, &with_agent(guest, &line));
 }
 
@@ -253,7 +247,7 @@ pub(crate) fn trees_are_synchronised(guest: &Guest) {
         let outcome = guest.environment.outcome(command.args(["-a", "--delete", "-e", &shell, from, to]));
         assert_eq!(outcome.code, 0, "{from} to {to}: {}", outcome.stderr);
     };
-    let (local, remote) = (format!("{}/", tree.display()), format!("{}:tree/", guest.image.name));
+    let (local, remote) = (format!("{}/", tree.display()), format!("{}:tree/", openssh.host));
     let back = openssh.path("back");
     let back_again = format!("{}/", back.display());
     rsync(&local, &remote);

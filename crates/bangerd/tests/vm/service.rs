@@ -1,14 +1,11 @@
 //! The image's own command, run from boot on.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
 use banger_testkit::Environment;
 use banger_types::image::ImageConfig;
 
-use crate::guest::{BUSYBOX, DEBIAN, Image};
+use crate::guest::{BUSYBOX, DEBIAN, Image, small};
 use crate::session::wait_until;
 
 /// Says who, where and with what it runs, leaves a child behind, and says which signal asks it to end.
@@ -44,28 +41,8 @@ impl Served {
             store.delete_image(&known.id).unwrap();
             store.insert_image(&banger_types::image::Image { config, ..known }).unwrap();
         }
-        environment.succeed(&["vm", "ls"]);
-        let memory: u64 = image.memory.trim_end_matches('M').parse().unwrap();
-        let body = format!(
-            r#"{{"name":"served","image":"{}","memory":{memory},"vcpus":1,"network":"none","service":true,"no_start":true}}"#,
-            image.name
-        );
-        let mut stream = UnixStream::connect(environment.data().join("run/bangerd.sock")).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "POST /v1/vms HTTP/1.1\r\nHost: banger\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-        wait_until("the VM is made", || {
-            let shown = environment.run(&["vm", "show", "served", "--json"]);
-            shown.code == 0 && shown.json()["state"] == "stopped"
-        });
-        environment.succeed(&["vm", "start", "served"]);
+        let run = ["vm", "run", "--service", "--name", "served"];
+        environment.succeed(&[&run[..], &small(image)[..]].concat());
         Self { environment }
     }
 
