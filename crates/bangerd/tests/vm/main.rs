@@ -11,6 +11,7 @@ mod login;
 mod network;
 mod openssh;
 mod run;
+mod scopes;
 mod service;
 mod session;
 mod survival;
