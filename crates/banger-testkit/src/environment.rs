@@ -177,6 +177,14 @@ impl Environment {
         outcome.json()
     }
 
+    /// Returns the process id of a VM's monitor.
+    pub fn monitor_pid(&self, vm: &str) -> i32 {
+        let directory = PathBuf::from(self.vm(vm)["directory"].as_str().expect("its directory"));
+        let status = std::fs::read(directory.join("status.json")).expect("its monitor's status");
+        let status: monitor::MonitorStatus = serde_json::from_slice(&status).expect("a status");
+        i32::try_from(status.monitor_pid).expect("a process id")
+    }
+
     /// Returns the process id of the daemon.
     pub fn daemon_pid(&self) -> i32 {
         let status = self.run(&["daemon", "status", "--json"]);

@@ -124,9 +124,7 @@ impl Daemon {
 
     /// Returns the process id of the VM's monitor.
     pub(crate) fn monitor_pid(&self, name: &str) -> i32 {
-        let status = std::fs::read(self.vm(name).directory.join("status.json")).unwrap();
-        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
-        i32::try_from(status["monitor_pid"].as_i64().unwrap()).unwrap()
+        self.environment.monitor_pid(name)
     }
 
     /// Returns the process id of the VM's VMM.

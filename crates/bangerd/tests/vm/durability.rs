@@ -4,7 +4,11 @@ use std::process::Stdio;
 
 use banger_testkit::Environment;
 
-use crate::guest::create;
+use crate::guest::{assert_disk_is_sound, create};
+
+/// Files that come and go without end, while a VMM is killed.
+const BUSY: &str = "echo begun; while :; do for i in 1 2 3 4 5 6 7 8; do echo $i > /root/busy-$i; sync; done; \
+                    rm /root/busy-*; done";
 
 #[test]
 fn a_guests_fsync_reaches_the_host_as_fsync() {
@@ -43,8 +47,17 @@ fn a_guests_fsync_reaches_the_host_as_fsync() {
     let traced = std::fs::read_to_string(trace).unwrap();
     assert!(traced.contains("sync(") && traced.contains("disk.ext4"), "{traced}");
 
-    // And so it is there after the VMM was killed the moment it said that it was.
+    // And so it is there after the VMM was killed (SIGKILL) the moment it said that it was, in the midst of more.
+    let mut busy = environment
+        .banger(&["exec", "-u", "root", "sync", "--", "sh", "-c", BUSY])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = std::io::BufReader::new(busy.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
     environment.succeed(&["vm", "kill", "sync"]);
+    busy.wait().unwrap();
+    assert_disk_is_sound(&environment, "sync");
     environment.succeed(&["vm", "start", "sync"]);
     assert_eq!(environment.succeed(&["exec", "sync", "--", "cat", "/root/file"]), "precious\n");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use banger_testkit::Environment;
 
-use crate::guest::{BUSYBOX, DEBIAN, Image, small};
+use crate::guest::{BUSYBOX, DEBIAN, Image, assert_disk_is_sound, small};
 use crate::lifecycle::wait_for_state;
 
 /// What a guest's root types, and the state that it leads to; `running` is another boot.
@@ -53,16 +53,7 @@ fn try_ends(image: &Image) {
     // Its disk has gone through all of that.
     environment.succeed(&["exec", "-u", "root", image.name, "--", "sh", "-c", "echo x > /root/x && sync"]);
     environment.succeed(&["vm", "stop", image.name]);
-    let disk = environment.data().join("vms").join(environment.vm(image.name)["id"].as_str().unwrap());
-    let check = |option: &str| {
-        let mut check = environment.command("/sbin/e2fsck");
-        environment.outcome(check.args(["-f", option]).arg(disk.join("disk.ext4")))
-    };
-    // Replays the journal, as the next boot would (e2fsck(8) calls that a correction), and then finds nothing to mend.
-    let replayed = check("-p");
-    assert!(replayed.code <= 1, "{}{}", replayed.text(), replayed.stderr);
-    let checked = check("-n");
-    assert_eq!(checked.code, 0, "{}{}", checked.text(), checked.stderr);
+    assert_disk_is_sound(&environment, image.name);
 }
 
 /// Waits until the guest is up again, in another VMM, with the same forwards.

@@ -190,3 +190,18 @@ pub(crate) fn random(count: u64) -> Vec<u8> {
     std::fs::File::open("/dev/urandom").unwrap().take(count).read_to_end(&mut bytes).unwrap();
     bytes
 }
+
+/// Checks the private disk of a VM that does not run: its journal is replayed, as the next boot would do it (which
+/// e2fsck(8) calls a correction), and then there is nothing to mend.
+pub(crate) fn assert_disk_is_sound(environment: &Environment, vm: &str) {
+    let id = environment.vm(vm)["id"].as_str().unwrap().to_owned();
+    let disk = environment.data().join("vms").join(id).join("disk.ext4");
+    let check = |option: &str| {
+        let mut check = environment.command("/sbin/e2fsck");
+        environment.outcome(check.args(["-f", option]).arg(&disk))
+    };
+    let replayed = check("-p");
+    assert!(replayed.code <= 1, "{}{}", replayed.text(), replayed.stderr);
+    let checked = check("-n");
+    assert_eq!(checked.code, 0, "{}{}", checked.text(), checked.stderr);
+}

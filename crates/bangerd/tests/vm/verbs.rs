@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use banger_testkit::{Environment, not_run};
+use banger_testkit::{Environment, is_full_run, not_run};
 
 use crate::guest::{BUSYBOX, EchoServer, random, small};
 use crate::session::wait_until;
@@ -86,6 +86,28 @@ fn the_clock_follows_a_host_that_slept() {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).unwrap();
     wait_until("the guest's clock is right", || clock_error(&environment, "clock").abs() < 1.0);
+}
+
+/// The monitor tells the guest of the host's jumps; here it was stopped while one came.
+#[test]
+fn the_clock_is_right_after_the_monitor_was_stopped() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    if rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).is_err() {
+        not_run("the_clock_is_right_after_the_monitor_was_stopped", "the host's clock may not be set");
+        return;
+    }
+    let environment = Environment::new();
+    create(&environment, "held", &[]);
+    let monitor = rustix::process::Pid::from_raw(environment.monitor_pid("held")).unwrap();
+    environment.succeed(&["exec", "-u", "root", "held", "--", "/bin/probe", "set-clock", "-3600"]);
+    rustix::process::kill_process(monitor, rustix::process::Signal::STOP).unwrap();
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).unwrap();
+    // What is tried is the time itself.
+    std::thread::sleep(Duration::from_secs(if is_full_run() { 60 } else { 5 }));
+    rustix::process::kill_process(monitor, rustix::process::Signal::CONT).unwrap();
+    wait_until("the guest's clock is right", || clock_error(&environment, "held").abs() < 1.0);
+    assert_eq!(environment.vm("held")["state"], "running");
 }
 
 #[test]
