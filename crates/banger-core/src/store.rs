@@ -69,6 +69,26 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// The database makes no sense.
+    #[error("the database {} is damaged: {damage}", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What was found first, in the database's own words.
+        damage: String,
+    },
+    /// Nobody may write to the database, or this user may not.
+    #[error("the database {} may not be written by this user", path.display())]
+    ReadOnly {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database cannot grow.
+    #[error("the file system is full: there is no room to {action}")]
+    Full {
+        /// What was tried.
+        action: &'static str,
+    },
     /// The database failed.
     #[error("the database failed while trying to {action}")]
     Database {

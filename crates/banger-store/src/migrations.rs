@@ -49,8 +49,11 @@ const WANTED: &str = "
 ALTER TABLE vms ADD COLUMN wanted TEXT NOT NULL DEFAULT '\"stopped\"';
 ";
 
+/// Every step, in order. Their number is the `user_version` of a database that is up to date.
+pub(crate) const MIGRATIONS: &[&str] = &[INITIAL, WANTED];
+
 pub(crate) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(INITIAL), M::up(WANTED)])
+    Migrations::new(MIGRATIONS.iter().copied().map(M::up).collect())
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::operation::Operation;
 use banger_types::{ImageId, KernelId, OperationId, VmId};
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, Transaction, params};
 
+use crate::look::look;
 use crate::migrations::migrations;
 use crate::rows::{VM_COLUMNS, from_json, to_json, vm};
 
@@ -21,35 +22,49 @@ pub struct SqliteStore {
     connection: Mutex<Connection>,
 }
 
-fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
-    move |source| StoreError::Database { action, source: Box::new(source) }
+pub(crate) fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| {
+        if is_for_want_of_room(&source) {
+            StoreError::Full { action }
+        } else {
+            StoreError::Database { action, source: Box::new(source) }
+        }
+    }
+}
+
+fn is_for_want_of_room(error: &rusqlite::Error) -> bool {
+    // The index of the log could not grow: not even reading goes without it.
+    let index = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull) || error.sqlite_error().is_some_and(index)
 }
 
 impl SqliteStore {
     /// Opens the database at `path`, makes it when it is not there, and brings it up to date.
     ///
     /// # Errors
-    /// [`StoreError::Newer`] when a later version of banger wrote it; it is left as it is.
-    /// [`StoreError::Database`] when it cannot be opened or is damaged.
+    /// [`StoreError::Newer`] when a later version of banger wrote it, and [`StoreError::Damaged`]: it is left as it
+    /// is. [`StoreError::ReadOnly`] when it may only be read, [`StoreError::Full`] when there is no room for it, and
+    /// [`StoreError::Database`] when it cannot be opened otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        look(path)?;
         let connection = Connection::open(path).map_err(failed("open the database"))?;
-        Self::prepare(connection, path)
+        // SQLite opens what may not be written for reading, and fails at the first write.
+        if connection.is_readonly(MAIN_DB).map_err(failed("open the database"))? {
+            return Err(StoreError::ReadOnly { path: PathBuf::from(path) });
+        }
+        Self::prepare(connection)
     }
 
-    fn prepare(mut connection: Connection, path: &Path) -> Result<Self, StoreError> {
-        let configure = failed("configure the database");
+    fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
         // WAL with full synchronisation: what was answered for survives a power cut.
         connection
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
             .and_then(|()| connection.busy_timeout(Duration::from_secs(5)))
-            .map_err(configure)?;
+            .map_err(failed("configure the database"))?;
+        let action = "bring the database up to date";
         migrations().to_latest(&mut connection).map_err(|error| match error {
-            rusqlite_migration::Error::MigrationDefinition(
-                rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
-            ) => StoreError::Newer { path: PathBuf::from(path) },
-            other => {
-                StoreError::Database { action: "bring the database up to date", source: Box::new(other) }
-            }
+            rusqlite_migration::Error::RusqliteError { err, .. } => failed(action)(err),
+            other => StoreError::Database { action, source: Box::new(other) },
         })?;
         Ok(Self { connection: Mutex::new(connection) })
     }

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
 use banger_core::journal::Step;
 use banger_core::store::{ProcessIdentity, Store, StoreError, VmRecord};
 use banger_core::vm::{Published, Wanted};
@@ -167,24 +171,61 @@ fn only_old_operations_that_have_ended_are_forgotten() {
     assert_eq!(left, vec![OperationId::from_random(3), OperationId::from_random(2)]);
 }
 
-#[test]
-fn a_database_from_the_future_is_refused_and_left_alone() {
-    let (directory, store) = open();
-    drop(store);
-    let path = directory.path().join("banger.db");
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
-    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Newer { .. })));
-    let version: i64 = rusqlite::Connection::open(&path)
-        .unwrap()
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .unwrap();
-    assert_eq!(version, 1000);
+/// Returns the state that is in a directory's files, byte for byte.
+fn contents(directory: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    // Whoever reads makes an empty log and an index of it, which is memory that is shared.
+    let state = entries.filter(|entry| entry.path().extension().is_none_or(|it| it != "db-shm"));
+    let state = state.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()));
+    state.filter(|(_, bytes)| !bytes.is_empty()).collect()
 }
 
 #[test]
-fn a_damaged_database_is_an_error() {
-    let directory = tempfile::tempdir().unwrap();
+fn a_database_from_the_future_is_refused_and_left_as_it_is() {
+    let (directory, store) = open();
     let path = directory.path().join("banger.db");
-    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
-    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Database { .. })));
+    let future = rusqlite::Connection::open(&path).unwrap();
+    future.pragma_update(None, "user_version", 1000).unwrap();
+    // As a crash leaves it: what was written last is in the log alone.
+    let crashed = tempfile::tempdir().unwrap();
+    for name in ["banger.db", "banger.db-wal"] {
+        std::fs::copy(directory.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    drop((store, future));
+    for directory in [&directory, &crashed] {
+        let before = contents(directory.path());
+        let opened = SqliteStore::open(&directory.path().join("banger.db"));
+        assert!(matches!(opened, Err(StoreError::Newer { .. })), "{opened:?}");
+        assert!(contents(directory.path()) == before, "it was changed");
+    }
+}
+
+#[test]
+fn a_damaged_database_is_refused_and_left_as_it_is() {
+    let (directory, store) = open();
+    for number in 1..100 {
+        store.put_operation(&operation(number, OperationStatus::Succeeded, 10)).unwrap();
+    }
+    store.consolidate().unwrap();
+    drop(store);
+    let path = directory.path().join("banger.db");
+    let whole = std::fs::read(&path).unwrap();
+    let middle = whole.len() / 2;
+    let mut torn = whole.clone();
+    torn[middle..middle + 4096].fill(0xa5);
+    let halves = [&whole[..middle], &whole[..100], b"no database", &[b'x'; 8192], &torn];
+    for damaged in halves {
+        std::fs::write(&path, damaged).unwrap();
+        let before = contents(directory.path());
+        let opened = SqliteStore::open(&path);
+        let told = opened.as_ref().map_or_else(ToString::to_string, |_| String::new());
+        assert!(matches!(opened, Err(StoreError::Damaged { .. })), "{} bytes: {opened:?}", damaged.len());
+        assert!(told.contains("banger.db is damaged: "), "{told}");
+        assert!(contents(directory.path()) == before, "it was changed");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(SqliteStore::open(&path).unwrap().operations().unwrap().len(), 99);
+    // One that is empty is a new one.
+    std::fs::write(&path, b"").unwrap();
+    assert_eq!(SqliteStore::open(&path).unwrap().operations().unwrap(), []);
 }

@@ -16,9 +16,14 @@ impl FromStore for ApiError {
         move |error| {
             let kind = match &error {
                 StoreError::NameTaken(_) | StoreError::InUse(_) => ErrorKind::Conflict,
-                StoreError::Newer { .. } | StoreError::Database { .. } => ErrorKind::Failed,
+                StoreError::ReadOnly { .. } => ErrorKind::NotPermitted,
+                StoreError::Newer { .. }
+                | StoreError::Damaged { .. }
+                | StoreError::Full { .. }
+                | StoreError::Database { .. } => ErrorKind::Failed,
             };
-            Self::caused_by(kind, format!("cannot {what}"), &error)
+            let fix = matches!(error, StoreError::Full { .. }).then(|| MAKE_ROOM.to_owned());
+            Self { fix, ..Self::caused_by(kind, format!("cannot {what}"), &error) }
         }
     }
 }
@@ -40,9 +45,17 @@ pub(crate) fn denied(verb: &str, name: &str, reason: DenyReason) -> ApiError {
     }
 }
 
+/// What to do about a full disk.
+const MAKE_ROOM: &str =
+    "make room on the file system of banger's data: `banger daemon status` says where that is";
+/// How a full disk and a full quota are told of (`strerror(3)`), by the system and by programs that met them.
+const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
 /// Returns an error of kind [`ErrorKind::Failed`].
 pub(crate) fn failed(what: impl Into<String>, source: &dyn std::error::Error) -> ApiError {
-    ApiError::caused_by(ErrorKind::Failed, what, source)
+    let error = ApiError::caused_by(ErrorKind::Failed, what, source);
+    let is_full = error.why.iter().any(|why| FULL.iter().any(|words| why.contains(words)));
+    if is_full { error.fix(MAKE_ROOM) } else { error }
 }
 
 /// Returns the error of work that somebody cancelled.

@@ -23,7 +23,7 @@ use crate::configuration::Configuration;
 use crate::daemon::Daemon;
 use crate::failure::FromStore as _;
 use crate::fault::FaultPoint;
-use crate::layout::Layout;
+use crate::layout::{Layout, vm_file};
 use crate::operation::Operations;
 use crate::programs::Programs;
 use crate::ready::Ready;
@@ -219,9 +219,27 @@ fn compose(
 
 fn open_store(layout: &Layout) -> anyhow::Result<SqliteStore> {
     SqliteStore::open(&layout.database()).map_err(|error| {
-        let newer = matches!(error, StoreError::Newer { .. });
-        let api = ApiError::from_store("open the database")(error);
-        if newer { api.fix("use that newer version; nothing was changed").into() } else { api.into() }
+        let fix = match &error {
+            StoreError::Newer { .. } => Some("use that newer version; nothing was changed".to_owned()),
+            StoreError::Damaged { path, .. } => Some(format!(
+                "put a copy from a backup in its place, or begin with an empty list: mv '{0}' '{0}.damaged'",
+                path.display()
+            )),
+            StoreError::Full { .. } => {
+                Some(format!("make room on the file system of {}", layout.data().display()))
+            }
+            StoreError::ReadOnly { path } => {
+                Some(format!("give it back to yourself, as with: sudo chown $USER '{}'*", path.display()))
+            }
+            _ => None,
+        };
+        let damaged = matches!(error, StoreError::Damaged { .. });
+        let mut told = ApiError::from_store("open the database")(error);
+        if damaged {
+            let disks = layout.vms().join("*").join(vm_file::DISK);
+            told = told.because(format!("nothing was changed: the VMs' disks are {}", disks.display()));
+        }
+        ApiError { fix: fix.or(told.fix), ..told }.into()
     })
 }
 
