@@ -1,6 +1,7 @@
 //! The configuration file.
 
 use std::path::Path;
+use std::time::Duration;
 
 use banger_types::size::Mebibytes;
 use banger_types::{ApiError, ErrorKind};
@@ -27,6 +28,10 @@ pub(crate) struct VmDefaults {
     pub(crate) memory: Mebibytes,
     #[serde(deserialize_with = "size")]
     pub(crate) disk: Mebibytes,
+    /// How long a guest may take to its first session. Emulated on a busy host, a large image takes a minute; a guest
+    /// that takes longer than the default hangs.
+    #[serde(deserialize_with = "time")]
+    pub(crate) boot_timeout: Duration,
 }
 
 impl Default for VmDefaults {
@@ -37,6 +42,7 @@ impl Default for VmDefaults {
             vcpus: 2,
             memory: Mebibytes(2048),
             disk: Mebibytes(20 << 10),
+            boot_timeout: Duration::from_mins(5),
         }
     }
 }
@@ -50,7 +56,49 @@ pub(crate) struct Debian {
 }
 
 fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Mebibytes, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    let Size::Text(text) = Size::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "this is not a size; write one in quotes, as in \"512M\" or \"2G\"")]
+enum Size {
+    Text(String),
+}
+
+/// Reads a time: a whole number of seconds, or one with its unit, as in `90s`, `5m` or `1h`.
+fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = match Time::deserialize(deserializer)? {
+        Time::Seconds(seconds) => seconds.to_string(),
+        Time::Text(text) => text,
+    };
+    let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+    let unit = match unit {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let seconds = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match seconds {
+        Some(seconds @ 1..=LONGEST_TIME) => Ok(Duration::from_secs(seconds)),
+        _ => Err(serde::de::Error::custom(format!(
+            "'{text}' is not a time from 1s to 24h; write a whole number with s, m or h, as in 90s or 5m"
+        ))),
+    }
+}
+
+/// Longest time that makes sense, seconds.
+const LONGEST_TIME: u64 = 24 * 3600;
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "this is not a time; write a whole number of seconds, or one with its unit in quotes, as in \"5m\""
+)]
+enum Time {
+    Seconds(u64),
+    Text(String),
 }
 
 impl Configuration {
@@ -78,6 +126,24 @@ mod tests {
         let configuration: Configuration = toml::from_str("[vm]\nmemory = \"1G\"\n").unwrap();
         assert_eq!(configuration.vm.memory, Mebibytes(1024));
         assert_eq!(configuration.vm.vcpus, 2);
+    }
+
+    #[test]
+    fn times_have_units_and_bounds() {
+        let read = |value: &str| {
+            let text = format!("[vm]\nboot_timeout = {value}\n");
+            toml::from_str::<Configuration>(&text).map(|it| it.vm.boot_timeout.as_secs())
+        };
+        for (value, seconds) in [("7", 7), ("\"7\"", 7), ("\"90s\"", 90), ("\"5m\"", 300), ("\"1h\"", 3600)] {
+            assert_eq!(read(value).unwrap(), seconds, "{value}");
+        }
+        for value in
+            ["0", "\"\"", "\"m\"", "\"5 m\"", "\"-5m\"", "\"5d\"", "\"25h\"", "\"99999999999999999999s\""]
+        {
+            assert!(read(value).unwrap_err().message().contains("is not a time from 1s to 24h"), "{value}");
+        }
+        assert!(read("-1").unwrap_err().message().contains("this is not a time"));
+        assert!(read("true").unwrap_err().message().contains("this is not a time"));
     }
 
     #[test]

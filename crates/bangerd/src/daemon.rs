@@ -205,7 +205,7 @@ impl Daemon {
         let mut watch = handle.watch();
         let gone = || ApiError::not_found("VM", name);
         let booted = watch.wait_for(|vm| vm.state != VmState::Starting);
-        let vm = match tokio::time::timeout(vm::BOOT_LIMIT, booted).await {
+        let vm = match tokio::time::timeout(self.context().boot_limit, booted).await {
             Ok(vm) => vm.map_err(|_| gone())?.clone(),
             Err(_) => handle.snapshot(),
         };

@@ -210,6 +210,7 @@ fn compose(
         vms: VmDirectory::default(),
         ssh: SshConfig::new(programs.client.clone(), socket.to_owned()),
         layout,
+        boot_limit: configuration.vm.boot_timeout,
         store,
         programs,
         operations,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use banger_core::store::Store;
 use banger_core::vm::{Request, Wanted};
@@ -10,7 +11,7 @@ use banger_types::vm::VmState;
 use banger_types::{ApiError, ErrorKind};
 
 use crate::operation::Handle;
-use crate::vm::{self, BOOT_LIMIT, Context, VmHandle};
+use crate::vm::{self, Context, VmHandle};
 
 /// Takes all of them up. Returns the names of the VMs that are deleted by one of them.
 pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet<String>, ApiError> {
@@ -89,7 +90,7 @@ impl Left {
                 vm.request_within(Request::Restart, handle).await
             }
             OperationKind::VmCreate | OperationKind::VmStart | OperationKind::VmRestart => {
-                follow_boot(vm, handle).await
+                follow_boot(vm, self.context.boot_limit, handle).await
             }
             OperationKind::VmStop if state.is_alive() => vm.request_within(Request::Stop, handle).await,
             OperationKind::VmStop => Ok(()),
@@ -117,7 +118,7 @@ async fn bring_to(
 }
 
 /// Waits for the end of a boot that this daemon has not begun.
-async fn follow_boot(vm: &VmHandle, handle: &Arc<Handle>) -> Result<(), ApiError> {
+async fn follow_boot(vm: &VmHandle, limit: Duration, handle: &Arc<Handle>) -> Result<(), ApiError> {
     let mut watch = vm.watch();
     let (ended, cancel) = tokio::select! {
         biased;
@@ -125,7 +126,7 @@ async fn follow_boot(vm: &VmHandle, handle: &Arc<Handle>) -> Result<(), ApiError
             (reached.is_ok_and(|vm| matches!(vm.state, VmState::Running | VmState::Paused)), false)
         }
         () = handle.cancelled() => (false, true),
-        () = tokio::time::sleep(BOOT_LIMIT) => (false, false),
+        () = tokio::time::sleep(limit) => (false, false),
     };
     if ended {
         return Ok(());

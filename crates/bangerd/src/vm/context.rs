@@ -1,6 +1,7 @@
 //! What every VM's task needs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use banger_core::engine::{Engine, Networks};
 use banger_core::store::{Store, StoreError};
@@ -25,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) operations: Arc<Operations>,
     pub(crate) vms: VmDirectory,
     pub(crate) ssh: SshConfig,
+    /// How long a guest may take to its first session.
+    pub(crate) boot_limit: Duration,
 }
 
 impl Context {

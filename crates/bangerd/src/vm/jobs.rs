@@ -25,10 +25,6 @@ use crate::failure::{cancelled, failed};
 use crate::fault::FaultPoint;
 use crate::operation::Handle;
 
-/// How long a guest may take to its first session. Emulated on a busy host, a large image takes a
-/// minute; a guest that takes longer than this hangs.
-pub(crate) const BOOT_LIMIT: Duration = Duration::from_mins(5);
-
 /// How long a guest may take to set its clock before its resume counts as done.
 const CLOCK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -130,8 +126,8 @@ impl Attempt {
         }
         FaultPoint::StartAttached.reach();
         operation.stage("boot the guest");
-        let until = Instant::now() + BOOT_LIMIT;
-        match self.until(|state| state != VmState::Starting, until).await {
+        let limit = self.terms.context.boot_limit;
+        match self.until(|state| state != VmState::Starting, Instant::now() + limit).await {
             Outcome::Reached(VmState::Running | VmState::Paused) => Ok(()),
             Outcome::Reached(_) => Err(self.ended_in_boot(what)),
             Outcome::Interrupted => {
@@ -142,8 +138,7 @@ impl Attempt {
                 Err(cancelled(what))
             }
             Outcome::TooLate => {
-                let limit = BOOT_LIMIT.as_secs();
-                let reason = format!("the guest did not become ready within {limit} s");
+                let reason = self.why_too_late(limit).await;
                 let error = self.boot_failure(what, reason.clone());
                 self.observe(Observation::LaunchFailed(reason)).await;
                 self.abandon().await;
@@ -159,7 +154,11 @@ impl Attempt {
 
     fn boot_failure(&self, what: String, reason: String) -> ApiError {
         let mut error = ApiError::new(ErrorKind::Failed, what).because(reason);
-        for line in boot::last_words(&self.directory()) {
+        let words = boot::last_words(&self.directory());
+        if words.is_empty() {
+            error = error.because("nothing was printed on the console");
+        }
+        for line in words {
             error = error.because(format!("console: {line}"));
         }
         error.fix(format!("see `banger vm logs {}`", self.name()))

@@ -21,7 +21,6 @@ pub(crate) use directory::VmDirectory;
 pub(crate) use edit::{Edit, Edited};
 pub(crate) use files::write_private;
 pub(crate) use handle::{Origin, VmHandle};
-pub(crate) use jobs::BOOT_LIMIT;
 pub(crate) use limits::warn_of_disk;
 pub(crate) use monitors::{kill_orphan, last_word, look};
 pub(crate) use remove::remove_files;
