@@ -21,8 +21,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 
+use crate::connect::connect;
 use crate::request::{LogKind, LogQuery, PullRequest};
 use crate::route;
 
@@ -40,6 +40,16 @@ pub enum ClientError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Whoever would answer is not this user: they would be told everything, and could answer anything.
+    #[error("{} belongs to user {owner}, not to user {user}", socket.display())]
+    Foreign {
+        /// The socket.
+        socket: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Us.
+        user: u32,
     },
     /// The connection broke, or the request could not be made.
     #[error("the connection to bangerd broke")]
@@ -286,9 +296,7 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| ClientError::Connect { socket: self.socket.clone(), source })?;
+        let stream = connect(&self.socket).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(transport)?;
         // Ends by itself when the response has been read or dropped.

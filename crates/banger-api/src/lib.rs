@@ -5,7 +5,9 @@
 //! with an [`ApiError`](banger_types::ApiError). Streams are newline-delimited JSON.
 
 mod client;
+mod connect;
 pub mod request;
 pub mod route;
 
 pub use client::{Chunks, Client, ClientError, Lines};
+pub use connect::connect;

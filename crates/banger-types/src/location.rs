@@ -1,8 +1,11 @@
 //! Where a user's banger keeps things: decided from the environment alone.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::{ApiError, ErrorKind};
 
 /// Environment variables that banger reads.
 pub mod variable {
@@ -63,6 +66,19 @@ impl Locations {
             .or_else(|| runtime.map(|path| path.join("banger").join(socket_name(&data))))
             .unwrap_or_else(|| data.join("run/bangerd.sock"));
         Ok(Self { data, configuration, socket })
+    }
+}
+
+/// Returns the error of a data directory that cannot be used, because of `source`.
+pub fn unusable_data(data: &Path, source: &io::Error) -> ApiError {
+    let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let kind = if full { ErrorKind::Failed } else { ErrorKind::NotPermitted };
+    let what = format!("cannot use the data directory {}", data.display());
+    let error = ApiError::caused_by(kind, what, source);
+    if full {
+        error.fix("make room on its file system, or set BANGER_DATA_DIR to a directory on another")
+    } else {
+        error.fix("set HOME or BANGER_DATA_DIR to a directory that is yours to write to")
     }
 }
 

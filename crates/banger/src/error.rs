@@ -69,6 +69,11 @@ impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> Self {
         let told = match error {
             ClientError::Api(error) => error,
+            ClientError::Foreign { .. } => {
+                ApiError::caused_by(ErrorKind::NotPermitted, "bangerd's socket is somebody else's", &error)
+                    // As after su or sudo, which may keep the first user's variables.
+                    .fix("see that HOME, XDG_RUNTIME_DIR and BANGER_SOCKET are your own")
+            }
             ClientError::Connect { .. } => {
                 ApiError::caused_by(ErrorKind::Unreachable, "bangerd does not answer", &error)
                     .fix("banger daemon start")

@@ -6,14 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use banger_core::command::Commands;
 use banger_core::store::{Store, StoreError};
 use banger_engine::Qemu;
 use banger_host::{DirectoryLock, HostCommands, LockError, MonitorLauncher, SocketError, SocketFile};
 use banger_net::Passt;
 use banger_store::SqliteStore;
-use banger_types::location::{Locations, variable};
+use banger_types::location::{Locations, unusable_data, variable};
 use banger_types::{ApiError, ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -99,7 +98,7 @@ fn run(ready: &mut Ready) -> anyhow::Result<()> {
     let layout = Layout::new(locations.data.clone());
     make_directories(&layout)?;
     let lock = lock(&layout, &locations.socket)?;
-    begin_log(&layout.log())?;
+    begin_log(&layout.log()).map_err(|error| unusable_data(layout.data(), &error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "bangerd begins");
     let configuration = match &locations.configuration {
         Some(path) => Configuration::read(path)?,
@@ -114,17 +113,15 @@ fn run(ready: &mut Ready) -> anyhow::Result<()> {
     result
 }
 
-fn make_directories(layout: &Layout) -> anyhow::Result<()> {
-    for directory in layout.directories() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
-    }
-    // One that was there may be open to others.
-    std::fs::set_permissions(layout.data(), std::fs::Permissions::from_mode(0o700))
-        .with_context(|| format!("cannot make {} private", layout.data().display()))
+fn make_directories(layout: &Layout) -> Result<(), ApiError> {
+    let make = || {
+        for directory in layout.directories() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        }
+        // One that was there may be open to others.
+        fs_err::set_permissions(layout.data(), std::fs::Permissions::from_mode(0o700))
+    };
+    make().map_err(|error| unusable_data(layout.data(), &error))
 }
 
 fn lock(layout: &Layout, socket: &Path) -> anyhow::Result<DirectoryLock> {
@@ -134,12 +131,12 @@ fn lock(layout: &Layout, socket: &Path) -> anyhow::Result<DirectoryLock> {
                 .fix(format!("it should answer on {}", socket.display()))
                 .into()
         }
-        LockError::Io { .. } => anyhow::Error::new(error),
+        LockError::Io { source, .. } => unusable_data(layout.data(), &source).into(),
     })
 }
 
 /// Logs to a file. One that has grown long is set aside at start, and one older is kept.
-fn begin_log(path: &Path) -> anyhow::Result<()> {
+fn begin_log(path: &Path) -> std::io::Result<()> {
     if fs_err::metadata(path).is_ok_and(|log| log.len() > LOG_LIMIT) {
         let mut older = path.to_owned().into_os_string();
         older.push(".1");

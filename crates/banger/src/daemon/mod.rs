@@ -4,7 +4,7 @@ mod start;
 
 use std::io;
 
-use banger_api::Client;
+use banger_api::{Client, ClientError};
 use banger_types::ErrorKind;
 use banger_types::location::Locations;
 use tokio::net::UnixStream;
@@ -16,12 +16,10 @@ pub(crate) use start::start;
 
 /// Returns whether somebody listens on the daemon's socket.
 pub(crate) async fn is_listening(locations: &Locations) -> Result<bool, CommandError> {
-    match UnixStream::connect(&locations.socket).await {
+    match banger_api::connect(&locations.socket).await {
         Ok(_) => Ok(true),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            Ok(false)
-        }
-        Err(source) => {
+        Err(ClientError::Connect { source, .. }) if nobody_is_there(&source, locations) => Ok(false),
+        Err(ClientError::Connect { source, .. }) => {
             let mut error = banger_types::ApiError::caused_by(
                 ErrorKind::Unreachable,
                 format!("cannot connect to bangerd on {}", locations.socket.display()),
@@ -32,6 +30,16 @@ pub(crate) async fn is_listening(locations: &Locations) -> Result<bool, CommandE
             }
             Err(error.into())
         }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn nobody_is_there(error: &io::Error, locations: &Locations) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => true,
+        // What is in the place of the data directory is told of by whoever wants to start a daemon there.
+        io::ErrorKind::NotADirectory => locations.socket.starts_with(&locations.data),
+        _ => false,
     }
 }
 

@@ -4,7 +4,6 @@
 //! holds the lock until it is ready, the others then find it listening. The daemon tells by a pipe
 //! that it is ready, or why not; a pipe that closes without a word means that it died.
 
-use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -12,7 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use banger_types::location::{Locations, variable};
+use banger_types::location::{Locations, unusable_data, variable};
 use banger_types::system::SystemStatus;
 use banger_types::{ApiError, ErrorKind};
 use fs_err as fs;
@@ -64,14 +63,13 @@ pub(crate) async fn start(locations: &Locations, printer: Printer) -> Result<boo
 
 /// Returns the lock that makes starts take turns. Waits for whoever has it.
 fn lock(data: &Path) -> Result<fs::File, CommandError> {
-    let failed = |source: io::Error| {
-        CommandError::io(format!("cannot use the data directory {}", data.display()), &source)
+    let take = || {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+        let file = fs::File::options().create(true).truncate(false).write(true).open(data.join(LOCK))?;
+        file.lock()?;
+        Ok(file)
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
-    let file =
-        fs::File::options().create(true).truncate(false).write(true).open(data.join(LOCK)).map_err(failed)?;
-    file.lock().map_err(failed)?;
-    Ok(file)
+    take().map_err(|source: io::Error| unusable_data(data, &source).into())
 }
 
 /// Returns the daemon's program: in `BANGER_PROGRAM_DIR`, else beside this program, else in `PATH`.
