@@ -23,6 +23,9 @@ pub struct SystemStatus {
     pub vms: u64,
     /// How many of them run.
     pub vms_running: u64,
+    /// Directories of VMs that the database does not know, each with a disk: left as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_vms: Vec<PathBuf>,
     /// How many images there are.
     pub images: u64,
     /// How many kernels there are.

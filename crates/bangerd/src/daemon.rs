@@ -29,12 +29,14 @@ pub(crate) struct Daemon {
     socket: PathBuf,
     started_at: jiff::Timestamp,
     shutdown: CancellationToken,
+    /// Directories of VMs that the database did not know at start.
+    unknown_vms: Vec<PathBuf>,
 }
 
 impl Daemon {
-    pub(crate) fn new(artifacts: Arc<Artifacts>, socket: PathBuf) -> Self {
+    pub(crate) fn new(artifacts: Arc<Artifacts>, socket: PathBuf, unknown_vms: Vec<PathBuf>) -> Self {
         let shutdown = CancellationToken::new();
-        Self { artifacts, socket, started_at: jiff::Timestamp::now(), shutdown }
+        Self { artifacts, socket, started_at: jiff::Timestamp::now(), shutdown, unknown_vms }
     }
 
     fn context(&self) -> &Arc<Context> {
@@ -70,6 +72,8 @@ impl Daemon {
             engine: self.context().engine.describe(),
             vms: vms.len() as u64,
             vms_running: vms.iter().filter(|vm| vm.state == VmState::Running).count() as u64,
+            // Their owner may have taken them away meanwhile.
+            unknown_vms: self.unknown_vms.iter().filter(|directory| directory.exists()).cloned().collect(),
             images: self.artifacts.images().await?.len() as u64,
             kernels: self.artifacts.kernels().await?.len() as u64,
             started_at: self.started_at,

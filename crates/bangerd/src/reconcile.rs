@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::error::Error as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use banger_core::store::VmRecord;
@@ -17,6 +17,7 @@ use banger_types::monitor::MonitorPhase;
 use banger_types::vm::{VmState, VmStopRequest};
 
 use crate::artifact::Artifacts;
+use crate::layout::vm_file;
 use crate::take_up::take_up_operations;
 use crate::vm::{self, Context, Found, Origin, VmHandle, remove_files};
 
@@ -27,12 +28,14 @@ struct Count {
     mute: usize,
     ended: usize,
     undone: usize,
+    unknown: usize,
     orphans: usize,
     started: usize,
 }
 
-/// Brings everything into a true state. To be done before the first request is taken.
-pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<(), ApiError> {
+/// Brings everything into a true state. To be done before the first request is taken. Returns the directories of VMs
+/// that the database does not know, which are left as they are.
+pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<Vec<PathBuf>, ApiError> {
     let mut count = Count::default();
     let context = artifacts.context();
     let unsettled = context.store("read the journal", |store| store.unsettled()).await?;
@@ -41,7 +44,9 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<(), ApiError
         count.undone += 1;
     }
     let records = context.store("list VMs", |store| store.vms()).await?;
-    count.orphans += remove_orphans(artifacts, &records).await?;
+    let unknown = unknown_vms(&context.layout.vms(), &records);
+    count.unknown = unknown.len();
+    count.orphans += remove_orphans(artifacts, &records, &unknown).await?;
     // All at once: a monitor that does not answer costs its limit once, not once for each.
     let looks = records.into_iter().map(|record| {
         let directory = context.layout.vm(&record.id);
@@ -75,11 +80,12 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<(), ApiError
         mute = count.mute,
         ended = count.ended,
         undone = count.undone,
+        unknown = count.unknown,
         orphans = count.orphans,
         started = count.started,
         "reconciled"
     );
-    Ok(())
+    Ok(unknown)
 }
 
 /// Returns the VM's handle if it is to be deleted.
@@ -158,16 +164,46 @@ fn finish_deleting(handle: VmHandle) {
     });
 }
 
-/// Takes away directories that nothing in the database knows.
-async fn remove_orphans(artifacts: &Arc<Artifacts>, vms: &[VmRecord]) -> Result<usize, ApiError> {
+/// Returns the directories of VMs that no row of the database knows and that hold a disk.
+///
+/// A row is written before its VM's directory is made, and goes after it: there are none, unless rows were lost. The
+/// database is then not the one that these disks were made with: another was put in its place, an old copy, or none. It
+/// may come back, so they are their user's to decide about, with all that runs from them.
+fn unknown_vms(parent: &Path, vms: &[VmRecord]) -> Vec<PathBuf> {
+    let known: HashSet<&str> = vms.iter().map(|vm| vm.id.as_str()).collect();
+    let entries = fs_err::read_dir(parent).into_iter().flatten().flatten();
+    let is_unknown = |name: &str| !name.starts_with(PARTIAL_PREFIX) && !known.contains(name);
+    let unknown = entries.filter(|entry| is_unknown(&entry.file_name().to_string_lossy()));
+    let mut unknown: Vec<PathBuf> = unknown
+        .map(|entry| entry.path())
+        .filter(|directory| directory.join(vm_file::DISK).exists())
+        .collect();
+    unknown.sort();
+    for directory in &unknown {
+        tracing::error!(?directory, "a VM that the database does not know: left as it is");
+    }
+    unknown
+}
+
+/// Takes away directories that nothing in the database knows. Images and kernels stay as long as there are unknown VMs:
+/// they may be made from them.
+async fn remove_orphans(
+    artifacts: &Arc<Artifacts>,
+    vms: &[VmRecord],
+    unknown_vms: &[PathBuf],
+) -> Result<usize, ApiError> {
     let layout = artifacts.context().layout.clone();
     let vms: HashSet<String> = vms.iter().map(|vm| vm.id.to_string()).collect();
-    let images = artifacts.images().await?.iter().map(|image| image.id.to_string()).collect();
-    let kernels = artifacts.kernels().await?.iter().map(|kernel| kernel.id.to_string()).collect();
+    let images: HashSet<String> =
+        artifacts.images().await?.iter().map(|image| image.id.to_string()).collect();
+    let kernels: HashSet<String> =
+        artifacts.kernels().await?.iter().map(|kernel| kernel.id.to_string()).collect();
+    let keep_artifacts = !unknown_vms.is_empty();
+    let is_unknown = |path: &Path| unknown_vms.iter().any(|unknown| unknown == path);
     let mut removed = 0;
-    for (parent, known) in [(layout.vms(), &vms), (layout.images(), &images), (layout.kernels(), &kernels)] {
-        removed += remove_unknown(&parent, known).await;
-    }
+    removed += remove_unknown(&layout.vms(), |path, name| vms.contains(name) || is_unknown(path)).await;
+    removed += remove_unknown(&layout.images(), |_, name| keep_artifacts || images.contains(name)).await;
+    removed += remove_unknown(&layout.kernels(), |_, name| keep_artifacts || kernels.contains(name)).await;
     for parent in [layout.templates(), layout.ssh()] {
         removed += sweep(&parent);
     }
@@ -188,14 +224,14 @@ fn sweep(directory: &Path) -> usize {
     swept.removed
 }
 
-/// Takes away what is half made, and directories that are not known. Other files are left alone.
-async fn remove_unknown(parent: &Path, known: &HashSet<String>) -> usize {
+/// Takes away what is half made, and directories that are not to be kept. Other files are left alone.
+async fn remove_unknown(parent: &Path, keep: impl Fn(&Path, &str) -> bool) -> usize {
     let Ok(entries) = fs_err::read_dir(parent) else { return 0 };
     let mut removed = 0;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_partial = name.starts_with(PARTIAL_PREFIX);
-        if !is_partial && (known.contains(&name) || !entry.path().is_dir()) {
+        if !is_partial && (keep(&entry.path(), &name) || !entry.path().is_dir()) {
             continue;
         }
         match remove_orphan(&entry.path()).await {

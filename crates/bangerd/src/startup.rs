@@ -161,12 +161,12 @@ async fn serve(
     ready: &mut Ready,
 ) -> anyhow::Result<()> {
     let artifacts = compose(layout, &locations.socket, configuration, programs)?;
-    reconcile(&artifacts).await?;
+    let unknown_vms = reconcile(&artifacts).await?;
     artifacts.context().ssh.update(artifacts.context()).await;
     let listener = banger_host::bind_private(&locations.socket).map_err(|error| socket_error(&error))?;
     let socket = SocketFile::at(&locations.socket).map_err(|error| socket_error(&error))?;
     let listener = PrivateListener::new(listener)?;
-    let daemon = Arc::new(Daemon::new(Arc::clone(&artifacts), locations.socket.clone()));
+    let daemon = Arc::new(Daemon::new(Arc::clone(&artifacts), locations.socket.clone(), unknown_vms));
     end_on_signals(&daemon)?;
     ready.tell(&Ok(daemon.system().await?));
     let service = api::router(Arc::clone(&daemon)).into_make_service_with_connect_info::<Client>();

@@ -120,6 +120,7 @@ pub(super) async fn status(context: &Context) -> Outcome {
         context.printer.document(&status)?;
         return Ok(DONE);
     }
+    process::warn_of_unknown_vms(context.printer, &status);
     let mut table = Table::of_properties();
     table.property("Version", status.version);
     table.property("Process", status.pid.to_string());

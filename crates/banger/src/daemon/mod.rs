@@ -7,14 +7,14 @@ use std::io;
 use banger_api::{Client, ClientError};
 use banger_types::ErrorKind;
 use banger_types::location::Locations;
-use tokio::net::UnixStream;
+use banger_types::system::SystemStatus;
 
 use crate::error::CommandError;
 use crate::printer::Printer;
 
 pub(crate) use start::start;
 
-/// Returns whether somebody listens on the daemon's socket.
+/// Returns whether the user's daemon listens on its socket. Somebody else's in its place is an error.
 pub(crate) async fn is_listening(locations: &Locations) -> Result<bool, CommandError> {
     match banger_api::connect(&locations.socket).await {
         Ok(_) => Ok(true),
@@ -49,4 +49,19 @@ pub(crate) async fn reach(locations: &Locations, printer: Printer) -> Result<Cli
         start(locations, printer).await?;
     }
     Ok(Client::new(&locations.socket))
+}
+
+/// Says so when there are disks that belong to no VM of the list.
+pub(crate) fn warn_of_unknown_vms(printer: Printer, status: &SystemStatus) {
+    if status.unknown_vms.is_empty() {
+        return;
+    }
+    printer.note(&format!(
+        "warning: the database {} does not know these VMs, which are left as they are: put the database back that knows \
+         them, or delete them:",
+        status.data_directory.join("banger.db").display()
+    ));
+    for directory in &status.unknown_vms {
+        printer.note(&format!("  {}", directory.display()));
+    }
 }

@@ -18,7 +18,7 @@ use fs_err as fs;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use super::is_listening;
+use super::{is_listening, warn_of_unknown_vms};
 use crate::error::CommandError;
 use crate::printer::Printer;
 
@@ -48,6 +48,7 @@ pub(crate) async fn start(locations: &Locations, printer: Printer) -> Result<boo
         Ok(Ok(status)) => {
             if !printer.is_json() {
                 printer.note(&format!("started bangerd {} (process {pid})", status.version));
+                warn_of_unknown_vms(printer, &status);
             }
             Ok(true)
         }

@@ -133,6 +133,7 @@ pub(crate) fn system(directory: &Path, pid: u32) -> SystemStatus {
         engine: "qemu, in emulation: the kernel did not boot under KVM".to_owned(),
         vms: 2,
         vms_running: 1,
+        unknown_vms: Vec::new(),
         images: 1,
         kernels: 1,
         started_at: minutes_ago(3),
