@@ -5,6 +5,7 @@
 //! engine shows through this port.
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use banger_types::guest::GuestNetwork;
@@ -92,8 +93,20 @@ pub enum EngineError {
 pub struct VmmStatus {
     /// Whether its virtual CPUs run.
     pub running: bool,
+    /// Whether they stand still for the reason of [`VmmEvent::OutOfSpace`].
+    pub out_of_space: bool,
     /// What isolates the guest.
     pub accelerator: Accelerator,
+}
+
+/// What a VMM tells by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmmEvent {
+    /// From now on it tells everything.
+    Listening,
+    /// The host has no room for something that the guest has written. The virtual CPUs stand still; nothing is lost, and
+    /// [`Engine::resume`] writes it anew.
+    OutOfSpace,
 }
 
 /// What runs VMs.
@@ -112,6 +125,12 @@ pub trait Engine: Send + Sync {
 
     /// Asks the VMM that runs in `directory`. Blocks for as long as it takes to answer.
     fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError>;
+
+    /// Connects to the VMM that runs in `directory`, for lines that [`Engine::event`] reads, until it ends.
+    fn events(&self, directory: &Path) -> Result<UnixStream, EngineError>;
+
+    /// Returns what a line of [`Engine::events`] tells, if it is of any concern.
+    fn event(&self, line: &str) -> Option<VmmEvent>;
 
     /// Makes the virtual CPUs of the VMM that runs in `directory` stand still. Blocks until they do.
     fn pause(&self, directory: &Path) -> Result<(), EngineError>;

@@ -66,13 +66,26 @@ impl Environment {
     /// Returns an environment like [`Environment::new`] whose VMs are fakes: real processes under a real daemon
     /// and real monitors, without a machine. One is up in milliseconds; see `banger-test-vmm` for what it can do.
     pub fn with_fake_vmm() -> Self {
-        let mut environment = Self::new();
-        let fakes = environment.data.with_file_name("fakes");
+        Self::new().faking_vmms()
+    }
+
+    /// Returns the environment, with fakes for VMs.
+    #[must_use]
+    pub fn faking_vmms(mut self) -> Self {
+        let fakes = self.data.with_file_name("fakes");
         std::fs::create_dir(&fakes).expect("make a directory of fakes");
         std::os::unix::fs::symlink(programs().join("banger-test-vmm"), fakes.join("qemu-system-x86_64"))
             .expect("link the fake VMM");
-        environment.fakes = Some(fakes);
-        environment
+        self.fakes = Some(fakes);
+        self
+    }
+
+    /// Returns an environment like [`Environment::new`] in a directory of the test's own, perhaps on another file
+    /// system: the kernel and the images take no room there, but are links to the seed's.
+    pub fn within(directory: &Path) -> Self {
+        let data = directory.join("data");
+        seed::plant_links(&data);
+        Self::at(data)
     }
 
     /// Says what fake VMs do that start from now on: fields of `Behaviour` of `banger-test-vmm`.

@@ -88,20 +88,32 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
 
 /// Gives `home` the seed's images and kernels: the same files, under links of their own.
 pub(crate) fn plant(home: &Path) {
+    plant_by(home, |file, name| std::fs::hard_link(file, name));
+}
+
+/// The same on another file system: the links are symbolic.
+pub(crate) fn plant_links(home: &Path) {
+    plant_by(home, |file, name| std::os::unix::fs::symlink(file, name));
+}
+
+/// Makes a second name of a file.
+type Link = fn(&Path, &Path) -> std::io::Result<()>;
+
+fn plant_by(home: &Path, link: Link) {
     let seed = directory();
-    link_tree(&seed.join("images"), &home.join("images"));
-    link_tree(&seed.join("kernels"), &home.join("kernels"));
+    link_tree(&seed.join("images"), &home.join("images"), link);
+    link_tree(&seed.join("kernels"), &home.join("kernels"), link);
     std::fs::copy(seed.join("banger.db"), home.join("banger.db")).expect("copy the database");
 }
 
-fn link_tree(from: &Path, to: &Path) {
+fn link_tree(from: &Path, to: &Path, link: Link) {
     std::fs::create_dir_all(to).expect("make a directory");
     for entry in std::fs::read_dir(from).expect("list a directory").flatten() {
         let (source, destination) = (entry.path(), to.join(entry.file_name()));
         if source.is_dir() {
-            link_tree(&source, &destination);
+            link_tree(&source, &destination, link);
         } else {
-            std::fs::hard_link(source, destination).expect("link a file");
+            link(&source, &destination).expect("link a file");
         }
     }
 }

@@ -35,6 +35,11 @@ impl OperationKind {
     pub const fn is_undone_at_shutdown(self) -> bool {
         matches!(self, Self::ImagePull | Self::KernelPull)
     }
+
+    /// Returns whether an operation of this kind is a way out of a full disk.
+    pub const fn makes_room(self) -> bool {
+        matches!(self, Self::VmStop | Self::VmDelete)
+    }
 }
 
 /// Where an operation stands. Only the first is not final.

@@ -216,6 +216,7 @@ impl Daemon {
         if vm.state != VmState::Running {
             let error = ApiError::new(ErrorKind::Conflict, format!("cannot open a session in '{name}'"))
                 .because(format!("it is {}", vm.state));
+            let error = ApiError { why: error.why.into_iter().chain(vm.reason).collect(), ..error };
             return Err(match vm.state {
                 VmState::Paused => error.fix(format!("`banger vm resume {name}`")),
                 VmState::Stopped | VmState::Failed => error.fix(format!("`banger vm start {name}`")),

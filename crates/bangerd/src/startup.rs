@@ -207,10 +207,10 @@ fn compose(
         vms: VmDirectory::default(),
         ssh: SshConfig::new(programs.client.clone(), socket.to_owned()),
         layout,
-        boot_limit: configuration.vm.boot_timeout,
         store,
         programs,
         operations,
+        boot_limit: configuration.vm.boot_timeout,
     };
     Ok(Arc::new(Artifacts::new(Arc::new(context), configuration)))
 }

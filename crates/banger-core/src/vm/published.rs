@@ -21,6 +21,8 @@ pub enum Observation {
     Paused,
     /// They go on.
     Resumed,
+    /// They stand still, for the host has no room for what the guest has written.
+    OutOfSpace,
     /// Its monitor is gone without a word. A VMM never outlives its monitor.
     MonitorLost,
     /// The host went down, and with it everything that ran.
@@ -50,7 +52,7 @@ impl Published {
 
     /// Takes an observation in. Returns whether anything that is shown has changed.
     pub fn observe(&mut self, observation: &Observation) -> bool {
-        let (state, reason) = match next(self.state, observation) {
+        let (state, reason) = match next(self, observation) {
             Next::Same => return false,
             Next::State(state) if state == self.state => return false,
             Next::State(state) | Next::Well(state) => (state, None),
@@ -84,7 +86,8 @@ enum Next {
     Because(VmState, String),
 }
 
-fn next(state: VmState, observation: &Observation) -> Next {
+fn next(published: &Published, observation: &Observation) -> Next {
+    let state = published.state;
     // Nothing brings a VM back that is being deleted.
     if state == VmState::Deleting {
         return Next::Same;
@@ -97,13 +100,24 @@ fn next(state: VmState, observation: &Observation) -> Next {
         Observation::StopAsked if state.is_alive() => Next::State(VmState::Stopping),
         Observation::Paused if state == VmState::Running => Next::State(VmState::Paused),
         Observation::Resumed if state == VmState::Paused => Next::State(VmState::Running),
+        Observation::OutOfSpace if matches!(state, VmState::Running | VmState::Paused) => {
+            Next::Because(VmState::Paused, OUT_OF_SPACE.to_owned())
+        }
         Observation::MonitorLost | Observation::HostWentDown if state == VmState::Stopping => {
             Next::State(VmState::Stopped)
         }
         Observation::MonitorLost => failed("its monitor ended unexpectedly"),
         Observation::HostWentDown => failed("the host went down while it ran"),
         Observation::MonitorMute if state.is_alive() => Next::Because(state, MUTE.to_owned()),
-        Observation::StopAsked | Observation::Paused | Observation::Resumed | Observation::MonitorMute => {
+        Observation::StopAsked
+        | Observation::Paused
+        | Observation::Resumed
+        | Observation::OutOfSpace
+        | Observation::MonitorMute => Next::Same,
+        // Its monitor does not know why it stands still; only an end is news.
+        Observation::Monitor(phase)
+            if is_out_of_space(published) && !matches!(phase, MonitorPhase::Ended(_)) =>
+        {
             Next::Same
         }
         Observation::Monitor(phase) => monitor_says(state, phase),
@@ -114,6 +128,13 @@ fn next(state: VmState, observation: &Observation) -> Next {
 const MUTE: &str = "its monitor does not answer: this is the last that is known of it";
 /// Why sessions cannot be had in a VM that runs.
 const AGENT_GONE: &str = "the guest's agent is not connected";
+
+/// Why a VM is paused that nobody has paused.
+const OUT_OF_SPACE: &str = "the host's file system has no room for what it writes: make room, then resume it";
+
+fn is_out_of_space(published: &Published) -> bool {
+    published.state == VmState::Paused && published.reason.as_deref() == Some(OUT_OF_SPACE)
+}
 
 fn failed(why: &str) -> Next {
     Next::Because(VmState::Failed, why.to_owned())
@@ -212,6 +233,22 @@ mod tests {
         );
         let asked = after(&[Observation::Launching, READY, Observation::StopAsked, reboot]);
         assert_eq!(asked.state, VmState::Stopping);
+    }
+
+    #[test]
+    fn a_vm_without_room_is_paused_and_says_why_until_it_goes_on() {
+        let stalled = [Observation::Launching, READY, Observation::OutOfSpace, READY];
+        let published = after(&stalled);
+        assert_eq!(published.state, VmState::Paused);
+        assert!(published.reason.is_some_and(|reason| reason.contains("make room")));
+        let resumed = after(&[&stalled[..], &[Observation::Resumed]].concat());
+        assert_eq!((resumed.state, resumed.reason), (VmState::Running, None));
+        assert_eq!(after(&[&stalled[..], &[end(None, true)]].concat()).state, VmState::Stopped);
+        // One that is asked to end does not come back.
+        let stopping = [Observation::Launching, READY, Observation::StopAsked, Observation::OutOfSpace];
+        assert_eq!(after(&stopping).state, VmState::Stopping);
+        let paused = [Observation::Launching, READY, Observation::Paused, Observation::OutOfSpace];
+        assert!(after(&paused).reason.is_some());
     }
 
     #[test]

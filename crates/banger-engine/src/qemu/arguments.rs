@@ -11,6 +11,9 @@ use super::{CONTROL_DESCRIPTOR, NETWORK_DESCRIPTOR};
 /// The QMP socket, in the VM's directory.
 pub(super) const QMP_SOCKET: &str = "qmp.sock";
 
+/// The QMP socket for what QEMU tells by itself: a QMP server has one client at a time.
+pub(super) const EVENT_SOCKET: &str = "events.sock";
+
 /// Kernel parameters (Linux, Documentation/admin-guide/kernel-parameters.rst).
 ///
 /// `panic=-1`: a panic reboots at once, which `-no-reboot` turns into the end of the VMM.
@@ -47,6 +50,7 @@ pub(super) fn arguments(
         .option("-chardev", "file,id=console,path=/dev/stdout")
         .option("-serial", "chardev:console")
         .option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"))
+        .option("-qmp", format!("unix:{EVENT_SOCKET},server=on,wait=off"))
         .option("-kernel", text(&plan.kernel)?)
         .option("-initrd", text(&plan.initramfs)?)
         .option("-append", format!("{KERNEL_PARAMETERS}{counter}"));
@@ -76,6 +80,9 @@ enum Access {
     ReadOnly,
     /// This VM's own. `cache.writeback` passes a guest's flush on as fdatasync (QEMU manual,
     /// "disk cache"), and blocks that the guest discards or fills with zeroes are given back.
+    ///
+    /// `werror=enospc`: a write that the host has no room for stops the machine and is done anew when it goes on (qemu(1),
+    /// "-drive"). The guest would take an error for a broken disk, and lose what it has not written yet.
     Private,
 }
 
@@ -96,7 +103,7 @@ impl Arguments {
         let path = escaped(&text(path)?);
         let rest = match access {
             Access::ReadOnly => "readonly=on",
-            Access::Private => "cache=writeback,discard=unmap,detect-zeroes=unmap",
+            Access::Private => "cache=writeback,discard=unmap,detect-zeroes=unmap,werror=enospc",
         };
         let drive = format!("if=none,id={id},format=raw,file.driver=file,file.filename={path},{rest}");
         Ok(self.option("-drive", drive).option("-device", format!("virtio-blk-device,drive={id}")))

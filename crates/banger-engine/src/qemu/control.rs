@@ -23,6 +23,8 @@ pub(super) fn inspect(directory: &Path) -> Result<VmmStatus, EngineError> {
         let kvm = qmp.execute(&query_kvm {})?;
         Ok(VmmStatus {
             running: status.status == RunState::running,
+            // `werror=enospc` stops for want of room, and for nothing else.
+            out_of_space: status.status == RunState::io_error,
             accelerator: if kvm.enabled { Accelerator::Kvm } else { Accelerator::Tcg },
         })
     })
@@ -44,7 +46,7 @@ fn ask<T>(
     questions: impl FnOnce(&mut Connection<'_>) -> Result<T, AnyError>,
 ) -> Result<T, EngineError> {
     let asked = || {
-        let stream = connect(directory)?;
+        let stream = connect(directory, QMP_SOCKET)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         let mut qmp = Qmp::from_stream(&stream);
@@ -56,8 +58,8 @@ fn ask<T>(
 
 /// The directory may be too deep for a socket's address (107 bytes, unix(7)): name it by an open
 /// descriptor.
-fn connect(directory: &Path) -> std::io::Result<UnixStream> {
+pub(super) fn connect(directory: &Path, socket: &str) -> std::io::Result<UnixStream> {
     use std::os::fd::AsRawFd as _;
     let directory = fs_err::File::open(directory)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{QMP_SOCKET}", directory.as_raw_fd()))
+    UnixStream::connect(format!("/proc/self/fd/{}/{socket}", directory.as_raw_fd()))
 }

@@ -6,12 +6,14 @@
 mod arguments;
 mod clock;
 mod control;
+mod events;
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
 use banger_core::command::Commands;
-use banger_core::engine::{Attachment, BootPlan, Engine, EngineError, VmmStatus};
+use banger_core::engine::{Attachment, BootPlan, Engine, EngineError, VmmEvent, VmmStatus};
 use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Program};
 use banger_types::vm::{Accelerator, EngineKind};
 
@@ -90,6 +92,14 @@ impl Engine for Qemu {
 
     fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError> {
         control::inspect(directory)
+    }
+
+    fn events(&self, directory: &Path) -> Result<UnixStream, EngineError> {
+        events::connect(directory)
+    }
+
+    fn event(&self, line: &str) -> Option<VmmEvent> {
+        events::parse(line)
     }
 
     fn pause(&self, directory: &Path) -> Result<(), EngineError> {

@@ -144,5 +144,6 @@ pub(super) fn build_failure(
     if is_cancelled {
         return cancelled(format!("cannot {what}"));
     }
-    ApiError { fix, ..failed(format!("cannot {what}"), error) }
+    let failed = failed(format!("cannot {what}"), error);
+    ApiError { fix: fix.or(failed.fix), ..failed }
 }

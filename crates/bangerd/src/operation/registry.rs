@@ -42,7 +42,8 @@ impl Operations {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an operation. It is remembered before anything of it is done.
+    /// Begins an operation. It is remembered before anything of it is done; but what makes room is done on a full
+    /// disk as well.
     pub(crate) fn begin(&self, kind: OperationKind, subject: &str) -> Result<Arc<Handle>, StoreError> {
         let now = Timestamp::now();
         let operation = Operation {
@@ -58,8 +59,12 @@ impl Operations {
             created_at: now,
             updated_at: now,
         };
-        self.store.put_operation(&operation)?;
-        self.prune(now)?;
+        match self.store.put_operation(&operation).and_then(|()| self.prune(now)) {
+            Err(error @ StoreError::Full { .. }) if kind.makes_room() => {
+                tracing::warn!(operation = %operation.id, %error, "begun without being remembered");
+            }
+            other => other?,
+        }
         Ok(self.resume(operation))
     }
 

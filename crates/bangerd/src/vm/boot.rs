@@ -112,8 +112,10 @@ impl Preparation<'_> {
         let guest = self.context.programs.guest.load().map_err(|error| self.error(&error))?;
         // A name of the VM's own: it boots from it again when its guest reboots, whatever becomes of the kernel's.
         let initramfs = directory.join(vm_file::INITRAMFS);
-        assemble_at(&kernel, &guest, &initramfs)
-            .map_err(|error| ApiError { fix: error.fix(), ..self.error(&error) })?;
+        assemble_at(&kernel, &guest, &initramfs).map_err(|error| {
+            let failed = self.error(&error);
+            ApiError { fix: error.fix().or(failed.fix), ..failed }
+        })?;
         let plan = BootPlan {
             directory: directory.to_owned(),
             kernel: kernel.join(banger_image::kernel::file::KERNEL),

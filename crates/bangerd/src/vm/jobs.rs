@@ -147,6 +147,16 @@ impl Attempt {
         }
     }
 
+    async fn why_too_late(&self, limit: Duration) -> String {
+        let (engine, directory) = (Arc::clone(&self.terms.context.engine), self.directory());
+        match blocking("ask a VMM", move || engine.inspect(&directory)).await {
+            Ok(Ok(status)) if status.out_of_space => {
+                "the host's file system has no room for what the guest writes".to_owned()
+            }
+            _ => format!("the guest did not become ready within {} s", limit.as_secs()),
+        }
+    }
+
     fn ended_in_boot(&self, what: String) -> ApiError {
         let reason = self.terms.published.borrow().reason.clone();
         self.boot_failure(what, reason.unwrap_or_else(|| "the VM ended".to_owned()))
@@ -211,10 +221,16 @@ impl Attempt {
         self.observe(Observation::Resumed).await;
         // The guest's clock stood still with it. A guest that does not answer is told when its agent greets again.
         let told = watches::tell_time(&self.terms.context, &self.terms.record.id);
-        match tokio::time::timeout(CLOCK_LIMIT, told).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.terms.operation.log(&format!("the guest's clock was not set: {error}")),
-            Err(_) => self.terms.operation.log("the guest does not say that it has set its clock"),
+        let mut published = self.terms.published.clone();
+        tokio::select! {
+            told = tokio::time::timeout(CLOCK_LIMIT, told) => match told {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.terms.operation.log(&format!("the guest's clock was not set: {error}")),
+                Err(_) => self.terms.operation.log("the guest does not say that it has set its clock"),
+            },
+            Ok(vm) = published.wait_for(|vm| vm.state == VmState::Paused) => {
+                return Err(still_without_room(&vm));
+            }
         }
         Ok(())
     }
@@ -354,6 +370,12 @@ enum Outcome {
     Reached(VmState),
     Interrupted,
     TooLate,
+}
+
+/// Returns the error of a VM that stands still again as soon as it goes on.
+fn still_without_room(vm: &Vm) -> ApiError {
+    let error = ApiError::new(ErrorKind::Failed, format!("cannot resume '{}'", vm.name));
+    ApiError { why: vm.reason.iter().cloned().collect(), ..error }
 }
 
 fn first_reason(error: &ApiError) -> String {

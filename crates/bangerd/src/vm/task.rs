@@ -36,6 +36,8 @@ pub(super) enum Event {
     Detached(u64),
     /// The VMM said what isolates its guest, and whether that runs.
     Inspected(u64, VmmStatus),
+    /// The VMM said that the host has no room for what its guest has written.
+    OutOfSpace(u64),
     /// The process whose end is the VM's has ended.
     OwnerEnded,
     /// A monitor that was mute has gone, or never was there.
@@ -197,7 +199,10 @@ impl Task {
             Event::Inspected(attachment, status) if attachment == self.attachment => {
                 self.take_inspection(status).await;
             }
-            Event::Status(..) | Event::Detached(_) | Event::Inspected(..) => {}
+            Event::OutOfSpace(attachment) if attachment == self.attachment => {
+                self.observe(&Observation::OutOfSpace).await;
+            }
+            Event::Status(..) | Event::Detached(_) | Event::Inspected(..) | Event::OutOfSpace(_) => {}
             Event::OwnerEnded => self.remove_self("its owner has ended").await,
             Event::NeverAnswered => {
                 let directory = self.context.layout.vm(&self.record.id);
@@ -213,7 +218,7 @@ impl Task {
         // Not sooner: a VMM that was only just started has no socket to be asked on.
         let inspected = self.inspected.is_some_and(|(pid, _)| pid == status.vmm_pid);
         if phase == MonitorPhase::Ready && !inspected {
-            watches::inspect(&self.context, &self.record.id, self.attachment, &self.events);
+            watches::vmm(&self.context, &self.record.id, self.attachment, &self.events);
         }
         // A guest that reboots by force says nothing before it, and its monitor may have had no time to.
         if self.live.as_ref().is_some_and(|live| live.vmm_pid != status.vmm_pid) {
@@ -250,13 +255,15 @@ impl Task {
 
     async fn take_inspection(&mut self, status: VmmStatus) {
         self.inspected = self.live.as_ref().map(|live| (live.vmm_pid, status));
+        self.publish();
         // A daemon before this one may have ended between a pause and its note of it. Whoever pauses now notes it
         // by itself.
         let quiet = self.running.is_none();
         match (status.running, self.record.published.state) {
+            (false, _) if status.out_of_space => self.observe(&Observation::OutOfSpace).await,
             (false, VmState::Running) if quiet => self.observe(&Observation::Paused).await,
             (true, VmState::Paused) if quiet => self.observe(&Observation::Resumed).await,
-            _ => self.publish(),
+            _ => {}
         }
     }
 

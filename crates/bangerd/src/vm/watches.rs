@@ -3,11 +3,14 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
+use banger_core::engine::VmmEvent;
 use banger_core::store::VmRecord;
 use banger_host::{ProcessWatch, StatusStream};
 use banger_types::VmId;
 use banger_types::guest::GuestRequest;
 use banger_types::monitor::Forward;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::context::{Context, blocking};
@@ -45,18 +48,47 @@ pub(super) fn statuses(mut stream: StatusStream, attachment: u64, events: &mpsc:
     });
 }
 
-/// Asks the VMM itself, beside everything else: it has the last word on what it is.
-pub(super) fn inspect(context: &Arc<Context>, id: &VmId, attachment: u64, events: &mpsc::Sender<Event>) {
+/// Asks the VMM itself, beside everything else: it has the last word on what it is. Then passes on what it tells by
+/// itself, until it ends.
+pub(super) fn vmm(context: &Arc<Context>, id: &VmId, attachment: u64, events: &mpsc::Sender<Event>) {
     let (context, id, events) = (Arc::clone(context), id.clone(), events.clone());
     tokio::spawn(async move {
-        let directory = context.layout.vm(&id);
-        let engine = Arc::clone(&context.engine);
-        match blocking("ask a VMM", move || engine.inspect(&directory)).await {
-            Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status)).await),
-            Ok(Err(error)) => tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM is mute"),
-            Err(error) => tracing::warn!(vm = %id, %error, "a VMM was not asked"),
+        if let Err(error) = follow_vmm(&context, &id, attachment, &events).await {
+            tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM tells nothing by itself");
+            inspect(&context, &id, attachment, &events).await;
         }
     });
+}
+
+async fn follow_vmm(
+    context: &Context,
+    id: &VmId,
+    attachment: u64,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (engine, directory) = (Arc::clone(&context.engine), context.layout.vm(id));
+    let stream = blocking("listen to a VMM", move || engine.events(&directory)).await??;
+    stream.set_nonblocking(true)?;
+    let mut lines = BufReader::new(UnixStream::from_std(stream)?).lines();
+    // It ends as its VMM does, which the monitor tells.
+    while let Ok(Some(line)) = lines.next_line().await {
+        match context.engine.event(&line) {
+            // Not sooner: what happens between the question and this would go unseen.
+            Some(VmmEvent::Listening) => inspect(context, id, attachment, events).await,
+            Some(VmmEvent::OutOfSpace) => drop(events.send(Event::OutOfSpace(attachment)).await),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+async fn inspect(context: &Context, id: &VmId, attachment: u64, events: &mpsc::Sender<Event>) {
+    let (engine, directory) = (Arc::clone(&context.engine), context.layout.vm(id));
+    match blocking("ask a VMM", move || engine.inspect(&directory)).await {
+        Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status)).await),
+        Ok(Err(error)) => tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM is mute"),
+        Err(error) => tracing::warn!(vm = %id, %error, "a VMM was not asked"),
+    }
 }
 
 /// Waits for as long as it takes until a mute monitor speaks, or is gone.

@@ -15,7 +15,7 @@ use banger_types::guest::{
 use crate::{Behaviour, Machine, print};
 
 /// The port that takes commands, each a line: `poweroff` and `reboot` as from inside of the guest, `panic`,
-/// `exit CODE`, `print TEXT`. Every other port is an echo.
+/// `exit CODE`, `print TEXT`, `stall` for want of room on the host. Every other port is an echo.
 pub(crate) const COMMANDS: u16 = 1;
 
 struct Stream {
@@ -216,6 +216,7 @@ impl Guest {
                 std::process::exit(0)
             }
             ("exit", code) => std::process::exit(code.parse().expect("an exit code")),
+            ("stall", _) => self.machine.stall(),
             ("print", text) => print(text),
             _ => panic!("unknown command '{line}'"),
         }

@@ -21,6 +21,7 @@ use std::io::Write as _;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use serde::Deserialize;
@@ -31,6 +32,8 @@ use serde::Deserialize;
 struct Behaviour {
     /// Lines on the console, after the first one.
     console: Vec<String>,
+    /// Prints nothing on the console, whatever happens.
+    silent: bool,
     /// Ends with this code as soon as the console's lines are printed. A kernel that panics ends QEMU with 0.
     exit_at_boot: Option<i32>,
     /// The agent greets, and never says that it is ready.
@@ -56,6 +59,10 @@ impl Behaviour {
 struct Machine {
     paused: Mutex<bool>,
     changed: Condvar,
+    /// A write found no room, and the virtual CPUs stand still for it.
+    out_of_space: AtomicBool,
+    /// Who is told of what happens.
+    listeners: Mutex<Vec<UnixStream>>,
 }
 
 impl Machine {
@@ -66,6 +73,13 @@ impl Machine {
     fn set_paused(&self, paused: bool) {
         *self.paused.lock().expect("the machine's state") = paused;
         self.changed.notify_all();
+    }
+
+    /// Stands still as if the host had no room for what the guest writes.
+    fn stall(&self) {
+        self.out_of_space.store(true, Ordering::Release);
+        self.set_paused(true);
+        qmp::tell_of_stall(&mut self.listeners.lock().expect("the listeners"));
     }
 
     /// Waits until the virtual CPUs run: without them the guest does nothing.
@@ -80,12 +94,16 @@ fn main() {
     let behaviour = Behaviour::read();
     let files = open_files(&arguments);
     let machine = Arc::new(Machine::default());
-    let socket = value(&arguments, "-qmp").and_then(|value| option(&value, "unix:"));
-    qmp::listen(&socket.unwrap_or_else(|| fail("there is no -qmp unix:NAME")), Arc::clone(&machine));
+    for server in values(&arguments, "-qmp") {
+        let socket = option(&server, "unix:");
+        qmp::listen(&socket.unwrap_or_else(|| fail("-qmp is not unix:NAME")), &machine);
+    }
     let control = values(&arguments, "-chardev").find_map(|value| option(&value, "socket,id=control,fd="));
     let control = control.and_then(|number| number.parse().ok());
     let control = UnixStream::from(inherited(control.unwrap_or_else(|| fail("there is no control channel"))));
-    print("fake guest: booting");
+    if !behaviour.silent {
+        print("fake guest: booting");
+    }
     behaviour.console.iter().for_each(|line| print(line));
     if let Some(code) = behaviour.exit_at_boot {
         std::process::exit(code);
