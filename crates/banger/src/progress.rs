@@ -187,17 +187,18 @@ struct Display {
     quiet: bool,
     may_detach: bool,
     finished: usize,
+    warned: usize,
     stage: Option<String>,
 }
 
 impl Display {
     fn new(printer: Printer, may_detach: bool) -> Self {
         let bar = printer.shows_progress().then(|| bar(WITHOUT_END));
-        Self { bar, quiet: printer.is_json(), may_detach, finished: 0, stage: None }
+        Self { bar, quiet: printer.is_json(), may_detach, finished: 0, warned: 0, stage: None }
     }
 
     fn hidden() -> Self {
-        Self { bar: None, quiet: true, may_detach: false, finished: 0, stage: None }
+        Self { bar: None, quiet: true, may_detach: false, finished: 0, warned: 0, stage: None }
     }
 
     fn note(&self, text: &str) {
@@ -214,6 +215,10 @@ impl Display {
             self.note(&format!("{}: {}", phase.stage, duration(phase.duration_ms)));
         }
         self.finished = self.finished.max(operation.finished_phases.len());
+        for warning in operation.warnings.iter().skip(self.warned) {
+            self.note(&format!("warning: {warning}"));
+        }
+        self.warned = self.warned.max(operation.warnings.len());
         let Some(progress) = operation.progress.as_ref().filter(|_| !operation.status.is_final()) else {
             return;
         };

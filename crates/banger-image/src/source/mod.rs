@@ -158,6 +158,19 @@ impl BuildError {
             Self::Archive { path, source: TarError::Compressed { command, .. } } => {
                 Some(command.replace("FILE", &format!("'{}'", path.display())))
             }
+            Self::Archive { source: TarError::NotATar, .. } => {
+                Some("make one of a directory: tar -cf FILE.tar -C DIRECTORY .".to_owned())
+            }
+            Self::Archive { source: TarError::Truncated | TarError::Malformed(_), .. } => {
+                Some("get or make the archive anew; `tar -tvf` shows how far it is whole".to_owned())
+            }
+            Self::Archive { source: TarError::Path(_) | TarError::UnknownType { .. }, .. } => Some(
+                "make it of a directory with: tar -cf FILE.tar -C DIRECTORY . (names within it, without '..')"
+                    .to_owned(),
+            ),
+            Self::RelativePath(_) | Self::Open(_) | Self::Archive { source: TarError::Read(_), .. } => {
+                Some("see that the path is that of a file which you may read".to_owned())
+            }
             _ => None,
         }
     }

@@ -185,7 +185,8 @@ fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Resul
         check_disk(&what, disk)?;
         if disk < record.spec.disk {
             let why = format!("its disk has {} and can only grow, not shrink to {disk}", record.spec.disk);
-            return Err(refuse(&what, why));
+            let fix = "create another VM with a smaller disk, and copy what is needed with `banger vm cp`";
+            return Err(refuse(&what, why).fix(fix));
         }
         changed.spec.disk = disk;
     }

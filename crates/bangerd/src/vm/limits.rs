@@ -20,7 +20,8 @@ pub(super) fn check_vcpus(what: &str, vcpus: u32, configured: u32) -> Result<(),
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let most = u32::try_from(processors).unwrap_or(u32::MAX).max(configured);
     if vcpus == 0 || vcpus > most {
-        return Err(refuse(what, format!("{vcpus} virtual CPUs is not between 1 and this host's {most}")));
+        let why = format!("{vcpus} virtual CPUs is not between 1 and this host's {most}");
+        return Err(refuse(what, why).fix(format!("--vcpus {most}, or less")));
     }
     Ok(())
 }
@@ -28,11 +29,15 @@ pub(super) fn check_vcpus(what: &str, vcpus: u32, configured: u32) -> Result<(),
 /// Checks an amount of memory.
 pub(super) fn check_memory(what: &str, memory: Mebibytes) -> Result<(), ApiError> {
     if memory < LEAST_MEMORY {
-        return Err(refuse(what, format!("{memory} of memory is less than {LEAST_MEMORY}")));
+        let why = format!("{memory} of memory is less than {LEAST_MEMORY}");
+        return Err(
+            refuse(what, why).fix(format!("--memory {LEAST_MEMORY}, or more; without a unit it is MiB"))
+        );
     }
     match host_memory() {
         Some(host) if memory > host => {
-            Err(refuse(what, format!("{memory} of memory is more than this host's {host}")))
+            let why = format!("{memory} of memory is more than this host's {host}");
+            Err(refuse(what, why).fix("--memory with less than that; what runs beside it needs some as well"))
         }
         _ => Ok(()),
     }
@@ -42,7 +47,8 @@ pub(super) fn check_memory(what: &str, memory: Mebibytes) -> Result<(), ApiError
 pub(super) fn check_disk(what: &str, disk: Mebibytes) -> Result<(), ApiError> {
     let (least, most) = banger_image::disk::SIZES.into_inner();
     if disk < least || disk > most {
-        return Err(refuse(what, format!("a disk of {disk} is not between {least} and {most}")));
+        let why = format!("a disk of {disk} is not between {least} and {most}");
+        return Err(refuse(what, why).fix("--disk with a size as 20G; it takes space only as it fills"));
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     table.property("Id", vm.id.to_string());
     table.property("State", vm.state.to_string());
     table.properties("Reason", &vm.reason);
+    table.properties("Warning", &vm.warnings);
     table.properties("Restarts", vm.restart_at.map(|then| until(then, now)));
     table.property("Image", format!("{} ({})", vm.spec.image_name, vm.spec.image));
     table.property("Kernel", format!("{} ({})", vm.spec.kernel_name, vm.spec.kernel));
