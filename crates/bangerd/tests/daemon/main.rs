@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod boots;
 mod contention;
+mod disk;
 mod edits;
 mod ends;
 mod faults;
+mod host;
+mod input;
 mod life;
+mod state;
 mod support;

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use banger_api::{Client, ClientError};
-use banger_testkit::{Environment, pidfd, seed};
+use banger_testkit::{Environment, Outcome, pidfd, seed};
 use banger_types::operation::{Operation, OperationStatus};
 use banger_types::size::Mebibytes;
 use banger_types::vm::{NetworkMode, Vm, VmCreateRequest, VmState};
@@ -169,4 +170,60 @@ pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
 pub(crate) fn assert_says(error: &ApiError, kind: ErrorKind, words: &str) {
     let text = format!("{} {} {}", error.what, error.why.join(" "), error.fix.clone().unwrap_or_default());
     assert!(error.kind == kind && text.contains(words), "{error:?}");
+}
+
+/// Runs `banger`, which must end with this code. Returns its error, with `[DATA]` for the data directory.
+pub(crate) fn refuse(environment: &Environment, code: i32, arguments: &[&str]) -> String {
+    let outcome = environment.run(arguments);
+    assert_eq!(outcome.code, code, "banger {arguments:?}: {}", outcome.stderr);
+    assert_eq!(outcome.text(), "", "banger {arguments:?}");
+    error(environment, &outcome)
+}
+
+/// Returns the error that a command ended with, with `[DATA]` for the data directory. What comes before tells of progress.
+pub(crate) fn error(environment: &Environment, outcome: &Outcome) -> String {
+    let said = named(environment, &outcome.stderr);
+    let start = said.find("error: ").unwrap_or_else(|| panic!("no error: {said}"));
+    said[start..].to_owned()
+}
+
+/// Returns a text with `[DATA]` for the data directory.
+pub(crate) fn named(environment: &Environment, text: &str) -> String {
+    text.replace(environment.data().to_str().unwrap(), "[DATA]")
+}
+
+/// Returns the names in a directory, sorted.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Fails unless all that there is are these VMs, images and kernels, whole, and no process but those of VMs that run.
+pub(crate) fn assert_left(environment: &Environment, vms: usize, images: usize, kernels: usize) {
+    for (directory, expected) in [("vms", vms), ("images", images), ("kernels", kernels)] {
+        let names = names(&environment.data().join(directory));
+        assert!(names.len() == expected, "{directory}: {names:?}");
+        assert!(names.iter().all(|name| !name.starts_with('.')), "{directory}: {names:?}");
+    }
+    let operations = environment.run(&["op", "ls", "--json"]).json();
+    let running = operations.as_array().unwrap().iter().filter(|it| it["status"] == "running");
+    assert_eq!(running.count(), 0, "{operations}");
+    let listed = environment.run(&["vm", "ls", "--json"]).json();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), vms);
+    let alive = listed.iter().filter(|vm| !vm["vmm_pid"].is_null()).count();
+    let monitors = processes_in(&environment.data().join("vms"));
+    assert_eq!(monitors.len(), 2 * alive, "a monitor and a VMM for each: {monitors:?}");
+}
+
+/// Returns the processes that work in a directory or beneath it.
+pub(crate) fn processes_in(directory: &Path) -> Vec<PathBuf> {
+    let processes = std::fs::read_dir("/proc").unwrap().map(Result::unwrap);
+    let processes = processes.map(|entry| entry.path());
+    let works = |process: &PathBuf| {
+        std::fs::read_link(process.join("cwd")).is_ok_and(|working| working.starts_with(directory))
+    };
+    processes.filter(works).collect()
 }
