@@ -148,13 +148,10 @@ impl Attempt {
     }
 
     async fn why_too_late(&self, limit: Duration) -> String {
-        let (engine, directory) = (Arc::clone(&self.terms.context.engine), self.directory());
-        match blocking("ask a VMM", move || engine.inspect(&directory)).await {
-            Ok(Ok(status)) if status.out_of_space => {
-                "the host's file system has no room for what the guest writes".to_owned()
-            }
-            _ => format!("the guest did not become ready within {} s", limit.as_secs()),
+        if self.is_out_of_space().await {
+            return "the host's file system has no room for what the guest writes".to_owned();
         }
+        format!("the guest did not become ready within {} s", limit.as_secs())
     }
 
     fn ended_in_boot(&self, what: String) -> ApiError {
@@ -228,11 +225,25 @@ impl Attempt {
                 Ok(Err(error)) => self.terms.operation.log(&format!("the guest's clock was not set: {error}")),
                 Err(_) => self.terms.operation.log("the guest does not say that it has set its clock"),
             },
-            Ok(vm) = published.wait_for(|vm| vm.state == VmState::Paused) => {
-                return Err(still_without_room(&vm));
-            }
+            Ok(_) = published.wait_for(|vm| vm.state == VmState::Paused) => {}
+        }
+        // What it could not write is written anew as soon as it goes on; the news that there is still no room for it may
+        // have come before the news that it goes on.
+        if self.is_out_of_space().await {
+            self.observe(Observation::OutOfSpace).await;
+            let error = ApiError::new(ErrorKind::Failed, format!("cannot resume '{}'", self.name()));
+            return Err(ApiError {
+                why: self.terms.published.borrow().reason.iter().cloned().collect(),
+                ..error
+            });
         }
         Ok(())
+    }
+
+    async fn is_out_of_space(&self) -> bool {
+        let (engine, directory) = (Arc::clone(&self.terms.context.engine), self.directory());
+        let asked = blocking("ask a VMM", move || engine.inspect(&directory)).await;
+        matches!(asked, Ok(Ok(status)) if status.out_of_space)
     }
 
     async fn ask_engine(
@@ -370,12 +381,6 @@ enum Outcome {
     Reached(VmState),
     Interrupted,
     TooLate,
-}
-
-/// Returns the error of a VM that stands still again as soon as it goes on.
-fn still_without_room(vm: &Vm) -> ApiError {
-    let error = ApiError::new(ErrorKind::Failed, format!("cannot resume '{}'", vm.name));
-    ApiError { why: vm.reason.iter().cloned().collect(), ..error }
 }
 
 fn first_reason(error: &ApiError) -> String {
