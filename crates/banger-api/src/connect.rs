@@ -1,13 +1,18 @@
 //! Reaching the daemon, and nobody who is in its place.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::geteuid;
 use tokio::net::UnixStream;
 
 use crate::ClientError;
+
+/// Longest path of a unix socket, without the NUL that ends it: unix(7).
+const SOCKET_PATH_LIMIT: usize = 107;
 
 /// Connects to the daemon's socket, which must be this user's own, as must be the process that listens on it.
 ///
@@ -25,10 +30,27 @@ async fn connect_as(socket: &Path, user: u32) -> Result<UnixStream, ClientError>
     };
     // The file first: another user's, of mode 0600, could not be connected to, which says less.
     check(std::fs::symlink_metadata(socket).map_err(failed)?.uid())?;
-    let stream = UnixStream::connect(socket).await.map_err(failed)?;
+    let stream = connect_path(socket).await.map_err(failed)?;
     // Who listens is known for sure of the connection alone: the file may be another one by now.
     check(stream.peer_cred().map_err(failed)?.uid())?;
     Ok(stream)
+}
+
+/// Connects to a socket of any path: one too long for an address is reached through its directory.
+///
+/// # Errors
+/// That of `connect(2)`, or of opening its directory.
+pub async fn connect_path(socket: &Path) -> io::Result<UnixStream> {
+    if socket.as_os_str().len() <= SOCKET_PATH_LIMIT {
+        return UnixStream::connect(socket).await;
+    }
+    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let directory =
+        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    UnixStream::connect(short).await
 }
 
 #[cfg(test)]

@@ -10,4 +10,4 @@ pub mod request;
 pub mod route;
 
 pub use client::{Chunks, Client, ClientError, Lines};
-pub use connect::connect;
+pub use connect::{connect, connect_path};

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use banger_core::command::Commands as _;
 use banger_types::guest::GuestRequest;
@@ -20,6 +21,9 @@ use crate::socket::{SocketError, connect_to};
 
 /// Longest line that a monitor may send, bytes.
 const LINE_LIMIT: u64 = 1 << 20;
+
+/// How long a monitor may take for an answer that costs it nothing. It does nothing that blocks for long.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The number under which a monitor finds the pipe on which it says that it is ready.
 const READY_DESCRIPTOR: i32 = 3;
@@ -51,6 +55,9 @@ pub enum MonitorError {
     /// It answered that it cannot; its own words.
     #[error("{0}")]
     Refused(String),
+    /// It was connected to, and does not answer: it is stopped, or waits for a disk that hangs.
+    #[error("its monitor does not answer")]
+    Mute,
     /// It lives and does not answer, and cannot be ended.
     #[error("its monitor does not answer, and does not end")]
     Hangs,
@@ -169,7 +176,7 @@ impl MonitorConnection {
 
     /// Returns the monitor's state.
     pub async fn status(&mut self) -> Result<MonitorStatus, MonitorError> {
-        match self.ask(&MonitorRequest::Status).await? {
+        match self.ask_soon(&MonitorRequest::Status).await? {
             MonitorReply::Status(status) => Ok(status),
             other => Err(unexpected(&other)),
         }
@@ -196,7 +203,7 @@ impl MonitorConnection {
 
     /// Ends a forward.
     pub async fn remove_forward(&mut self, listen: std::net::SocketAddr) -> Result<(), MonitorError> {
-        match self.ask(&MonitorRequest::ForwardRemove(listen)).await? {
+        match self.ask_soon(&MonitorRequest::ForwardRemove(listen)).await? {
             MonitorReply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -207,7 +214,7 @@ impl MonitorConnection {
         &mut self,
         forward: banger_types::monitor::Forward,
     ) -> Result<banger_types::monitor::Forward, MonitorError> {
-        match self.ask(&MonitorRequest::ForwardAdd(forward)).await? {
+        match self.ask_soon(&MonitorRequest::ForwardAdd(forward)).await? {
             MonitorReply::Forward(forward) => Ok(forward),
             other => Err(unexpected(&other)),
         }
@@ -215,10 +222,15 @@ impl MonitorConnection {
 
     /// Turns the connection into a stream of the monitor's states, the present one first.
     pub async fn watch(mut self) -> Result<StatusStream, MonitorError> {
-        match self.ask(&MonitorRequest::Watch).await? {
+        match self.ask_soon(&MonitorRequest::Watch).await? {
             MonitorReply::Status(status) => Ok(StatusStream { next: Some(status), connection: Some(self) }),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// For what a monitor answers by itself: [`MonitorError::Mute`] when it does not.
+    async fn ask_soon(&mut self, request: &MonitorRequest) -> Result<MonitorReply, MonitorError> {
+        tokio::time::timeout(ANSWER_LIMIT, self.ask(request)).await.unwrap_or(Err(MonitorError::Mute))
     }
 
     async fn ask(&mut self, request: &MonitorRequest) -> Result<MonitorReply, MonitorError> {

@@ -13,6 +13,9 @@ use banger_types::{ApiError, ErrorKind};
 use crate::operation::Handle;
 use crate::vm::{self, Context, VmHandle};
 
+/// How long a VM's monitor may take to say when it was started.
+const WORD_LIMIT: Duration = Duration::from_secs(5);
+
 /// Takes all of them up. Returns the names of the VMs that are deleted by one of them.
 pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet<String>, ApiError> {
     let operations = context.store("list operations", |store| store.operations()).await?;
@@ -77,6 +80,8 @@ impl Left {
             return if deleted { Ok(()) } else { Err(interrupted(handle, "what it had begun was undone")) };
         };
         let state = vm.snapshot().state;
+        let ran_before =
+            kind == OperationKind::VmRestart && started_at(vm).await.is_none_or(|at| at < self.began);
         match kind {
             OperationKind::VmCreate if !state.is_alive() => {
                 let start = self.wanted == Wanted::Running;
@@ -86,9 +91,7 @@ impl Left {
                 vm.request_within(Request::Start, handle).await
             }
             // It runs as it did before anybody asked.
-            OperationKind::VmRestart if vm.snapshot().started_at.is_none_or(|at| at < self.began) => {
-                vm.request_within(Request::Restart, handle).await
-            }
+            OperationKind::VmRestart if ran_before => vm.request_within(Request::Restart, handle).await,
             OperationKind::VmCreate | OperationKind::VmStart | OperationKind::VmRestart => {
                 follow_boot(vm, self.context.boot_limit, handle).await
             }
@@ -102,6 +105,13 @@ impl Left {
             }
         }
     }
+}
+
+/// When a VM that runs was started: its monitor, which knows, is being asked meanwhile.
+async fn started_at(vm: &VmHandle) -> Option<jiff::Timestamp> {
+    let mut watch = vm.watch();
+    let known = watch.wait_for(|vm| vm.started_at.is_some() || !vm.state.is_alive());
+    tokio::time::timeout(WORD_LIMIT, known).await.ok()?.ok()?.started_at
 }
 
 /// Asks for what may be so already: the VMM, which knows, is being asked meanwhile.

@@ -16,7 +16,7 @@ const RECIPE: u32 = 2;
 /// The smallest disk: a journal and some room.
 const SMALLEST: Mebibytes = Mebibytes(64);
 /// The largest: what ext4 of 4 KiB blocks with 32-bit block numbers in the journal is tested for.
-const LARGEST: Mebibytes = Mebibytes(16 << 20);
+const LARGEST: Mebibytes = Mebibytes(15 << 20);
 /// The sizes that a disk can have.
 pub const SIZES: std::ops::RangeInclusive<Mebibytes> = SMALLEST..=LARGEST;
 /// The label of private disks.
@@ -133,7 +133,7 @@ impl Templates {
     }
 
     /// Makes a new private disk of this size at `destination`, mode 0600. It takes as many of the
-    /// host's blocks as the template: a few hundred KiB, whatever its size. Syncs nothing.
+    /// host's blocks as the template: a few hundred KiB, or tens of MiB for terabytes. Syncs nothing.
     pub fn create(
         &self,
         size: Mebibytes,

@@ -1,19 +1,15 @@
 //! Connecting to a guest's service through its VM's monitor.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
+use banger_api::connect_path;
 use banger_types::guest::Service;
 use banger_types::monitor::{MonitorReply, MonitorRequest};
-use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::SessionError;
-
-/// Longest path of a unix socket, without the NUL that ends it: unix(7).
-const SOCKET_PATH_LIMIT: usize = 107;
 
 /// Longest line of a monitor, bytes.
 const LINE_LIMIT: usize = 64 << 10;
@@ -31,20 +27,6 @@ pub(crate) async fn connect(socket: &Path, service: Service) -> Result<UnixStrea
         Ok(MonitorReply::Failed(reason)) => Err(SessionError::NotConnected(reason)),
         _ => Err(SessionError::MonitorAnswer { answer: String::from_utf8_lossy(&answer).into_owned() }),
     }
-}
-
-/// Connects to a socket of any path: one too long for an address is reached through its directory.
-async fn connect_path(socket: &Path) -> io::Result<UnixStream> {
-    if socket.as_os_str().len() <= SOCKET_PATH_LIMIT {
-        return UnixStream::connect(socket).await;
-    }
-    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let directory =
-        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    UnixStream::connect(short).await
 }
 
 /// Reads one line byte by byte: what follows it belongs to the guest's service.

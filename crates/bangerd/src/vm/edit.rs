@@ -69,9 +69,14 @@ impl Task {
         match edit {
             Edit::Set { wanted, configured_vcpus } => {
                 let changed = set(&self.record, &wanted, configured_vcpus)?;
+                let before = self.record.spec.clone();
                 self.replace(changed).await?;
                 FaultPoint::SetRemembered.reach();
-                grow_disk(&self.context.layout.vm(&self.record.id), &self.record)?;
+                if let Err(error) = grow_disk(&self.context.layout.vm(&self.record.id), &self.record) {
+                    // Else no start would succeed any more: a disk does not shrink.
+                    self.replace(VmRecord { spec: before, ..self.record.clone() }).await?;
+                    return Err(error);
+                }
             }
             Edit::Rename(reservation) => {
                 let changed = VmRecord { name: reservation.name().clone(), ..self.record.clone() };

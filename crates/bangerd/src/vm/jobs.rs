@@ -11,7 +11,7 @@ use banger_core::work::Work as _;
 use banger_host::{MonitorError, StatusStream};
 use banger_types::guest::GuestRequest;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
-use banger_types::{ApiError, ErrorKind};
+use banger_types::{ApiError, ErrorKind, VmId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -138,20 +138,13 @@ impl Attempt {
                 Err(cancelled(what))
             }
             Outcome::TooLate => {
-                let reason = self.why_too_late(limit).await;
+                let reason = why_too_late(&self.terms.context, &self.terms.record.id).await;
                 let error = self.boot_failure(what, reason.clone());
                 self.observe(Observation::LaunchFailed(reason)).await;
                 self.abandon().await;
                 Err(error)
             }
         }
-    }
-
-    async fn why_too_late(&self, limit: Duration) -> String {
-        if self.is_out_of_space().await {
-            return "the host's file system has no room for what the guest writes".to_owned();
-        }
-        format!("the guest did not become ready within {} s", limit.as_secs())
     }
 
     fn ended_in_boot(&self, what: String) -> ApiError {
@@ -241,9 +234,7 @@ impl Attempt {
     }
 
     async fn is_out_of_space(&self) -> bool {
-        let (engine, directory) = (Arc::clone(&self.terms.context.engine), self.directory());
-        let asked = blocking("ask a VMM", move || engine.inspect(&directory)).await;
-        matches!(asked, Ok(Ok(status)) if status.out_of_space)
+        is_out_of_space(&self.terms.context, &self.terms.record.id).await
     }
 
     async fn ask_engine(
@@ -271,7 +262,23 @@ impl Attempt {
         let until = Instant::now() + Duration::from_millis(self.terms.stop.timeout_ms);
         if self.terms.published.borrow().state == VmState::Paused {
             // A guest that stands still does not hear that it is to end.
-            self.resume().await?;
+            let give_way = self.give_way.clone();
+            let resumed = tokio::select! {
+                biased;
+                resumed = self.resume() => resumed,
+                () = give_way.cancelled() => return Err(self.overtaken()),
+            };
+            if let Err(error) = resumed {
+                if self.is_out_of_space().await {
+                    let fix = format!(
+                        "make room and stop it again; `banger vm kill {}` loses what it could not write",
+                        self.name()
+                    );
+                    return Err(error.fix(fix));
+                }
+                operation.log(&first_reason(&error));
+                return self.kill().await;
+            }
         }
         operation.stage("ask the guest to stop");
         let asked = self.ask_to_stop(until).await;
@@ -292,6 +299,9 @@ impl Attempt {
             Outcome::Interrupted => Err(self.overtaken()),
             Outcome::TooLate => {
                 operation.log("the guest took too long");
+                if self.is_out_of_space().await {
+                    operation.log("the host's file system has no room for what it writes; that is lost");
+                }
                 self.kill().await
             }
         }
@@ -368,6 +378,20 @@ impl Attempt {
             () = tokio::time::sleep_until(until) => Outcome::TooLate,
         }
     }
+}
+
+/// Why a guest has not become ready in the time that it was given.
+pub(super) async fn why_too_late(context: &Context, id: &VmId) -> String {
+    if is_out_of_space(context, id).await {
+        return "the host's file system has no room for what the guest writes".to_owned();
+    }
+    format!("the guest did not become ready within {} s", context.boot_limit.as_secs())
+}
+
+async fn is_out_of_space(context: &Context, id: &VmId) -> bool {
+    let (engine, directory) = (Arc::clone(&context.engine), context.layout.vm(id));
+    let asked = blocking("ask a VMM", move || engine.inspect(&directory)).await;
+    matches!(asked, Ok(Ok(status)) if status.out_of_space)
 }
 
 /// What came of asking a guest to end.

@@ -13,8 +13,7 @@ use super::context::Context;
 use super::task::Found;
 use crate::failure::failed;
 
-/// How long a monitor may take for an answer that costs it nothing. It does nothing that blocks for long; one that takes
-/// longer is stopped, or waits for a disk that hangs.
+/// How long a daemon that begins waits for a monitor's word.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a VMM may take to end once it is killed: the kernel has to give its memory back.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
@@ -29,16 +28,13 @@ pub(crate) async fn look(directory: &Path) -> Found {
     match banger_host::monitor_presence(directory, ANSWER_LIMIT).await {
         MonitorPresence::Absent => Found::AtRest,
         MonitorPresence::Mute => Found::Mute,
-        MonitorPresence::Answering(connection) => {
-            match tokio::time::timeout(ANSWER_LIMIT, connection.watch()).await {
-                Ok(Ok(stream)) => Found::Running(Box::new(stream)),
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, ?directory, "a monitor does not tell its state");
-                    Found::Mute
-                }
-                Err(_) => Found::Mute,
+        MonitorPresence::Answering(connection) => match connection.watch().await {
+            Ok(stream) => Found::Running(Box::new(stream)),
+            Err(error) => {
+                tracing::warn!(%error, ?directory, "a monitor does not tell its state");
+                Found::Mute
             }
-        }
+        },
     }
 }
 
@@ -76,7 +72,8 @@ pub(super) async fn kill(directory: &Path) -> Result<(), MonitorError> {
 
 /// Returns `None` when the monitor does not answer. One that does may need a while for the VMM's end.
 async fn ask_to_kill(mut connection: MonitorConnection) -> Option<Result<(), MonitorError>> {
-    match tokio::time::timeout(ANSWER_LIMIT, connection.status()).await.ok()? {
+    match connection.status().await {
+        Err(MonitorError::Mute) => None,
         Ok(_) => tokio::time::timeout(KILL_LIMIT, connection.kill()).await.ok(),
         Err(error) => Some(Err(error)),
     }

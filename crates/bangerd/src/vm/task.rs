@@ -73,6 +73,7 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
         inspected: None,
         restarts: Restarts::default(),
         restart_at: None,
+        boot_until: None,
         publisher,
         events,
         deleted: false,
@@ -134,6 +135,8 @@ pub(super) struct Task {
     restarts: Restarts,
     /// When the restart policy starts the VM again.
     restart_at: Option<Instant>,
+    /// When a guest that boots without anybody's request (it reboots, or is found booting) has to be up.
+    boot_until: Option<Instant>,
     publisher: watch::Sender<Vm>,
     events: mpsc::Sender<Event>,
     deleted: bool,
@@ -147,6 +150,7 @@ impl Task {
         found: Found,
     ) {
         watches::owner(&self.record, &self.events);
+        self.limit_boot();
         match found {
             Found::AtRest => {}
             Found::Running(stream) => {
@@ -162,6 +166,7 @@ impl Task {
         }
         while !self.deleted {
             let restart_at = self.restart_at.map(tokio::time::Instant::from_std);
+            let boot_until = self.boot_until.map(tokio::time::Instant::from_std);
             tokio::select! {
                 Some(event) = events.recv() => self.take_event(event).await,
                 result = jobs::ended(self.running.as_mut().map(|running| &mut running.job)) => {
@@ -174,6 +179,8 @@ impl Task {
                     None => return,
                 },
                 () = until(restart_at), if self.running.is_none() => self.start_again().await,
+                // A start that was asked for has its own limit.
+                () = until(boot_until), if self.running.is_none() => self.end_boot().await,
             }
         }
     }
@@ -289,6 +296,9 @@ impl Task {
         if ended {
             self.note_end(observation);
         }
+        if before != state {
+            self.limit_boot();
+        }
         if changed {
             tracing::info!(vm = %self.record.name, %state, reason = self.record.published.reason, "state");
             self.remember().await;
@@ -317,6 +327,21 @@ impl Task {
         self.restart_at = pause.map(|pause| Instant::now() + pause);
         if let Some(pause) = pause {
             tracing::info!(vm = %self.record.name, ?policy, ?pause, "will be started again");
+        }
+    }
+
+    fn limit_boot(&mut self) {
+        let boots = self.record.published.state == VmState::Starting;
+        self.boot_until = boots.then(|| Instant::now() + self.context.boot_limit);
+    }
+
+    /// The guest did not come up by itself in time.
+    async fn end_boot(&mut self) {
+        self.boot_until = None;
+        let reason = jobs::why_too_late(&self.context, &self.record.id).await;
+        self.observe(&Observation::LaunchFailed(reason)).await;
+        if let Err(error) = monitors::kill(&self.context.layout.vm(&self.record.id)).await {
+            tracing::warn!(vm = %self.record.name, %error, "a boot that failed may have left something");
         }
     }
 

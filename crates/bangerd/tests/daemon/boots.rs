@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{SMALL, assert_left, refuse};
 
 /// Lets guests take no longer than this, as a user would.
-fn limit_boots(environment: &Environment, limit: &str) {
+pub(crate) fn limit_boots(environment: &Environment, limit: &str) {
     let directory = environment.data().join(".config/banger");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("config.toml"), format!("[vm]\nboot_timeout = {limit}\n")).unwrap();

@@ -115,12 +115,14 @@ fn a_deletion_and_whatever_comes_with_it_end_in_nothing() {
         // Whichever came first: if it was renamed before, the deletion was of the old name, or of this very VM.
         match (&deleted, &renamed) {
             (Ok(operation), _) => {
-                daemon.call(end_of(&daemon, operation));
+                let end = daemon.call(end_of(&daemon, operation));
+                assert_eq!(end.status, OperationStatus::Succeeded, "round {round}: {end:?}, {renamed:?}");
             }
             (Err(_), Ok(_)) => daemon.succeed(daemon.client.delete_vm("long", true)),
             (Err(error), Err(other)) => panic!("round {round}: {error:?} {other:?}"),
         }
-        assert!(daemon.call(daemon.client.vms()).unwrap().is_empty(), "round {round}");
+        let left = daemon.call(daemon.client.vms()).unwrap();
+        assert!(left.is_empty(), "round {round}: {left:?}, {renamed:?}");
         assert_eq!(std::fs::read_dir(daemon.environment.data().join("vms")).unwrap().count(), 0);
     }
 }

@@ -251,6 +251,9 @@ fn a_vm_whose_disk_finds_no_room_is_paused_and_says_so_until_it_goes_on() {
     await_silence(&mut echo);
     daemon.environment.succeed(&["daemon", "start"]);
     daemon.wait("stalls", |vm| vm.state == VmState::Paused && vm.reason.as_deref() == Some(reason));
+    // To stop it, it has to go on first.
+    daemon.environment.succeed(&["vm", "stop", "stalls"]);
+    assert_eq!(daemon.vm("stalls").state, VmState::Stopped);
 }
 
 /// Waits until nobody echoes any more.

@@ -46,6 +46,14 @@ fn sizes_change_while_it_is_stopped_and_the_disk_only_grows() {
     ] {
         assert_says(&daemon.refused(daemon.client.set_vm("vm", &bad)), ErrorKind::Usage, words);
     }
+    // Nor what could not be done.
+    let (path, aside) = (vm.directory.join("disk.ext4"), vm.directory.join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let grown = set(|set| set.disk = Some(Mebibytes(4096)));
+    assert_says(&daemon.refused(daemon.client.set_vm("vm", &grown)), ErrorKind::Failed, "");
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
     // Nothing of what was refused has come about.
     assert_eq!(daemon.vm("vm").spec, vm.spec);
     // A disk that could outgrow its host is a warning, not an error: it takes nothing yet.

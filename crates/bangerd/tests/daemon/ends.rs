@@ -1,6 +1,6 @@
 //! Every way in which a VM's processes can end, and what is said of it.
 
-use banger_testkit::wait_for_end;
+use banger_testkit::{Environment, wait_for_end};
 use banger_types::ErrorKind;
 use banger_types::operation::OperationStatus;
 use banger_types::vm::{RestartPolicy, VmState, VmStopRequest};
@@ -92,6 +92,34 @@ fn a_monitor_that_does_not_answer_keeps_nobody_from_anything() {
     daemon.environment.succeed(&["daemon", "start"]);
     daemon.succeed(daemon.client.delete_vm("mute", true));
     assert!(wait_for_end(&process));
+}
+
+#[test]
+fn a_monitor_that_does_not_answer_is_not_waited_for_by_who_asks_it_for_a_forward() {
+    let daemon = Daemon::new();
+    daemon.create("held", |_| ());
+    let monitor = daemon.monitor_pid("held");
+    let process = banger_testkit::pidfd(monitor);
+    signal(monitor, Signal::STOP);
+    let forward = banger_types::monitor::Forward { listen: "127.0.0.1:0".parse().unwrap(), guest_port: 80 };
+    let error = daemon.refused(daemon.client.add_forward("held", &forward));
+    assert_says(&error, ErrorKind::Conflict, "does not answer");
+    daemon.succeed(daemon.client.delete_vm("held", true));
+    assert!(wait_for_end(&process));
+}
+
+#[test]
+fn a_guest_that_reboots_and_does_not_come_up_has_failed() {
+    let environment = Environment::with_fake_vmm();
+    crate::boots::limit_boots(&environment, "2");
+    let daemon = Daemon::of(environment);
+    daemon.create("reboots", |_| ());
+    daemon.environment.behave(&json!({ "never_ready": true }));
+    daemon.guest("reboots", "reboot");
+    let vm = daemon.wait_for("reboots", VmState::Failed);
+    assert_eq!(vm.reason.as_deref(), Some("the guest did not become ready within 2 s"));
+    daemon.environment.behave(&json!({}));
+    daemon.succeed(daemon.client.start_vm("reboots"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use banger_testkit::{Environment, Outcome, not_run};
 
-use crate::support::{named, refuse};
+use crate::support::{SMALL, named, refuse};
 
 /// A user who is nobody here.
 const STRANGER: u32 = 12345;
@@ -284,4 +284,16 @@ fn a_daemon_of_another_user_behind_ones_own_socket_is_spoken_to_by_nobody() {
     assert!(listener.wait().unwrap().success());
     std::fs::remove_file(&socket).unwrap();
     std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn no_data_directory_is_too_deep() {
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("d".repeat(100)).join("e".repeat(100));
+    std::fs::create_dir_all(&deep).unwrap();
+    let environment = Environment::within(&deep).faking_vmms();
+    let create = [&["vm", "create", "deep"], &SMALL[..]].concat();
+    let outcome = environment.outcome(environment.banger(&create).env_remove("XDG_RUNTIME_DIR"));
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    environment.succeed(&["vm", "rm", "-f", "deep"]);
 }

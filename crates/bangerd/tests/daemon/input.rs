@@ -105,12 +105,12 @@ fn values_that_make_no_sense_are_refused_with_what_would() {
 
     $ banger vm create x --disk 1
     error: cannot create 'x'
-      because: a disk of 1M is not between 64M and 16T
+      because: a disk of 1M is not between 64M and 15T
       try: --disk with a size as 20G; it takes space only as it fills
 
     $ banger vm create x --disk 17T
     error: cannot create 'x'
-      because: a disk of 17T is not between 64M and 16T
+      because: a disk of 17T is not between 64M and 15T
       try: --disk with a size as 20G; it takes space only as it fills
 
     $ banger vm create x --disk 99999999999999T
