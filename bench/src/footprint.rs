@@ -47,8 +47,9 @@ pub(crate) fn measure(banger: &Banger, rounds: &Rounds, daemon_when_fresh: Memor
     let vmm = Memory::of(banger.vmm_pid(VM)?)?;
     let seconds = rounds.idle_seconds;
     let idle = [
-        idle::row(banger, "bangerd, idle", banger.daemon_pid()?, seconds)?,
+        // The daemon second: it has just been asked for something.
         idle::row(banger, "banger-monitor, idle", monitor_pid(&directory)?, seconds)?,
+        idle::row(banger, "bangerd, idle", banger.daemon_pid()?, seconds)?,
     ];
     banger.remove(VM)?;
     let rest = rounds.rest_seconds;

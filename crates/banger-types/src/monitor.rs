@@ -48,8 +48,20 @@ pub struct LaunchSpec {
     pub vmm: Program,
     /// Where the control channel's byte stream comes from.
     pub channel: ChannelSource,
+    /// What lets the guest's processors go on where they were made to stand still.
+    #[serde(default)]
+    pub resume: Option<SocketRequest>,
     /// Most bytes of a log before it is rotated; one older file is kept.
     pub log_limit: u64,
+}
+
+/// Something to be written to a unix socket of the VMM's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketRequest {
+    /// The socket, in the VM's directory.
+    pub socket: PathBuf,
+    /// What is written. The answer is of no concern.
+    pub request: String,
 }
 
 /// A program to start, in the VM's directory, with no more of the environment than `PATH`.

@@ -105,7 +105,12 @@ fn run(ready: &mut Ready) -> anyhow::Result<()> {
         None => Configuration::default(),
     };
     let programs = Programs::find()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        // A daemon that has done its work sleeps soon, and for good.
+        .thread_keep_alive(Duration::from_secs(1))
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(serve(layout, &locations, configuration, programs, ready));
     // Work that blocks may be in the middle of a long read; it has nothing left to say.
     runtime.shutdown_background();

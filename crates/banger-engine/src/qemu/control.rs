@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use banger_core::engine::{EngineError, VmmStatus};
+use banger_types::monitor::SocketRequest;
 use banger_types::vm::Accelerator;
 use qapi::Qmp;
 use qapi::qmp::{RunState, cont, query_kvm, query_status, stop};
@@ -37,6 +38,13 @@ pub(super) fn pause(directory: &Path) -> Result<(), EngineError> {
 
 pub(super) fn resume(directory: &Path) -> Result<(), EngineError> {
     ask(directory, |qmp| Ok(qmp.execute(&cont {}).map(drop)?))
+}
+
+/// The same as [`resume`], for who speaks no QMP.
+pub(super) fn resume_request() -> SocketRequest {
+    // The greeting need not be waited for: QEMU reads what was sent before it as well.
+    let request = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n".to_owned();
+    SocketRequest { socket: QMP_SOCKET.into(), request }
 }
 
 type Connection<'a> = Qmp<qapi::Stream<std::io::BufReader<&'a UnixStream>, &'a UnixStream>>;

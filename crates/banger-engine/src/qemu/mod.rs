@@ -86,6 +86,7 @@ impl Engine for Qemu {
             helpers: plan.network.as_ref().map(|network| network.helpers.clone()).unwrap_or_default(),
             vmm,
             channel: ChannelSource::Pair(CONTROL_PAIR.to_owned()),
+            resume: Some(control::resume_request()),
             log_limit: LOG_LIMIT,
         })
     }

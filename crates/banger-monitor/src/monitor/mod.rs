@@ -11,7 +11,7 @@ mod requests;
 mod status;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -99,6 +99,8 @@ pub(crate) struct Monitor {
     /// The host goes down.
     host_shutdown: bool,
     shutdown_limit: Duration,
+    /// The VMM was told to let the guest go on.
+    vmm_control: Option<mio::net::UnixStream>,
     /// When the guest's time for its way down is over.
     shutdown_deadline: Option<Instant>,
     ending: Option<Ending>,
@@ -148,6 +150,7 @@ impl Monitor {
             wanted_shutdown: None,
             host_shutdown: false,
             shutdown_limit: parts.shutdown_limit,
+            vmm_control: None,
             shutdown_deadline: None,
             ending: None,
             words: parts.words,
@@ -265,9 +268,22 @@ impl Monitor {
             return;
         }
         self.words.say("SIGTERM: the guest is asked to power off");
+        self.let_guest_go_on();
         self.shutdown_deadline = Some(Instant::now() + self.shutdown_limit);
         self.wanted_shutdown = Some(ShutdownAction::Poweroff);
         self.ask_for_wanted_shutdown();
+    }
+
+    /// A guest that stands still does not hear that it is to go down. The connection is kept: a VMM may forget what was
+    /// asked by a client that has gone.
+    fn let_guest_go_on(&mut self) {
+        let Some(resume) = &self.spec.resume else { return };
+        let asked = mio::net::UnixStream::connect(&resume.socket)
+            .and_then(|mut vmm| vmm.write_all(resume.request.as_bytes()).map(|()| vmm));
+        match asked {
+            Ok(vmm) => self.vmm_control = Some(vmm),
+            Err(error) => self.words.complain("cannot let the guest go on", &error),
+        }
     }
 
     /// Tells the guest the time when the host's clock has jumped.

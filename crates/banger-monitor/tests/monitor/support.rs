@@ -41,6 +41,7 @@ pub(crate) fn launch() -> LaunchSpec {
             descriptors: vec![InheritedDescriptor { number: 3, pair: "control".to_owned() }],
         },
         channel: ChannelSource::Pair("control".to_owned()),
+        resume: None,
         log_limit: 1 << 20,
     }
 }

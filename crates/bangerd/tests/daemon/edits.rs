@@ -127,6 +127,8 @@ fn forwards_come_and_go_while_it_runs_and_stay_for_the_next_start() {
     let wanted = Forward { listen: taken.local_addr().unwrap(), guest_port: 7 };
     let error = daemon.refused(daemon.client.add_forward("vm", &wanted));
     assert_says(&error, ErrorKind::Conflict, "address in use");
+    let owner = format!("(process {})", std::process::id());
+    assert_says(&error, ErrorKind::Conflict, &owner);
     drop(taken);
 
     // An open connection outlives its forward; a new one is not to be had.

@@ -68,6 +68,16 @@ fn a_pause_is_no_time_for_the_guest_and_its_clock_is_right_after_it() {
     environment.succeed(&["vm", "stop", "still"]);
     environment.succeed(&["vm", "start", "still"]);
     assert_eq!(environment.succeed(&["exec", "still", "--", "cat", "/root/file"]), "kept\n");
+
+    // And so it does when its host goes down.
+    environment.succeed(&["exec", "still", "--", "sh", "-c", "echo kept too > /root/file"]);
+    environment.succeed(&["vm", "pause", "still"]);
+    let monitor = rustix::process::Pid::from_raw(environment.monitor_pid("still")).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::TERM).unwrap();
+    environment.succeed(&["vm", "wait", "still", "--for", "stopped"]);
+    assert_eq!(environment.vm("still")["reason"], "the host was going down");
+    environment.succeed(&["vm", "start", "still"]);
+    assert_eq!(environment.succeed(&["exec", "still", "--", "cat", "/root/file"]), "kept too\n");
 }
 
 /// What a host does that wakes up, or whose clock is set: its clock jumps, here to where it is.
