@@ -79,6 +79,8 @@ pub async fn kill_monitor(directory: &Path, limit: Duration) -> Result<(), Monit
             pidfd_send_signal(&pidfd, Signal::KILL)
                 .map_err(|error| MonitorError::Connection(error.into()))?;
         }
+        // It may have ended by itself just now: a process lets go of its files before its directory and its number.
+        Ok(_) | Err(rustix::io::Errno::SRCH) if !is_locked(directory) => return Ok(()),
         Ok(_) | Err(rustix::io::Errno::SRCH) => return Err(MonitorError::Hangs),
         Err(error) => return Err(MonitorError::Connection(error.into())),
     }
