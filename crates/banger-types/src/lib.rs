@@ -11,6 +11,7 @@ pub mod location;
 pub mod monitor;
 pub mod name;
 pub mod operation;
+pub mod sftp;
 pub mod size;
 pub mod system;
 pub mod vm;

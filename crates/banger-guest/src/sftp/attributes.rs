@@ -5,15 +5,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 
+use banger_types::sftp::attribute_flag;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid};
 
 use super::wire::{Malformed, Reader, Writer};
 
-const SIZE: u32 = 0x1;
-const OWNER: u32 = 0x2;
-const PERMISSIONS: u32 = 0x4;
-const TIMES: u32 = 0x8;
-const EXTENDED: u32 = 0x8000_0000;
 /// Most extended attributes in a packet; we know none.
 const MOST_EXTENDED: u32 = 1024;
 
@@ -33,19 +29,19 @@ impl Attributes {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let flags = reader.number()?;
         let mut attributes = Self::default();
-        if flags & SIZE != 0 {
+        if flags & attribute_flag::SIZE != 0 {
             attributes.size = Some(reader.long()?);
         }
-        if flags & OWNER != 0 {
+        if flags & attribute_flag::OWNER != 0 {
             attributes.owner = Some((reader.number()?, reader.number()?));
         }
-        if flags & PERMISSIONS != 0 {
+        if flags & attribute_flag::PERMISSIONS != 0 {
             attributes.permissions = Some(reader.number()?);
         }
-        if flags & TIMES != 0 {
+        if flags & attribute_flag::TIMES != 0 {
             attributes.times = Some((reader.number()?, reader.number()?));
         }
-        if flags & EXTENDED != 0 {
+        if flags & attribute_flag::EXTENDED != 0 {
             let count = reader.number()?;
             if count > MOST_EXTENDED {
                 return Err(Malformed);
@@ -113,7 +109,9 @@ impl Attributes {
 pub(super) fn write(writer: &mut Writer, metadata: &Metadata) {
     // 32 bits of seconds are what this version has; they last until 2106.
     let seconds = |time: i64| u32::try_from(time.max(0)).unwrap_or(u32::MAX);
-    writer.number(SIZE | OWNER | PERMISSIONS | TIMES);
+    writer.number(
+        attribute_flag::SIZE | attribute_flag::OWNER | attribute_flag::PERMISSIONS | attribute_flag::TIMES,
+    );
     writer.long(metadata.size());
     writer.number(metadata.uid());
     writer.number(metadata.gid());

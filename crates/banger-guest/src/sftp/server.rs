@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use banger_types::sftp::{VERSION, open_flag, reply, request, status};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 
 use super::attributes::{self, Attributes};
 use super::files::{Files, Open};
 use super::wire::{Malformed, Reader, Writer};
 
-const VERSION: u32 = 3;
 /// Most bytes that one read answers with.
 const READ_LIMIT: usize = 255 << 10;
 /// Bytes after which an answer with names is long enough.
@@ -29,49 +29,6 @@ const EXTENSIONS: [(&str, &str); 7] = [
     ("limits@openssh.com", "1"),
     ("expand-path@openssh.com", "1"),
 ];
-
-mod request {
-    pub(super) const INIT: u8 = 1;
-    pub(super) const OPEN: u8 = 3;
-    pub(super) const CLOSE: u8 = 4;
-    pub(super) const READ: u8 = 5;
-    pub(super) const WRITE: u8 = 6;
-    pub(super) const LSTAT: u8 = 7;
-    pub(super) const FSTAT: u8 = 8;
-    pub(super) const SETSTAT: u8 = 9;
-    pub(super) const FSETSTAT: u8 = 10;
-    pub(super) const OPENDIR: u8 = 11;
-    pub(super) const READDIR: u8 = 12;
-    pub(super) const REMOVE: u8 = 13;
-    pub(super) const MKDIR: u8 = 14;
-    pub(super) const RMDIR: u8 = 15;
-    pub(super) const REALPATH: u8 = 16;
-    pub(super) const STAT: u8 = 17;
-    pub(super) const RENAME: u8 = 18;
-    pub(super) const READLINK: u8 = 19;
-    pub(super) const SYMLINK: u8 = 20;
-    pub(super) const EXTENDED: u8 = 200;
-}
-
-mod answer {
-    pub(super) const VERSION: u8 = 2;
-    pub(super) const STATUS: u8 = 101;
-    pub(super) const HANDLE: u8 = 102;
-    pub(super) const DATA: u8 = 103;
-    pub(super) const NAME: u8 = 104;
-    pub(super) const ATTRS: u8 = 105;
-    pub(super) const EXTENDED_REPLY: u8 = 201;
-}
-
-/// Section 6.3 of the draft: how a file is to be opened.
-mod open_flag {
-    pub(super) const READ: u32 = 0x01;
-    pub(super) const WRITE: u32 = 0x02;
-    pub(super) const APPEND: u32 = 0x04;
-    pub(super) const CREATE: u32 = 0x08;
-    pub(super) const TRUNCATE: u32 = 0x10;
-    pub(super) const EXCLUSIVE: u32 = 0x20;
-}
 
 /// Why a request has no better answer: the codes of section 7.
 #[derive(Debug)]
@@ -106,13 +63,13 @@ impl From<rustix::io::Errno> for Status {
 impl Status {
     fn code(&self) -> u32 {
         match self {
-            Self::Ok => 0,
-            Self::Eof => 1,
-            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => 2,
-            Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => 3,
-            Self::Io(_) | Self::NoHandle => 4,
-            Self::BadMessage => 5,
-            Self::Unsupported => 8,
+            Self::Ok => status::OK,
+            Self::Eof => status::END_OF_FILE,
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => status::NO_SUCH_FILE,
+            Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => status::PERMISSION_DENIED,
+            Self::Io(_) | Self::NoHandle => status::FAILURE,
+            Self::BadMessage => status::BAD_MESSAGE,
+            Self::Unsupported => status::OPERATION_UNSUPPORTED,
         }
     }
 
@@ -128,7 +85,7 @@ impl Status {
     }
 
     fn packet(&self, id: u32) -> Vec<u8> {
-        let mut writer = Writer::answer(answer::STATUS, id);
+        let mut writer = Writer::answer(reply::STATUS, id);
         writer.number(self.code());
         writer.string(self.text().as_bytes());
         writer.string(b"en");
@@ -248,7 +205,7 @@ impl Server {
 
     fn handle_packet(&mut self, id: u32, open: Open) -> Answer {
         let handle = self.files.add(open).ok_or_else(|| io::Error::from(rustix::io::Errno::MFILE))?;
-        let mut writer = Writer::answer(answer::HANDLE, id);
+        let mut writer = Writer::answer(reply::HANDLE, id);
         writer.string(&handle);
         Ok(writer.0)
     }
@@ -273,7 +230,7 @@ impl Server {
         if read == 0 && length > 0 {
             return Err(Status::Eof);
         }
-        let mut writer = Writer::answer(answer::DATA, id);
+        let mut writer = Writer::answer(reply::DATA, id);
         writer.string(&data[..read]);
         Ok(writer.0)
     }
@@ -309,7 +266,7 @@ impl Server {
             (0, Some(error)) => Err(error.into()),
             (0, None) => Err(Status::Eof),
             _ => {
-                let mut writer = Writer::answer(answer::NAME, id);
+                let mut writer = Writer::answer(reply::NAME, id);
                 writer.number(count);
                 writer.0.extend_from_slice(&entries.0);
                 Ok(writer.0)
@@ -351,7 +308,7 @@ fn path(name: &[u8]) -> &Path {
 }
 
 fn greeting() -> Vec<u8> {
-    let mut writer = Writer::answer(answer::VERSION, VERSION);
+    let mut writer = Writer::answer(reply::VERSION, VERSION);
     for (name, version) in EXTENSIONS {
         writer.string(name.as_bytes());
         writer.string(version.as_bytes());
@@ -360,14 +317,14 @@ fn greeting() -> Vec<u8> {
 }
 
 fn attributes_packet(id: u32, metadata: &fs::Metadata) -> Vec<u8> {
-    let mut writer = Writer::answer(answer::ATTRS, id);
+    let mut writer = Writer::answer(reply::ATTRS, id);
     attributes::write(&mut writer, metadata);
     writer.0
 }
 
 /// Answers with one name and nothing about it.
 fn name_packet(id: u32, name: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::answer(answer::NAME, id);
+    let mut writer = Writer::answer(reply::NAME, id);
     writer.number(1);
     writer.string(name);
     writer.string(name);
@@ -431,7 +388,7 @@ fn expand(id: u32, name: &[u8]) -> Answer {
 fn statvfs(id: u32, name: &[u8]) -> Answer {
     let info = rustix::fs::statvfs(path(name))?;
     let flags = info.f_flag.bits();
-    let mut writer = Writer::answer(answer::EXTENDED_REPLY, id);
+    let mut writer = Writer::answer(reply::EXTENDED_REPLY, id);
     for number in [
         info.f_bsize,
         info.f_frsize,
@@ -452,7 +409,7 @@ fn statvfs(id: u32, name: &[u8]) -> Answer {
 }
 
 fn limits(id: u32) -> Vec<u8> {
-    let mut writer = Writer::answer(answer::EXTENDED_REPLY, id);
+    let mut writer = Writer::answer(reply::EXTENDED_REPLY, id);
     writer.long(super::PACKET_LIMIT as u64);
     writer.long(READ_LIMIT as u64);
     // A write's packet has a handle, an offset and two lengths besides its data.
@@ -476,7 +433,7 @@ mod tests {
 
     fn status(server: &mut Server, kind: u8, build: impl FnOnce(&mut Writer)) -> u32 {
         let (kind, body) = ask(server, kind, build);
-        assert_eq!(kind, answer::STATUS);
+        assert_eq!(kind, reply::STATUS);
         Reader(&body).number().unwrap()
     }
 
@@ -490,7 +447,7 @@ mod tests {
             writer.number(open_flag::WRITE | open_flag::CREATE);
             writer.number(0);
         });
-        assert_eq!(kind, answer::HANDLE);
+        assert_eq!(kind, reply::HANDLE);
         let handle = Reader(&body).string().unwrap().to_vec();
         let write = |writer: &mut Writer| {
             writer.string(&handle);
@@ -506,7 +463,7 @@ mod tests {
             ask(server, request::OPENDIR, |writer| writer.string(directory.path().as_os_str().as_bytes()));
         let handle = Reader(&body).string().unwrap().to_vec();
         let (kind, body) = ask(server, request::READDIR, |writer| writer.string(&handle));
-        assert_eq!(kind, answer::NAME);
+        assert_eq!(kind, reply::NAME);
         assert!(body.windows(6).any(|window| window == b"\0\0\0\x02\xff\xfe"));
         assert_eq!(status(server, request::READDIR, |writer| writer.string(&handle)), 1);
         assert_eq!(status(server, request::REMOVE, |writer| writer.string(&name)), 0);

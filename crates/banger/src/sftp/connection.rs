@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use banger_types::sftp::{VERSION, reply, request};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -10,19 +11,11 @@ use tokio::task::JoinHandle;
 use super::SftpError;
 use super::wire::{Reader, Writer};
 
-/// The one version that there is in practice.
-const VERSION: u32 = 3;
-
 /// Longest packet that is read, bytes: a piece of a file, or names, with much room.
 const PACKET_LIMIT: usize = 512 << 10;
 
 /// Requests that wait to be sent.
 const QUEUE: usize = 64;
-
-mod kind {
-    pub(super) const INIT: u8 = 1;
-    pub(super) const VERSION: u8 = 2;
-}
 
 /// An answer: its type, and what comes after its number.
 #[derive(Debug)]
@@ -55,11 +48,11 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let greeting = Writer(vec![kind::INIT]).number(VERSION);
+        let greeting = Writer(vec![request::INIT]).number(VERSION);
         write_packet(&mut writer, &greeting.0).await?;
         let answer = read_packet(&mut reader).await?;
         let mut answer = Reader(&answer);
-        if (answer.byte()?, answer.number()?) != (kind::VERSION, VERSION) {
+        if (answer.byte()?, answer.number()?) != (reply::VERSION, VERSION) {
             return Err(SftpError::Nonsense("it speaks another version"));
         }
         let (packets, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE);

@@ -7,6 +7,7 @@
 mod connection;
 mod wire;
 
+use banger_types::sftp::{open_flag, reply, request, status};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,48 +25,6 @@ pub(crate) const WINDOW: usize = 16;
 
 /// Longest message of a server that is shown, bytes.
 const MESSAGE_LIMIT: usize = 300;
-
-mod request {
-    pub(super) const OPEN: u8 = 3;
-    pub(super) const CLOSE: u8 = 4;
-    pub(super) const READ: u8 = 5;
-    pub(super) const WRITE: u8 = 6;
-    pub(super) const LSTAT: u8 = 7;
-    pub(super) const SETSTAT: u8 = 9;
-    pub(super) const FSETSTAT: u8 = 10;
-    pub(super) const OPENDIR: u8 = 11;
-    pub(super) const READDIR: u8 = 12;
-    pub(super) const REMOVE: u8 = 13;
-    pub(super) const MKDIR: u8 = 14;
-    pub(super) const STAT: u8 = 17;
-    pub(super) const READLINK: u8 = 19;
-    pub(super) const SYMLINK: u8 = 20;
-    pub(super) const EXTENDED: u8 = 200;
-}
-
-mod reply {
-    pub(super) const STATUS: u8 = 101;
-    pub(super) const HANDLE: u8 = 102;
-    pub(super) const DATA: u8 = 103;
-    pub(super) const NAME: u8 = 104;
-    pub(super) const ATTRS: u8 = 105;
-}
-
-/// Section 6.3 of the draft: how a file is to be opened.
-mod open_flag {
-    pub(super) const READ: u32 = 0x01;
-    pub(super) const WRITE: u32 = 0x02;
-    pub(super) const CREATE: u32 = 0x08;
-    pub(super) const EXCLUSIVE: u32 = 0x20;
-}
-
-/// Codes of section 7 of the draft.
-mod status {
-    pub(super) const OK: u32 = 0;
-    pub(super) const END: u32 = 1;
-    pub(super) const NO_SUCH_FILE: u32 = 2;
-    pub(super) const PERMISSION_DENIED: u32 = 3;
-}
 
 /// Why a request came to nothing.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -215,7 +174,7 @@ impl Sftp {
         let asked = self.ask(request::READ, Writer::default().string(&handle.0).long(offset).number(length));
         match asked.await {
             Ok(reply) => Ok(Some(Reader(expect(&reply, reply::DATA)?).string()?.to_vec())),
-            Err(SftpError::Status { code: status::END, .. }) => Ok(None),
+            Err(SftpError::Status { code: status::END_OF_FILE, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -249,7 +208,7 @@ impl Sftp {
     pub(crate) async fn read_directory(&self, handle: &Handle) -> Result<Option<Vec<Entry>>> {
         match self.ask(request::READDIR, Writer::default().string(&handle.0)).await {
             Ok(reply) => entries(expect(&reply, reply::NAME)?).map(Some),
-            Err(SftpError::Status { code: status::END, .. }) => Ok(None),
+            Err(SftpError::Status { code: status::END_OF_FILE, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -387,7 +346,10 @@ mod tests {
                     let body = Writer::default().string(&rest[..wanted.min(rest.len())]);
                     answer(&mut stream, reply::DATA, id, body).await;
                 }
-                _ => answer(&mut stream, reply::STATUS, id, Writer::default().number(status::END)).await,
+                _ => {
+                    answer(&mut stream, reply::STATUS, id, Writer::default().number(status::END_OF_FILE))
+                        .await;
+                }
             }
         }
         requests

@@ -1,15 +1,8 @@
 //! The numbers, strings and attributes of SFTP packets (draft-ietf-secsh-filexfer-02 sections 3 and 5).
 
-use super::SftpError;
+use banger_types::sftp::attribute_flag;
 
-/// Flags that say which attributes there are: section 5 of the draft.
-mod flag {
-    pub(super) const SIZE: u32 = 0x1;
-    pub(super) const OWNER: u32 = 0x2;
-    pub(super) const PERMISSIONS: u32 = 0x4;
-    pub(super) const TIMES: u32 = 0x8;
-    pub(super) const EXTENDED: u32 = 0x8000_0000;
-}
+use super::SftpError;
 
 /// Reads a packet from its beginning.
 #[derive(Debug, Clone, Copy)]
@@ -104,20 +97,20 @@ impl Attributes {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, SftpError> {
         let flags = reader.number()?;
         let mut attributes = Self::default();
-        if flags & flag::SIZE != 0 {
+        if flags & attribute_flag::SIZE != 0 {
             attributes.size = Some(reader.long()?);
         }
-        if flags & flag::OWNER != 0 {
+        if flags & attribute_flag::OWNER != 0 {
             reader.number()?;
             reader.number()?;
         }
-        if flags & flag::PERMISSIONS != 0 {
+        if flags & attribute_flag::PERMISSIONS != 0 {
             attributes.mode = Some(reader.number()?);
         }
-        if flags & flag::TIMES != 0 {
+        if flags & attribute_flag::TIMES != 0 {
             attributes.times = Some((reader.number()?, reader.number()?));
         }
-        if flags & flag::EXTENDED != 0 {
+        if flags & attribute_flag::EXTENDED != 0 {
             // Each takes bytes of the packet, so a count that is a lie ends with those.
             for _ in 0..reader.number()? {
                 reader.string()?;
@@ -130,8 +123,10 @@ impl Attributes {
     /// Writes the permissions and times; a size would cut the file.
     pub(super) fn write(&self, writer: Writer) -> Writer {
         let given = |is_some: bool, flag: u32| if is_some { flag } else { 0 };
-        let mut writer = writer
-            .number(given(self.mode.is_some(), flag::PERMISSIONS) | given(self.times.is_some(), flag::TIMES));
+        let mut writer = writer.number(
+            given(self.mode.is_some(), attribute_flag::PERMISSIONS)
+                | given(self.times.is_some(), attribute_flag::TIMES),
+        );
         if let Some(mode) = self.mode {
             writer = writer.number(mode & 0o7777);
         }
@@ -160,7 +155,13 @@ mod tests {
     #[test]
     fn attributes_are_those_that_the_flags_name() {
         let writer = Writer::default()
-            .number(flag::SIZE | flag::OWNER | flag::PERMISSIONS | flag::TIMES | flag::EXTENDED)
+            .number(
+                attribute_flag::SIZE
+                    | attribute_flag::OWNER
+                    | attribute_flag::PERMISSIONS
+                    | attribute_flag::TIMES
+                    | attribute_flag::EXTENDED,
+            )
             .long(5)
             .number(1000)
             .number(1000)
