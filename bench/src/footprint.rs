@@ -46,10 +46,11 @@ pub(crate) fn measure(banger: &Banger, rounds: &Rounds, daemon_when_fresh: Memor
     let monitor = Memory::of(monitor_pid(&directory)?)?;
     let vmm = Memory::of(banger.vmm_pid(VM)?)?;
     let seconds = rounds.idle_seconds;
+    // Asked for before: a daemon that has just answered is not idle yet. It is the second to be watched.
+    let daemon_pid = banger.daemon_pid()?;
     let idle = [
-        // The daemon second: it has just been asked for something.
         idle::row(banger, "banger-monitor, idle", monitor_pid(&directory)?, seconds)?,
-        idle::row(banger, "bangerd, idle", banger.daemon_pid()?, seconds)?,
+        idle::row(banger, "bangerd, idle", daemon_pid, seconds)?,
     ];
     banger.remove(VM)?;
     let rest = rounds.rest_seconds;
