@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use banger_testkit::{Environment, is_full_run, not_run};
@@ -80,9 +81,13 @@ fn a_pause_is_no_time_for_the_guest_and_its_clock_is_right_after_it() {
     assert_eq!(environment.succeed(&["exec", "still", "--", "cat", "/root/file"]), "kept too\n");
 }
 
+/// Held by who sets the host's clock: every VM hears of that.
+static HOST_CLOCK: Mutex<()> = Mutex::new(());
+
 /// What a host does that wakes up, or whose clock is set: its clock jumps, here to where it is.
 #[test]
 fn the_clock_follows_a_host_that_slept() {
+    let _clock = HOST_CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     if rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).is_err() {
         not_run("the_clock_follows_a_host_that_slept", "the host's clock may not be set");
@@ -101,6 +106,7 @@ fn the_clock_follows_a_host_that_slept() {
 /// The monitor tells the guest of the host's jumps; here it was stopped while one came.
 #[test]
 fn the_clock_is_right_after_the_monitor_was_stopped() {
+    let _clock = HOST_CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     if rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).is_err() {
         not_run("the_clock_is_right_after_the_monitor_was_stopped", "the host's clock may not be set");
