@@ -39,8 +39,20 @@ pub(crate) enum FaultPoint {
     DeleteFilesGone,
     /// A deletion: the row is gone.
     DeleteForgotten,
-    /// A change: it is remembered, and the disk has its old size.
+    /// A change: the disk is larger, and its old size is remembered.
+    SetGrown,
+    /// A change: it is remembered.
     SetRemembered,
+    /// A rename: it is remembered.
+    RenameRemembered,
+    /// A new forward: it is in force if the VM runs, and nobody remembers it.
+    ForwardMade,
+    /// A new forward: it is remembered.
+    ForwardRemembered,
+    /// A forward that goes: it is forgotten, and in force.
+    ForwardForgotten,
+    /// A forward that goes: it is gone.
+    ForwardEnded,
     /// An image's or kernel's pull: the step is in the journal.
     PullJournaled,
     /// The pull of an image or kernel: its directory has its name.
@@ -60,7 +72,7 @@ mod active {
 
     impl FaultPoint {
         /// All points.
-        pub(crate) const ALL: [Self; 21] = [
+        pub(crate) const ALL: [Self; 27] = [
             Self::CreateReserved,
             Self::CreateStaged,
             Self::CreatePublished,
@@ -78,7 +90,13 @@ mod active {
             Self::DeleteAnnounced,
             Self::DeleteFilesGone,
             Self::DeleteForgotten,
+            Self::SetGrown,
             Self::SetRemembered,
+            Self::RenameRemembered,
+            Self::ForwardMade,
+            Self::ForwardRemembered,
+            Self::ForwardForgotten,
+            Self::ForwardEnded,
             Self::PullJournaled,
             Self::PullPublished,
             Self::PullSettled,

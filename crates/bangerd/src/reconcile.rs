@@ -14,6 +14,7 @@ use banger_core::vm::{Observation, Request, Wanted, starts_with_the_daemon, want
 use banger_image::publish::{PARTIAL_PREFIX, sweep_partials};
 use banger_types::ApiError;
 use banger_types::monitor::MonitorPhase;
+use banger_types::size::Mebibytes;
 use banger_types::vm::{VmState, VmStopRequest};
 
 use crate::artifact::Artifacts;
@@ -109,15 +110,28 @@ async fn take_up_vm(
         }
     }
     let must_go = record.published.state == VmState::Deleting || (at_rest && record.is_removed_at_end());
-    let record = if at_rest { settle_end(context, record, count).await } else { record };
+    let record = if at_rest { settle(context, record, count).await } else { record };
     let handle = vm::spawn(context, record, found);
     context.vms.add(name, handle.clone());
     must_go.then_some(handle)
 }
 
-/// Takes in how a VM ended while nobody looked, if it did.
-async fn settle_end(context: &Arc<Context>, mut record: VmRecord, count: &mut Count) -> VmRecord {
-    if record.was_alive() {
+/// Takes in what has become of a VM that does not run while nobody looked.
+async fn settle(context: &Arc<Context>, mut record: VmRecord, count: &mut Count) -> VmRecord {
+    let ended = take_in_end(context, &mut record, count);
+    if take_in_disk(context, &mut record) || ended {
+        let row = record.clone();
+        if let Err(error) = context.store("remember a VM's state", move |store| store.update_vm(&row)).await {
+            tracing::error!(vm = %record.name, %error, "state not remembered");
+        }
+    }
+    record
+}
+
+/// Takes in how a VM ended, if it did.
+fn take_in_end(context: &Context, record: &mut VmRecord, count: &mut Count) -> bool {
+    let ended = record.was_alive();
+    if ended {
         count.ended += 1;
         let observation = vm::last_word(&context.layout.vm(&record.id));
         let host_went = matches!(&observation, Observation::HostWentDown)
@@ -125,12 +139,21 @@ async fn settle_end(context: &Arc<Context>, mut record: VmRecord, count: &mut Co
         record.published.observe(&observation);
         let state = record.published.state;
         record.wanted = wanted_after(record.spec.restart, record.wanted, state, host_went);
-        let row = record.clone();
-        if let Err(error) = context.store("remember a VM's state", move |store| store.update_vm(&row)).await {
-            tracing::error!(vm = %record.name, %error, "state not remembered");
-        }
     }
-    record
+    ended
+}
+
+/// A daemon may have ended between making a disk larger and remembering that. The disk is right: it can only grow.
+fn take_in_disk(context: &Context, record: &mut VmRecord) -> bool {
+    // What is wrong with a disk that is not there is said when it is to be used.
+    let size = Mebibytes(vm::disk_size(&context.layout.vm(&record.id)).unwrap_or_default() >> 20);
+    let larger = size > record.spec.disk;
+    if larger {
+        record.spec.disk = size;
+        record.published.generation += 1;
+        tracing::info!(vm = %record.name, disk = %record.spec.disk, "its disk is larger than was remembered");
+    }
+    larger
 }
 
 /// Starts a VM that is to run and does not, if its policy says so. Returns whether it did.

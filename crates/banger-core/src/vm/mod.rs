@@ -22,10 +22,12 @@
 //! ([`Observation`]), and what is shown ([`Published`]). [`RequestQueue`] decides which requests are
 //! let through; [`Published::observe`] folds what was seen into what is shown; [`Restarts`] says what a restart policy makes of an end.
 
+mod forwards;
 mod published;
 mod queue;
 mod restart;
 
+pub use forwards::ForwardChanges;
 pub use published::{Observation, Published};
 pub use queue::{Admission, DenyReason, Request, RequestQueue};
 pub use restart::{Restarts, Wanted, starts_with_the_daemon, wanted_after};

@@ -40,8 +40,6 @@ impl Preparation<'_> {
         let image = self.image()?;
         let network = self.network()?;
         let directory = self.context.layout.vm(&self.record.id);
-        // A daemon that ended while it made the disk larger has left it to this one.
-        super::edit::grow_disk(&directory, self.record)?;
         self.write_configuration(&directory, image.config, network.as_ref())?;
         let spec = self.plan(&directory, network)?;
         let document = serde_json::to_vec_pretty(&spec).map_err(|error| self.error(&error))?;

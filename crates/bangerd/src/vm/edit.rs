@@ -69,18 +69,13 @@ impl Task {
         match edit {
             Edit::Set { wanted, configured_vcpus } => {
                 let changed = set(&self.record, &wanted, configured_vcpus)?;
-                let before = self.record.spec.clone();
-                self.replace(changed).await?;
+                self.resize(changed).await?;
                 FaultPoint::SetRemembered.reach();
-                if let Err(error) = grow_disk(&self.context.layout.vm(&self.record.id), &self.record) {
-                    // Else no start would succeed any more: a disk does not shrink.
-                    self.replace(VmRecord { spec: before, ..self.record.clone() }).await?;
-                    return Err(error);
-                }
             }
             Edit::Rename(reservation) => {
                 let changed = VmRecord { name: reservation.name().clone(), ..self.record.clone() };
                 self.replace(changed).await?;
+                FaultPoint::RenameRemembered.reach();
                 reservation.rename(&name);
             }
             Edit::AddForward(forward) => {
@@ -100,6 +95,30 @@ impl Task {
         self.record = changed;
         self.publish();
         Ok(())
+    }
+
+    /// Replaces the record by one with other sizes. The disk is larger before anybody is told so; a daemon that ends in
+    /// between is followed by one that takes the disk's word for it ([`disk_size`]).
+    async fn resize(&mut self, changed: VmRecord) -> Result<(), ApiError> {
+        let directory = self.context.layout.vm(&self.record.id);
+        let what = format!("cannot give '{}' its disk", self.record.name);
+        let error = |error| failed(what.as_str(), &error);
+        if changed.spec.disk == self.record.spec.disk {
+            return self.replace(changed).await;
+        }
+        let (before, after) = (disk_size(&directory).map_err(error)?, changed.spec.disk.bytes());
+        if before < after {
+            set_disk_size(&directory, after).map_err(error)?;
+            FaultPoint::SetGrown.reach();
+        }
+        let remembered = self.replace(changed).await;
+        if remembered.is_err()
+            // No guest has seen the larger one.
+            && let Err(error) = set_disk_size(&directory, before)
+        {
+            tracing::warn!(vm = %self.record.name, %error, "its disk is larger than is remembered");
+        }
+        remembered
     }
 
     async fn add_forward(&mut self, forward: Forward) -> Result<Forward, ApiError> {
@@ -125,9 +144,16 @@ impl Task {
         } else {
             forward
         };
+        FaultPoint::ForwardMade.reach();
         let mut changed = self.record.clone();
         changed.spec.forwards.push(forward.clone());
-        self.replace(changed).await?;
+        if let Err(error) = self.replace(changed).await {
+            if self.attached {
+                self.end_forward(forward.listen).await?;
+            }
+            return Err(error);
+        }
+        FaultPoint::ForwardRemembered.reach();
         Ok(forward)
     }
 
@@ -150,16 +176,31 @@ impl Task {
             let fix = format!("`banger vm forward ls {}`", self.record.name);
             return Err(ApiError::new(ErrorKind::NotFound, what).fix(fix));
         }
-        if in_force.is_some() {
-            let mut monitor = self.monitor("remove a forward of")?;
-            monitor.remove_forward(listen).await.map_err(|error| {
-                failed(format!("cannot remove a forward of '{}'", self.record.name), &error)
-            })?;
-            if let Some(live) = &mut self.live {
-                live.forwards.retain(|forward| forward.listen != listen);
-            }
+        let before = self.record.spec.clone();
+        self.replace(changed).await?;
+        FaultPoint::ForwardForgotten.reach();
+        if in_force.is_some()
+            && let Err(error) = self.end_forward(listen).await
+        {
+            self.replace(VmRecord { spec: before, ..self.record.clone() }).await?;
+            return Err(error);
         }
-        self.replace(changed).await
+        FaultPoint::ForwardEnded.reach();
+        Ok(())
+    }
+
+    /// Ends a forward that is in force.
+    async fn end_forward(&mut self, listen: SocketAddr) -> Result<(), ApiError> {
+        let mut monitor = self.monitor("remove a forward of")?;
+        monitor
+            .remove_forward(listen)
+            .await
+            .map_err(|error| failed(format!("cannot remove a forward of '{}'", self.record.name), &error))?;
+        if let Some(live) = &mut self.live {
+            live.forwards.retain(|forward| forward.listen != listen);
+        }
+        self.publish();
+        Ok(())
     }
 
     fn monitor(&self, verb: &str) -> Result<MonitorConnection, ApiError> {
@@ -209,19 +250,17 @@ fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Resul
     Ok(changed)
 }
 
-/// Gives a private disk the size that is wanted of it. Only ever grows it: a larger one is left as it is, for its
-/// file system may have it all. The guest lets the file system follow at its next boot.
-pub(super) fn grow_disk(directory: &Path, record: &VmRecord) -> Result<(), ApiError> {
-    let path = directory.join(vm_file::DISK);
-    let grow = || {
-        let disk = fs_err::OpenOptions::new().write(true).open(&path)?;
-        if disk.metadata()?.len() < record.spec.disk.bytes() {
-            disk.set_len(record.spec.disk.bytes())?;
-            disk.sync_all()?;
-        }
-        Ok::<_, std::io::Error>(())
-    };
-    grow().map_err(|error| failed(format!("cannot give '{}' its disk", record.name), &error))
+/// Returns the size of a VM's private disk, bytes.
+pub(crate) fn disk_size(directory: &Path) -> std::io::Result<u64> {
+    Ok(fs_err::metadata(directory.join(vm_file::DISK))?.len())
+}
+
+/// Gives a private disk another size, bytes. The guest lets its file system follow at its next boot; only a size that no guest
+/// has seen may be taken back.
+fn set_disk_size(directory: &Path, size: u64) -> std::io::Result<()> {
+    let disk = fs_err::OpenOptions::new().write(true).open(directory.join(vm_file::DISK))?;
+    disk.set_len(size)?;
+    disk.sync_all()
 }
 
 /// Returns the error of a forward that is there already, or is not.

@@ -18,7 +18,7 @@ mod watches;
 pub(crate) use context::{Context, blocking};
 pub(crate) use create::{create, finish, prepare_request};
 pub(crate) use directory::VmDirectory;
-pub(crate) use edit::{Edit, Edited};
+pub(crate) use edit::{Edit, Edited, disk_size};
 pub(crate) use files::write_private;
 pub(crate) use handle::{Origin, VmHandle};
 pub(crate) use limits::warn_of_disk;

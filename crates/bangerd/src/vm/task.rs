@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use banger_core::engine::VmmStatus;
 use banger_core::store::VmRecord;
-use banger_core::vm::{Admission, Observation, Request, RequestQueue, Restarts, Wanted, wanted_after};
+use banger_core::vm::{
+    Admission, ForwardChanges, Observation, Request, RequestQueue, Restarts, Wanted, wanted_after,
+};
 use banger_host::{StatusStream, read_last_status};
 use banger_types::guest::ShutdownAction;
-use banger_types::monitor::{Forward, MonitorPhase, MonitorStatus};
+use banger_types::monitor::{MonitorPhase, MonitorStatus};
 use banger_types::operation::OperationKind;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind};
@@ -232,32 +234,14 @@ impl Task {
             let reboot = MonitorPhase::Stopping(ShutdownAction::Reboot);
             self.observe(&Observation::Monitor(reboot)).await;
         }
-        let missing =
-            if std::mem::take(&mut self.adopting) { self.missing_forwards(&status) } else { Vec::new() };
         if !ended {
+            if std::mem::take(&mut self.adopting) {
+                let changes = ForwardChanges::between(&self.record.spec.forwards, &status.forwards);
+                watches::change_forwards(&self.context, &self.record.id, changes);
+            }
             self.live = Some(status);
-            watches::add_forwards(&self.context, &self.record.id, missing);
         }
         self.observe(&Observation::Monitor(phase)).await;
-    }
-
-    /// Returns the forwards that are wanted and not in force. One of port 0 is in force on any.
-    fn missing_forwards(&self, status: &MonitorStatus) -> Vec<Forward> {
-        let mut in_force = status.forwards.clone();
-        let mut missing = Vec::new();
-        for wanted in &self.record.spec.forwards {
-            let found = in_force.iter().position(|forward| {
-                let port = wanted.listen.port();
-                forward.guest_port == wanted.guest_port
-                    && forward.listen.ip() == wanted.listen.ip()
-                    && (port == 0 || forward.listen.port() == port)
-            });
-            match found {
-                Some(index) => drop(in_force.remove(index)),
-                None => missing.push(wanted.clone()),
-            }
-        }
-        missing
     }
 
     async fn take_inspection(&mut self, status: VmmStatus) {

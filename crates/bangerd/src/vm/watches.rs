@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use banger_core::engine::VmmEvent;
 use banger_core::store::VmRecord;
+use banger_core::vm::ForwardChanges;
 use banger_host::{ProcessWatch, StatusStream};
 use banger_types::VmId;
 use banger_types::guest::GuestRequest;
-use banger_types::monitor::Forward;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -111,17 +111,21 @@ pub(super) fn mute_monitor(context: &Arc<Context>, id: &VmId, events: &mpsc::Sen
     });
 }
 
-/// Makes forwards that a daemon before this one did not come to.
-pub(super) fn add_forwards(context: &Arc<Context>, id: &VmId, forwards: Vec<Forward>) {
+/// Completes, or undoes, what a daemon before this one has begun to change of a VM's forwards.
+pub(super) fn change_forwards(context: &Arc<Context>, id: &VmId, changes: ForwardChanges) {
     let (context, id) = (Arc::clone(context), id.clone());
     tokio::spawn(async move {
-        for forward in forwards {
-            let added = match monitors::open(&context, &id) {
-                Ok(mut connection) => connection.add_forward(forward.clone()).await.map(drop),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = added {
-                tracing::warn!(vm = %id, listen = %forward.listen, %error, "a forward is missing");
+        for forward in changes.surplus {
+            let removed = async { monitors::open(&context, &id)?.remove_forward(forward.listen).await };
+            if let Err(error) = removed.await {
+                tracing::warn!(vm = %id, listen = %forward.listen, %error, "a forward that nobody wants stays");
+            }
+        }
+        for forward in changes.missing {
+            let listen = forward.listen;
+            let added = async { monitors::open(&context, &id)?.add_forward(forward).await };
+            if let Err(error) = added.await {
+                tracing::warn!(vm = %id, %listen, %error, "a forward is missing");
             }
         }
     });

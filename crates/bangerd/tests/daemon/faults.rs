@@ -12,9 +12,10 @@ use banger_api::Client;
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
 use banger_testkit::{Environment, is_full_run, pidfd, programs, seed, wait_for_end};
+use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::size::Mebibytes;
-use banger_types::vm::{VmSetRequest, VmStopRequest};
+use banger_types::vm::{VmRenameRequest, VmSetRequest, VmStopRequest};
 
 use crate::support::SMALL;
 
@@ -30,6 +31,9 @@ enum Work {
     Resume,
     Delete,
     Set,
+    Rename,
+    AddForward,
+    RemoveForward,
     Pull,
 }
 
@@ -68,7 +72,13 @@ const POINTS: &[(&str, Work, Outcome, bool)] = &[
     ("DeleteAnnounced", Work::Delete, Outcome::Gone, true),
     ("DeleteFilesGone", Work::Delete, Outcome::Gone, false),
     ("DeleteForgotten", Work::Delete, Outcome::Gone, false),
+    ("SetGrown", Work::Set, Outcome::Done("stopped"), false),
     ("SetRemembered", Work::Set, Outcome::Done("stopped"), false),
+    ("RenameRemembered", Work::Rename, Outcome::Done("running"), true),
+    ("ForwardMade", Work::AddForward, Outcome::Done("running"), true),
+    ("ForwardRemembered", Work::AddForward, Outcome::Done("running"), false),
+    ("ForwardForgotten", Work::RemoveForward, Outcome::Done("running"), false),
+    ("ForwardEnded", Work::RemoveForward, Outcome::Done("running"), false),
     ("PullJournaled", Work::Pull, Outcome::Gone, false),
     ("PullPublished", Work::Pull, Outcome::Gone, true),
     ("PullSettled", Work::Pull, Outcome::Done("there"), false),
@@ -76,10 +86,19 @@ const POINTS: &[(&str, Work, Outcome, bool)] = &[
 
 /// The thing that is being worked on.
 const SUBJECT: &str = "subject";
+/// What a VM that is renamed was called before.
+const FORMER: &str = "former";
 /// A VM that runs beside it all, and must not notice anything.
 const WITNESS: &str = "witness";
 /// The disk that `set` asks for, MiB.
 const LARGER_DISK: u64 = 30 << 10;
+
+/// The forward that comes and goes. Its port is of the range that no kernel gives to who asks for any (ip(7),
+/// `ip_local_port_range`).
+fn second_forward() -> Forward {
+    let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    Forward { listen: std::net::SocketAddr::from(([127, 0, 0, 1], port)), guest_port: 7 }
+}
 
 #[test]
 fn every_point_is_tried() {
@@ -152,7 +171,14 @@ impl World {
             Work::Start | Work::Set => {
                 self.environment.succeed(&[&create[..], &["--no-start"]].concat());
             }
-            Work::Restart | Work::Stop | Work::Kill | Work::Pause | Work::Delete => {
+            Work::Rename => {
+                self.environment.succeed(&[&["vm", "create", FORMER, "-p", "0:7"], &SMALL[..]].concat());
+            }
+            Work::RemoveForward => {
+                self.environment.succeed(&create);
+                self.call(self.client.add_forward(SUBJECT, &second_forward())).unwrap();
+            }
+            Work::AddForward | Work::Restart | Work::Stop | Work::Kill | Work::Pause | Work::Delete => {
                 self.environment.succeed(&create);
             }
             Work::Resume => {
@@ -184,6 +210,14 @@ impl World {
             Work::Resume => drop(self.call(self.client.resume_vm(SUBJECT))),
             Work::Delete => drop(self.call(self.client.delete_vm(SUBJECT, true))),
             Work::Set => drop(self.call(self.client.set_vm(SUBJECT, &set))),
+            Work::Rename => {
+                let name = VmRenameRequest { name: SUBJECT.parse().unwrap() };
+                drop(self.call(self.client.rename_vm(FORMER, &name)));
+            }
+            Work::AddForward => drop(self.call(self.client.add_forward(SUBJECT, &second_forward()))),
+            Work::RemoveForward => {
+                drop(self.call(self.client.remove_forward(SUBJECT, second_forward().listen)));
+            }
             Work::Pull => {
                 let tar = format!("tar:{}", seed::directory().join("probe.tar").display());
                 self.environment.run(&["image", "pull", &tar, "--name", SUBJECT, "--no-wait"]);
@@ -230,13 +264,39 @@ impl World {
             assert_eq!(std::fs::metadata(disk).unwrap().len(), LARGER_DISK << 20, "{}", context());
             return;
         }
+        // Nor are these; the newest operation is then the creation.
         assert_eq!(format!("{:?}", operation.status), "Succeeded", "{}", context());
+        match work {
+            Work::Rename => assert_eq!(self.environment.run(&["vm", "show", FORMER]).code, 3),
+            // Whoever adds a forward and hears nothing has none, unless it is remembered; one whose end is remembered goes.
+            Work::AddForward | Work::RemoveForward => {
+                self.check_second_forward(point == "ForwardRemembered", &context());
+                return;
+            }
+            _ => {}
+        }
         if state == "running" {
             // The forward was not forgotten.
             let forwards = self.call(self.client.forwards(SUBJECT)).unwrap();
             assert_eq!(forwards.len(), 1, "{}", context());
             assert_ne!(forwards[0].listen.port(), 0, "{}", context());
             std::net::TcpStream::connect(forwards[0].listen).unwrap();
+        }
+    }
+
+    /// The second forward is there for everybody, or for nobody: the list, the monitor, and whoever connects.
+    fn check_second_forward(&self, there: bool, context: &str) {
+        let listen = second_forward().listen;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let agreed = || {
+            let listed = self.call(self.client.forwards(SUBJECT)).unwrap();
+            let connects = std::net::TcpStream::connect(listen).is_ok();
+            (listed.iter().any(|forward| forward.listen == listen), connects, listed.len())
+        };
+        // The next daemon serves before it has asked each monitor.
+        while agreed() != (there, there, 1 + usize::from(there)) {
+            assert!(std::time::Instant::now() < deadline, "{context}: {:?}", agreed());
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 
