@@ -79,6 +79,7 @@ fn operation(number: u64, status: OperationStatus, second: i64) -> Operation {
         subject: "web".to_owned(),
         status,
         progress: None,
+        stop: None,
         finished_phases: Vec::new(),
         may_cancel: true,
         warnings: Vec::new(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
 use crate::name::OperationId;
+use crate::vm::VmStopRequest;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum OperationKind {
     VmStart,
     /// Stop a VM.
     VmStop,
+    /// End a VM at once.
+    VmKill,
     /// Stop a VM and boot it again.
     VmRestart,
     /// Make a VM's virtual CPUs stand still.
@@ -38,7 +41,7 @@ impl OperationKind {
 
     /// Returns whether an operation of this kind is a way out of a full disk.
     pub const fn makes_room(self) -> bool {
-        matches!(self, Self::VmStop | Self::VmDelete)
+        matches!(self, Self::VmStop | Self::VmKill | Self::VmDelete)
     }
 }
 
@@ -104,6 +107,9 @@ pub struct Operation {
     pub kind: OperationKind,
     /// To what: the VM's, image's or kernel's name.
     pub subject: String,
+    /// How the guest is to be stopped, by an operation that stops it. Another daemon may have to go on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<VmStopRequest>,
     /// Where it stands.
     pub status: OperationStatus,
     /// The present phase; the last one of an operation that has ended.

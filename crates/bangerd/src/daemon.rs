@@ -109,7 +109,7 @@ impl Daemon {
             return Err(ApiError::new(ErrorKind::Unreachable, "bangerd is about to end")
                 .fix("try again; the next command starts it anew"));
         }
-        self.operations().begin(kind, subject).map_err(ApiError::from_store("begin an operation"))
+        self.operations().begin(kind, subject, None).map_err(ApiError::from_store("begin an operation"))
     }
 
     pub(crate) async fn start_vm(&self, name: &str) -> Result<Operation, ApiError> {

@@ -96,7 +96,8 @@ impl Left {
                 follow_boot(vm, self.context.boot_limit, handle).await
             }
             OperationKind::VmStop if state.is_alive() => vm.request_within(Request::Stop, handle).await,
-            OperationKind::VmStop => Ok(()),
+            OperationKind::VmKill if state.is_alive() => vm.request_within(Request::Kill, handle).await,
+            OperationKind::VmStop | OperationKind::VmKill => Ok(()),
             OperationKind::VmDelete => vm.request_within(Request::Delete { force: true }, handle).await,
             OperationKind::VmPause => bring_to(vm, Request::Pause, VmState::Paused, handle).await,
             OperationKind::VmResume => bring_to(vm, Request::Resume, VmState::Running, handle).await,

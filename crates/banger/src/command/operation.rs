@@ -127,6 +127,7 @@ const fn kind(kind: OperationKind) -> &'static str {
         OperationKind::VmCreate => "create VM",
         OperationKind::VmStart => "start VM",
         OperationKind::VmStop => "stop VM",
+        OperationKind::VmKill => "kill VM",
         OperationKind::VmRestart => "restart VM",
         OperationKind::VmPause => "pause VM",
         OperationKind::VmResume => "resume VM",

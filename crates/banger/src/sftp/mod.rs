@@ -126,7 +126,8 @@ impl Sftp {
 
     /// Reads a file from its beginning to its end and gives it to `take`, piece by piece. `size` is how
     /// long the file is thought to be: that much is asked for at once, and the first short piece from
-    /// there on is the last.
+    /// there on is the last. Where the file ends is the server's word, not `size`: it may change meanwhile, and files
+    /// of `/sys` are shorter than they say.
     pub(crate) async fn read_file<E: From<SftpError>>(
         &self,
         handle: &Handle,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use banger_core::store::{Store, StoreError};
 use banger_types::operation::{Operation, OperationKind, OperationStatus};
+use banger_types::vm::VmStopRequest;
 use banger_types::{ApiError, ErrorKind, OperationId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -42,14 +43,20 @@ impl Operations {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an operation. It is remembered before anything of it is done; but what makes room is done on a full
+    /// Begins an operation. `stop` says how a guest is stopped, if it does that. It is remembered before anything of it is done; but what makes room is done on a full
     /// disk as well.
-    pub(crate) fn begin(&self, kind: OperationKind, subject: &str) -> Result<Arc<Handle>, StoreError> {
+    pub(crate) fn begin(
+        &self,
+        kind: OperationKind,
+        subject: &str,
+        stop: Option<VmStopRequest>,
+    ) -> Result<Arc<Handle>, StoreError> {
         let now = Timestamp::now();
         let operation = Operation {
             id: random::operation_id(),
             kind,
             subject: subject.to_owned(),
+            stop,
             status: OperationStatus::Running,
             progress: None,
             finished_phases: Vec::new(),

@@ -78,7 +78,7 @@ impl VmHandle {
         answer.await.map_err(|_| self.gone())?
     }
 
-    /// Asks for something as a part of `operation`, and waits for its end.
+    /// Asks for something as a part of `operation` and on its terms, and waits for its end.
     pub(crate) async fn request_within(
         &self,
         request: Request,
@@ -86,7 +86,8 @@ impl VmHandle {
     ) -> Result<(), ApiError> {
         let (done, end) = oneshot::channel();
         let origin = Origin::PartOf(Arc::clone(operation), done);
-        self.request(request, VmStopRequest::default(), origin).await?;
+        let stop = operation.snapshot().stop.unwrap_or_default();
+        self.request(request, stop, origin).await?;
         end.await.map_err(|_| self.gone())?
     }
 

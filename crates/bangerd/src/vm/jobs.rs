@@ -274,7 +274,8 @@ impl Attempt {
                         "make room and stop it again; `banger vm kill {}` loses what it could not write",
                         self.name()
                     );
-                    return Err(error.fix(fix));
+                    let what = format!("cannot stop '{}'", self.name());
+                    return Err(ApiError { what, ..error }.fix(fix));
                 }
                 operation.log(&first_reason(&error));
                 return self.kill().await;
@@ -298,7 +299,7 @@ impl Attempt {
             Outcome::Reached(_) => Ok(()),
             Outcome::Interrupted => Err(self.overtaken()),
             Outcome::TooLate => {
-                operation.log("the guest took too long");
+                operation.log(&format!("the guest took longer than {} ms", self.terms.stop.timeout_ms));
                 if self.is_out_of_space().await {
                     operation.log("the host's file system has no room for what it writes; that is lost");
                 }

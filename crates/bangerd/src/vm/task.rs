@@ -38,6 +38,8 @@ pub(super) enum Event {
     Detached(u64),
     /// The VMM said what isolates its guest, and whether that runs.
     Inspected(u64, VmmStatus),
+    /// Nobody listens to the VMM of this process id any more.
+    Unheard(u32),
     /// The VMM said that the host has no room for what its guest has written.
     OutOfSpace(u64),
     /// The process whose end is the VM's has ended.
@@ -72,6 +74,7 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
         adopting: false,
         attached: false,
         live: None,
+        heard: None,
         inspected: None,
         restarts: Restarts::default(),
         restart_at: None,
@@ -132,6 +135,8 @@ pub(super) struct Task {
     /// Whether a monitor is connected that has not yet said how its VMM ended.
     pub(super) attached: bool,
     pub(super) live: Option<MonitorStatus>,
+    /// The VMM, by its process id, that is listened to.
+    heard: Option<u32>,
     /// What the VMM of this number said of itself.
     inspected: Option<(u32, VmmStatus)>,
     restarts: Restarts,
@@ -190,6 +195,7 @@ impl Task {
     fn attach(&mut self, stream: StatusStream) {
         self.attachment += 1;
         self.attached = true;
+        self.heard = None;
         self.inspected = None;
         watches::statuses(stream, self.attachment, &self.events);
     }
@@ -211,7 +217,13 @@ impl Task {
             Event::OutOfSpace(attachment) if attachment == self.attachment => {
                 self.observe(&Observation::OutOfSpace).await;
             }
-            Event::Status(..) | Event::Detached(_) | Event::Inspected(..) | Event::OutOfSpace(_) => {}
+            Event::Unheard(pid) if self.heard == Some(pid) => self.heard = None,
+            // Through a connection that is not the present one.
+            Event::Status(..)
+            | Event::Detached(_)
+            | Event::Inspected(..)
+            | Event::OutOfSpace(_)
+            | Event::Unheard(_) => {}
             Event::OwnerEnded => self.remove_self("its owner has ended").await,
             Event::NeverAnswered => {
                 let directory = self.context.layout.vm(&self.record.id);
@@ -225,9 +237,9 @@ impl Task {
         let ended = matches!(phase, MonitorPhase::Ended(_));
         self.attached = !ended;
         // Not sooner: a VMM that was only just started has no socket to be asked on.
-        let inspected = self.inspected.is_some_and(|(pid, _)| pid == status.vmm_pid);
-        if phase == MonitorPhase::Ready && !inspected {
-            watches::vmm(&self.context, &self.record.id, self.attachment, &self.events);
+        if phase == MonitorPhase::Ready && self.heard != Some(status.vmm_pid) {
+            self.heard = Some(status.vmm_pid);
+            watches::vmm(&self.context, &self.record.id, self.attachment, status.vmm_pid, &self.events);
         }
         // A guest that reboots by force says nothing before it, and its monitor may have had no time to.
         if self.live.as_ref().is_some_and(|live| live.vmm_pid != status.vmm_pid) {
@@ -446,7 +458,8 @@ impl Task {
         let (operation, done) = match origin {
             Origin::PartOf(operation, done) => (operation, Some(done)),
             Origin::Own => {
-                let begun = self.context.operations.begin(kind(request), self.record.name.as_str());
+                let terms = matches!(request, Request::Stop | Request::Restart).then(|| stop.clone());
+                let begun = self.context.operations.begin(kind(request), self.record.name.as_str(), terms);
                 (begun.map_err(ApiError::from_store("begin an operation"))?, None)
             }
         };
@@ -543,7 +556,8 @@ const fn kind(request: Request) -> OperationKind {
         Request::Pause => OperationKind::VmPause,
         Request::Resume => OperationKind::VmResume,
         Request::Restart => OperationKind::VmRestart,
-        Request::Stop | Request::Kill => OperationKind::VmStop,
+        Request::Stop => OperationKind::VmStop,
+        Request::Kill => OperationKind::VmKill,
         Request::Delete { .. } => OperationKind::VmDelete,
     }
 }

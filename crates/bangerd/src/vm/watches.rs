@@ -9,13 +9,17 @@ use banger_core::vm::ForwardChanges;
 use banger_host::{ProcessWatch, StatusStream};
 use banger_types::VmId;
 use banger_types::guest::GuestRequest;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use futures_util::StreamExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio_util::codec::{FramedRead, LinesCodec};
 
 use super::context::{Context, blocking};
 use super::monitors;
 use super::task::Event;
+
+/// Longest line of a VMM, bytes: a guest may have taken it over.
+const LINE_LIMIT: usize = 64 << 10;
 
 /// The VM ends with its owner, if it has one.
 pub(super) fn owner(record: &VmRecord, events: &mpsc::Sender<Event>) {
@@ -50,13 +54,20 @@ pub(super) fn statuses(mut stream: StatusStream, attachment: u64, events: &mpsc:
 
 /// Asks the VMM itself, beside everything else: it has the last word on what it is. Then passes on what it tells by
 /// itself, until it ends.
-pub(super) fn vmm(context: &Arc<Context>, id: &VmId, attachment: u64, events: &mpsc::Sender<Event>) {
+pub(super) fn vmm(
+    context: &Arc<Context>,
+    id: &VmId,
+    attachment: u64,
+    pid: u32,
+    events: &mpsc::Sender<Event>,
+) {
     let (context, id, events) = (Arc::clone(context), id.clone(), events.clone());
     tokio::spawn(async move {
         if let Err(error) = follow_vmm(&context, &id, attachment, &events).await {
             tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM tells nothing by itself");
             inspect(&context, &id, attachment, &events).await;
         }
+        events.send(Event::Unheard(pid)).await.ok();
     });
 }
 
@@ -69,10 +80,11 @@ async fn follow_vmm(
     let (engine, directory) = (Arc::clone(&context.engine), context.layout.vm(id));
     let stream = blocking("listen to a VMM", move || engine.events(&directory)).await??;
     stream.set_nonblocking(true)?;
-    let mut lines = BufReader::new(UnixStream::from_std(stream)?).lines();
+    let lines = LinesCodec::new_with_max_length(LINE_LIMIT);
+    let mut lines = FramedRead::new(UnixStream::from_std(stream)?, lines);
     // It ends as its VMM does, which the monitor tells.
-    while let Ok(Some(line)) = lines.next_line().await {
-        match context.engine.event(&line) {
+    while let Some(line) = lines.next().await {
+        match context.engine.event(&line?) {
             // Not sooner: what happens between the question and this would go unseen.
             Some(VmmEvent::Listening) => inspect(context, id, attachment, events).await,
             Some(VmmEvent::OutOfSpace) => drop(events.send(Event::OutOfSpace(attachment)).await),

@@ -251,7 +251,17 @@ fn a_vm_whose_disk_finds_no_room_is_paused_and_says_so_until_it_goes_on() {
     await_silence(&mut echo);
     daemon.environment.succeed(&["daemon", "start"]);
     daemon.wait("stalls", |vm| vm.state == VmState::Paused && vm.reason.as_deref() == Some(reason));
-    // To stop it, it has to go on first.
+    // To stop it, it has to go on first, and that takes room: nothing of it is lost before somebody says so.
+    let no_room = daemon.vm("stalls").directory.join("no-room");
+    File::create(&no_room).unwrap();
+    insta::assert_snapshot!(refuse(&daemon.environment, 1, &["vm", "stop", "stalls"]), @"
+    error: cannot stop 'stalls'
+      because: the host's file system has no room for what it writes: make room, then resume it
+      try: make room and stop it again; `banger vm kill stalls` loses what it could not write
+    ");
+    let vm = daemon.vm("stalls");
+    assert_eq!((vm.state, vm.reason.as_deref()), (VmState::Paused, Some(reason)));
+    std::fs::remove_file(no_room).unwrap();
     daemon.environment.succeed(&["vm", "stop", "stalls"]);
     assert_eq!(daemon.vm("stalls").state, VmState::Stopped);
 }

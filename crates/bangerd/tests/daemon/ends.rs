@@ -1,6 +1,6 @@
 //! Every way in which a VM's processes can end, and what is said of it.
 
-use banger_testkit::{Environment, wait_for_end};
+use banger_testkit::{Environment, pidfd, wait_for_end};
 use banger_types::ErrorKind;
 use banger_types::operation::OperationStatus;
 use banger_types::vm::{RestartPolicy, VmState, VmStopRequest};
@@ -64,6 +64,24 @@ fn a_guest_that_does_not_answer_can_be_stopped_killed_and_deleted() {
     signal(daemon.vmm_pid("frozen"), Signal::STOP);
     daemon.succeed(daemon.client.delete_vm("frozen", true));
     assert_says(&daemon.refused(daemon.client.vm("frozen")), ErrorKind::NotFound, "frozen");
+}
+
+#[test]
+fn a_stop_goes_on_by_its_own_terms_after_a_crash() {
+    let daemon = Daemon::new();
+    daemon.environment.behave(&json!({ "ignore_shutdown": true }));
+    daemon.create("deaf", |_| ());
+    let stop = VmStopRequest { timeout_ms: 1500, ..VmStopRequest::default() };
+    let begun = daemon.call(daemon.client.stop_vm("deaf", &stop)).unwrap();
+    assert_eq!(begun.stop, Some(stop));
+    daemon.reach(&begun, "wait for the guest");
+    daemon.environment.crash_daemon();
+    daemon.environment.succeed(&["daemon", "start"]);
+    daemon.environment.succeed(&["op", "watch", begun.id.as_str()]);
+    assert_eq!(daemon.vm("deaf").state, VmState::Stopped);
+    let log = daemon.environment.data().join(format!("operations/{}.log", begun.id));
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("the guest took longer than 1500 ms"), "{log}");
 }
 
 #[test]
@@ -190,6 +208,34 @@ fn a_waiting_restart_can_be_called_off() {
     assert_eq!(daemon.vm("weak").restart_at, None);
     daemon.environment.behave(&json!({}));
     daemon.succeed(daemon.client.start_vm("weak"));
+}
+
+#[test]
+fn what_went_down_in_order_with_its_host_runs_again_by_its_policy() {
+    let daemon = Daemon::new();
+    let policies = [RestartPolicy::No, RestartPolicy::OnFailure, RestartPolicy::Always];
+    let names = ["no", "failure", "always"];
+    for (name, policy) in names.into_iter().zip(policies) {
+        daemon.create(name, |request| request.restart = policy);
+    }
+    let pids = names.map(|name| daemon.vmm_pid(name));
+    // The host goes down: its init ends the daemon, and asks every monitor.
+    let monitors = names.map(|name| pidfd(daemon.monitor_pid(name)));
+    daemon.environment.succeed(&["daemon", "stop"]);
+    for monitor in &monitors {
+        rustix::process::pidfd_send_signal(monitor, Signal::TERM).unwrap();
+    }
+    for (monitor, name) in monitors.iter().zip(names) {
+        assert!(wait_for_end(monitor), "{name}");
+    }
+    daemon.environment.succeed(&["daemon", "start"]);
+    let vm = daemon.vm("no");
+    assert_eq!(vm.state, VmState::Stopped);
+    assert_eq!(vm.reason.as_deref(), Some("the host was going down"));
+    for (name, before) in [("failure", pids[1]), ("always", pids[2])] {
+        let vm = daemon.wait_for(name, VmState::Running);
+        assert_ne!(vm.vmm_pid.map(i64::from), Some(i64::from(before)));
+    }
 }
 
 #[test]

@@ -264,6 +264,8 @@ impl World {
             assert_eq!(std::fs::metadata(disk).unwrap().len(), LARGER_DISK << 20, "{}", context());
             return;
         }
+        let asked = operation.finished_phases.iter().any(|phase| phase.stage == "ask the guest to stop");
+        assert!(work != Work::Kill || !asked, "a kill has become a stop: {}", context());
         // Nor are these; the newest operation is then the creation.
         assert_eq!(format!("{:?}", operation.status), "Succeeded", "{}", context());
         match work {

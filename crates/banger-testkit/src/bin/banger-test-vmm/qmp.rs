@@ -2,12 +2,16 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
 use crate::Machine;
+
+/// While there is a file of this name in the VM's directory, a write that found no room finds none again.
+const NO_ROOM: &str = "no-room";
 
 /// Listens on the socket, in the place of whatever is there, and serves in a thread.
 pub(crate) fn listen(path: &str, machine: &Arc<Machine>) {
@@ -47,7 +51,15 @@ fn serve(client: &UnixStream, machine: &Machine) -> std::io::Result<()> {
             }
             "query-kvm" => json!({ "return": { "enabled": false, "present": true } }),
             "stop" => change(client, machine, true)?,
-            "cont" => change(client, machine, false)?,
+            "cont" => {
+                let stalled = machine.out_of_space.load(Ordering::Acquire);
+                let answer = change(client, machine, false)?;
+                // What could not be written is tried again, as QEMU does.
+                if stalled && Path::new(NO_ROOM).exists() {
+                    machine.stall();
+                }
+                answer
+            }
             other => {
                 let why = format!("The command {other} has not been found");
                 json!({ "error": { "class": "CommandNotFound", "desc": why } })

@@ -91,6 +91,7 @@ pub(crate) fn operation(kind: OperationKind, subject: &str) -> Operation {
             total: None,
             unit: Unit::None,
         }),
+        stop: None,
         finished_phases: Vec::new(),
         may_cancel: true,
         warnings: Vec::new(),
