@@ -51,6 +51,9 @@ pub struct LaunchSpec {
     /// What lets the guest's processors go on where they were made to stand still.
     #[serde(default)]
     pub resume: Option<SocketRequest>,
+    /// How the VMM is asked whether the guest's processors stand still: such a guest is not dead, however silent it is.
+    #[serde(default)]
+    pub standing: Option<SocketQuestion>,
     /// Most bytes of a log before it is rotated; one older file is kept.
     pub log_limit: u64,
 }
@@ -62,6 +65,17 @@ pub struct SocketRequest {
     pub socket: PathBuf,
     /// What is written. The answer is of no concern.
     pub request: String,
+}
+
+/// Something to be asked of the VMM on a unix socket. Blanks and line ends of the answer count for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketQuestion {
+    /// The question.
+    pub ask: SocketRequest,
+    /// An answer with one of these says yes.
+    pub yes: Vec<String>,
+    /// An answer with one of these says no.
+    pub no: Vec<String>,
 }
 
 /// A program to start, in the VM's directory, with no more of the environment than `PATH`.

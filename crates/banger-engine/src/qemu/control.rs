@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use banger_core::engine::{EngineError, VmmStatus};
-use banger_types::monitor::SocketRequest;
+use banger_types::monitor::{SocketQuestion, SocketRequest};
 use banger_types::vm::Accelerator;
 use qapi::Qmp;
 use qapi::qmp::{RunState, cont, query_kvm, query_status, stop};
@@ -42,8 +42,18 @@ pub(super) fn resume(directory: &Path) -> Result<(), EngineError> {
 
 /// The same as [`resume`], for who speaks no QMP.
 pub(super) fn resume_request() -> SocketRequest {
+    request("cont")
+}
+
+/// Whether the virtual CPUs stand still, for who speaks no QMP (QMP reference, `RunState`).
+pub(super) fn standing_question() -> SocketQuestion {
+    let yes = ["paused", "io-error"].map(|state| format!("\"status\":\"{state}\"")).to_vec();
+    SocketQuestion { ask: request("query-status"), yes, no: vec!["\"running\":true".to_owned()] }
+}
+
+fn request(command: &str) -> SocketRequest {
     // The greeting need not be waited for: QEMU reads what was sent before it as well.
-    let request = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n".to_owned();
+    let request = format!("{{\"execute\":\"qmp_capabilities\"}}\n{{\"execute\":\"{command}\"}}\n");
     SocketRequest { socket: QMP_SOCKET.into(), request }
 }
 

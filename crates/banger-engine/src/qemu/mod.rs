@@ -87,6 +87,7 @@ impl Engine for Qemu {
             vmm,
             channel: ChannelSource::Pair(CONTROL_PAIR.to_owned()),
             resume: Some(control::resume_request()),
+            standing: Some(control::standing_question()),
             log_limit: LOG_LIMIT,
         })
     }

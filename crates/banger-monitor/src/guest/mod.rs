@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod channel;
 pub(crate) mod last_word;
 pub(crate) mod splice;
+pub(crate) mod vmm;
 
 /// Returns a text that others chose as one line without control characters.
 pub(crate) fn printable(text: &str) -> String {

@@ -10,6 +10,7 @@ use banger_types::monitor::{EndReason, MonitorPhase, file};
 use super::console::Farewell;
 use super::{Monitor, now_ns};
 use crate::guest::last_word::Listener;
+use crate::guest::vmm::Question;
 use crate::host::launch::launch;
 use crate::host::log::BootLog;
 use crate::host::process::LaunchError;
@@ -19,6 +20,8 @@ use crate::host::process::LaunchError;
 pub(crate) struct Boot {
     pub(crate) listener: Listener,
     pub(crate) farewell: Option<Farewell>,
+    /// The VMM is asked whether the guest stands still.
+    pub(crate) question: Option<Question>,
     /// A client has asked the guest to power off.
     pub(crate) poweroff_asked: bool,
     /// Somebody asked for the VMM's death.

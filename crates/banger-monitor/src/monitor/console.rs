@@ -5,22 +5,27 @@
 //! or not, and nothing that it still had to do is lost.
 //!
 //! A program of the guest can print the same words: the console of a VM inside the VM, say. Such a guest lives, so its
-//! agent answers, and the words count for nothing.
+//! agent answers, and the words count for nothing. Nor do they where the VMM says that the virtual CPUs stand still: no
+//! agent answers then.
 
 use std::time::{Duration, Instant};
 
 use banger_types::guest::GuestRequest;
+use mio::Interest;
 use rustix::process::Signal;
 
-use super::Monitor;
+use super::{Monitor, VMM};
 use crate::guest::agent::Asker;
 use crate::guest::last_word::LastWord;
+use crate::guest::vmm::Question;
 
 /// How long the console has to be silent before the guest is taken for ended. The processors that do not print stop
 /// only after the words: until then an agent on one of them would still answer.
 const SILENCE: Duration = Duration::from_millis(250);
 /// How long an agent that was there may take to show that its guest lives.
 const PROBE_LIMIT: Duration = Duration::from_millis(750);
+/// How long the VMM may take to say whether its guest stands still.
+const QUESTION_LIMIT: Duration = Duration::from_millis(500);
 
 /// What the guest's kernel said last, and what follows.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub(crate) struct Farewell {
 pub(crate) enum Step {
     /// At this time, the agent is asked whether it is still there.
     Probe(Instant),
+    /// At this time, the VMM is asked whether its guest stands still.
+    Question(Instant),
     /// At this time, the VMM is killed.
     Kill(Instant),
     /// Nothing: it was.
@@ -44,7 +51,7 @@ impl Farewell {
     /// Returns when there is something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.step {
-            Step::Probe(deadline) | Step::Kill(deadline) => Some(deadline),
+            Step::Probe(deadline) | Step::Question(deadline) | Step::Kill(deadline) => Some(deadline),
             Step::Killed => None,
         }
     }
@@ -53,7 +60,7 @@ impl Farewell {
     fn postpone(&mut self, now: Instant) {
         self.step = match self.step {
             Step::Probe(_) => Step::Probe(now + SILENCE),
-            Step::Kill(_) => Step::Kill(now + PROBE_LIMIT),
+            Step::Question(_) | Step::Kill(_) => Step::Question(now + PROBE_LIMIT),
             Step::Killed => Step::Killed,
         };
     }
@@ -89,16 +96,46 @@ impl Monitor {
             && let Some(agent) = &mut self.agent
             && agent.ask(GuestRequest::Stats, Asker::Probe).is_ok()
         {
-            farewell.step = Step::Kill(now + PROBE_LIMIT);
+            farewell.step = Step::Question(now + PROBE_LIMIT);
             self.flush_channel();
             return;
         }
-        farewell.step = Step::Killed;
+        if !matches!(farewell.step, Step::Kill(_))
+            && let Some(terms) = &self.spec.standing
+            && let Ok(mut question) = Question::ask(terms)
+            && self.poll.registry().register(&mut question.vmm, VMM, Interest::READABLE).is_ok()
+        {
+            farewell.step = Step::Kill(now + QUESTION_LIMIT);
+            self.boot.question = Some(question);
+            return;
+        }
+        self.end_vmm();
+    }
+
+    /// Takes in what the VMM has answered, if it was asked.
+    pub(crate) fn hear_vmm(&mut self, buffer: &mut [u8]) {
+        let asked = self.boot.question.as_mut();
+        let Some(stands_still) = asked.and_then(|question| question.answer(buffer)) else { return };
+        self.boot.question = None;
+        let waiting = matches!(&self.boot.farewell, Some(Farewell { step: Step::Kill(_), .. }));
+        if stands_still {
+            self.guest_is_alive();
+        } else if waiting {
+            self.end_vmm();
+        }
+    }
+
+    /// The guest is dead: its VMM follows.
+    fn end_vmm(&mut self) {
+        self.boot.question = None;
+        if let Some(farewell) = &mut self.boot.farewell {
+            farewell.step = Step::Killed;
+        }
         self.words.say("the guest's kernel has ended, so the VMM is ended");
         self.programs.vmm.signal(Signal::KILL);
     }
 
-    /// The agent has answered: the last words were nothing but text.
+    /// Its agent has answered, or its VMM that it stands still: the last words were nothing but text.
     pub(crate) fn guest_is_alive(&mut self) {
         self.boot.farewell.take_if(|farewell| farewell.step != Step::Killed);
     }

@@ -11,7 +11,7 @@ mod requests;
 mod status;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +30,7 @@ use self::status::Board;
 use crate::guest::agent::Agent;
 use crate::guest::channel::Channel;
 use crate::guest::splice::Splice;
+use crate::guest::vmm;
 use crate::host::clock::ClockWatch;
 use crate::host::launch::{Launched, Programs};
 use crate::host::log::{BootLog, LogPipe};
@@ -46,7 +47,8 @@ const SERIAL: Token = Token(4);
 const ENGINE: Token = Token(5);
 const CHILD: Token = Token(6);
 const CLOCK: Token = Token(7);
-const FIRST_CONNECTION: usize = 8;
+const VMM: Token = Token(8);
+const FIRST_CONNECTION: usize = 9;
 
 /// What a monitor has when everything is started.
 #[derive(Debug)]
@@ -209,6 +211,11 @@ impl Monitor {
         match event.token() {
             SIGNALS => self.signalled = true,
             CLOCK => self.clock_jumped = true,
+            VMM => {
+                if let Some(question) = &mut self.boot.question {
+                    question.readable = true;
+                }
+            }
             CONTROL => self.control_ready = true,
             CHANNEL_LISTENER => self.channel_waiting = true,
             SERIAL => self.serial.readable = true,
@@ -239,6 +246,7 @@ impl Monitor {
         let heard = self.pump_console(&mut buffer)
             | self.engine.pump(&mut buffer).is_some()
             | self.pump_channel(&mut buffer);
+        self.hear_vmm(&mut buffer);
         progress |= heard | self.accept_clients() | self.accept_forwards();
         progress |= self.pump_clients(&mut buffer) | self.pump_splices(&mut buffer);
         progress |= self.flush_channel();
@@ -274,13 +282,10 @@ impl Monitor {
         self.ask_for_wanted_shutdown();
     }
 
-    /// A guest that stands still does not hear that it is to go down. The connection is kept: a VMM may forget what was
-    /// asked by a client that has gone.
+    /// A guest that stands still does not hear that it is to go down.
     fn let_guest_go_on(&mut self) {
         let Some(resume) = &self.spec.resume else { return };
-        let asked = mio::net::UnixStream::connect(&resume.socket)
-            .and_then(|mut vmm| vmm.write_all(resume.request.as_bytes()).map(|()| vmm));
-        match asked {
+        match vmm::tell(resume) {
             Ok(vmm) => self.vmm_control = Some(vmm),
             Err(error) => self.words.complain("cannot let the guest go on", &error),
         }

@@ -1,11 +1,15 @@
 //! How guests end, as their kernels tell it on the console.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use banger_types::guest::ShutdownAction;
-use banger_types::monitor::{EndReason, MonitorPhase, MonitorReply, MonitorRequest, file};
+use banger_types::monitor::{
+    EndReason, LaunchSpec, MonitorPhase, MonitorReply, MonitorRequest, SocketQuestion, SocketRequest, file,
+};
 
-use crate::support::{Vm, end, eventually};
+use crate::support::{Vm, end, eventually, launch};
 
 /// How long the end of a guest may take to be known. On a busy machine it takes longer, but not because of a wait.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -86,6 +90,34 @@ fn last_words_of_a_guest_that_lives_are_nothing_but_text() {
         assert_eq!((end(&status).code, end(&status).announced), (Some(3), None));
         assert_eq!(end(&status).message, "fake exited with code 3");
     }
+}
+
+#[test]
+fn a_guest_that_stands_still_is_not_dead_however_silent_it_is() {
+    let socket = "vmm.sock";
+    let ask = SocketRequest { socket: socket.into(), request: "stands it still?\n".to_owned() };
+    let standing =
+        SocketQuestion { ask, yes: vec!["\"still\":true".into()], no: vec!["\"still\":false".into()] };
+    let spec = LaunchSpec { standing: Some(standing), ..launch() };
+    let mut vm = Vm::start(&spec, "mute");
+    let vmm = UnixListener::bind(vm.path(socket)).unwrap();
+    vm.await_ready();
+    let answer = |text: &str| {
+        let (mut question, _) = vmm.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&question).read_line(&mut line).unwrap();
+        assert_eq!(line, "stands it still?\n");
+        question.write_all(text.as_bytes()).unwrap();
+        question
+    };
+    let mut stream = vm.command("say [   12.345678] reboot: System halted");
+    let mut first = answer("a greeting\n{\"still\": true }\n");
+    assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    // It was not killed: it says more, and its VMM is asked again.
+    stream.write(b"say [   13.345678] reboot: System halted\n");
+    let _second = answer("{\"still\":\r\nfalse}");
+    let status = vm.wait_for_end();
+    assert_eq!(end(&status).announced, Some(ShutdownAction::Poweroff));
 }
 
 #[test]

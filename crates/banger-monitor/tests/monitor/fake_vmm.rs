@@ -231,6 +231,7 @@ impl Guest {
     /// Returns the agent's answer to a request, or nothing when there is none.
     fn obey(&self, request: &GuestRequest) -> Option<Result<GuestReply, String>> {
         Some(match request {
+            GuestRequest::Stats if self.script.contains("mute") => return None,
             GuestRequest::Stats => {
                 say("the agent is asked for statistics");
                 Ok(GuestReply::Stats(GuestStats { uptime_ms: 1, memory_total: 2, memory_available: 3 }))

@@ -42,6 +42,7 @@ pub(crate) fn launch() -> LaunchSpec {
         },
         channel: ChannelSource::Pair("control".to_owned()),
         resume: None,
+        standing: None,
         log_limit: 1 << 20,
     }
 }
