@@ -14,6 +14,7 @@ use fs_err::File;
 use mio::net::UnixListener;
 use rustix::fs::{FlockOperation, Mode};
 
+use crate::guest::channel::Door;
 use crate::host::clock::ClockWatch;
 use crate::host::launch::launch;
 use crate::host::log::{BootLog, LogPipe, RotatingLog};
@@ -249,9 +250,9 @@ fn start_programs(spec: LaunchSpec, signals: OwnedFd, words: Words) -> Result<Pa
     let boot_log =
         BootLog::begin(Path::new(file::BOOT_LOG)).map_err(|error| StartError::File(file::BOOT_LOG, error))?;
     let clock = ClockWatch::new().map_err(StartError::Process)?;
-    let channel_listener = match &spec.channel {
+    let door = match &spec.channel {
         ChannelSource::Pair(_) => None,
-        ChannelSource::Listen(path) => Some(listen(path)?),
+        ChannelSource::Dial(terms) => Some(Door::new(listen(&terms.knock)?, terms.clone())),
     };
     let started_at_ns = now_ns();
     let launched = launch(&spec, console, errors)?;
@@ -273,7 +274,7 @@ fn start_programs(spec: LaunchSpec, signals: OwnedFd, words: Words) -> Result<Pa
         signals,
         clock,
         control,
-        channel_listener,
+        door,
         serial,
         engine,
         boot_log,

@@ -48,6 +48,10 @@ pub struct LaunchSpec {
     pub vmm: Program,
     /// Where the control channel's byte stream comes from.
     pub channel: ChannelSource,
+    /// Sockets that the VMM makes in the VM's directory, and would not make where there is something: removed before
+    /// each start.
+    #[serde(default)]
+    pub sockets: Vec<PathBuf>,
     /// What lets the guest's processors go on where they were made to stand still.
     #[serde(default)]
     pub resume: Option<SocketRequest>,
@@ -108,8 +112,23 @@ pub struct InheritedDescriptor {
 pub enum ChannelSource {
     /// The monitor keeps the other end of this pair, which the VMM inherits.
     Pair(String),
-    /// The monitor listens on this path in the VM's directory; the newest connection counts.
-    Listen(PathBuf),
+    /// The monitor connects to the VMM, whenever the guest has knocked.
+    Dial(DialTerms),
+}
+
+/// How a monitor connects to a port of the guest through its VMM, as with Firecracker's vsock (Firecracker,
+/// docs/vsock.md, "Host-Initiated Connections").
+///
+/// Any program in the guest can connect to the host, but only its root can listen on a port below 1024. So the guest
+/// listens there, and its connection to the host is but a knock, whoever it is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialTerms {
+    /// The monitor listens here, in the VM's directory. What connects is a knock, and closed.
+    pub knock: PathBuf,
+    /// The VMM's socket, and what asks it for the port.
+    pub ask: SocketRequest,
+    /// How the line begins with which the VMM says that the guest has accepted.
+    pub accepted: String,
 }
 
 /// Where a VM stands in the monitor's eyes.

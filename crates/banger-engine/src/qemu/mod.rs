@@ -86,6 +86,8 @@ impl Engine for Qemu {
             helpers: plan.network.as_ref().map(|network| network.helpers.clone()).unwrap_or_default(),
             vmm,
             channel: ChannelSource::Pair(CONTROL_PAIR.to_owned()),
+            // QEMU takes the place of what is there.
+            sockets: Vec::new(),
             resume: Some(control::resume_request()),
             standing: Some(control::standing_question()),
             log_limit: LOG_LIMIT,

@@ -35,11 +35,19 @@ pub(crate) fn launch(spec: &LaunchSpec, console: OwnedFd, errors: OwnedFd) -> Re
     let mut pairs = Pairs::new(spec)?;
     let channel = match &spec.channel {
         ChannelSource::Pair(pair) => pairs.take(pair),
-        ChannelSource::Listen(_) => None,
+        ChannelSource::Dial(_) => None,
     };
     let another = |descriptor: &OwnedFd| -> Result<OwnedFd, LaunchError> {
         descriptor.try_clone().map_err(|source: io::Error| LaunchError::Logs { source })
     };
+    for socket in &spec.sockets {
+        match fs_err::remove_file(socket) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(LaunchError::Socket { path: socket.clone(), source });
+            }
+            _ => {}
+        }
+    }
     let mut helpers = Vec::with_capacity(spec.helpers.len());
     for helper in &spec.helpers {
         helpers.push(Process::start(helper, &mut pairs, another(&errors)?, another(&errors)?)?);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use banger_types::monitor::{ChannelSource, LaunchSpec, Program};
@@ -35,6 +36,12 @@ pub(crate) enum LaunchError {
     },
     #[error("cannot give the programs their logs")]
     Logs {
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot remove what is in the place of the VMM's socket {path}", path = path.display())]
+    Socket {
+        path: PathBuf,
         #[source]
         source: io::Error,
     },

@@ -15,13 +15,11 @@ use crate::guest::printable;
 impl Monitor {
     /// Reads from the guest.
     pub(crate) fn pump_channel(&mut self, buffer: &mut [u8]) -> bool {
-        if std::mem::take(&mut self.channel_waiting)
-            && let Some(socket) = self.channel.accept()
-        {
-            self.disconnected();
-            if let Err(error) = self.channel.attach(socket, self.poll.registry(), CHANNEL_LINK) {
-                self.words.complain("the channel's connection cannot be used", &error);
-            }
+        if std::mem::take(&mut self.channel_waiting) {
+            self.channel.answer_door();
+        }
+        if let Err(error) = self.channel.dial(self.poll.registry(), CHANNEL_LINK) {
+            self.words.complain("cannot connect to the guest", &error);
         }
         let progress = match self.channel.read(buffer) {
             Ok(progress) => progress,

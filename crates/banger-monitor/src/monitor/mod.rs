@@ -28,7 +28,7 @@ use self::end::Ending;
 use self::forwards::ForwardListener;
 use self::status::Board;
 use crate::guest::agent::Agent;
-use crate::guest::channel::Channel;
+use crate::guest::channel::{Channel, Door};
 use crate::guest::splice::Splice;
 use crate::guest::vmm;
 use crate::host::clock::ClockWatch;
@@ -41,7 +41,7 @@ const BUFFER: usize = 32 << 10;
 
 const SIGNALS: Token = Token(0);
 const CONTROL: Token = Token(1);
-const CHANNEL_LISTENER: Token = Token(2);
+const CHANNEL_DOOR: Token = Token(2);
 const CHANNEL_LINK: Token = Token(3);
 const SERIAL: Token = Token(4);
 const ENGINE: Token = Token(5);
@@ -59,7 +59,7 @@ pub(crate) struct Parts {
     pub(crate) signals: OwnedFd,
     pub(crate) clock: ClockWatch,
     pub(crate) control: UnixListener,
-    pub(crate) channel_listener: Option<UnixListener>,
+    pub(crate) door: Option<Door>,
     pub(crate) serial: LogPipe,
     pub(crate) engine: LogPipe,
     pub(crate) boot_log: BootLog,
@@ -112,7 +112,7 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Registers everything with a new event loop.
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { launched, mut control, mut channel_listener, .. } = parts;
+        let Parts { launched, mut control, mut door, .. } = parts;
         let poll = Poll::new()?;
         let registry = poll.registry();
         let watch = |descriptor: RawFd, token| {
@@ -121,8 +121,8 @@ impl Monitor {
         watch(parts.signals.as_raw_fd(), SIGNALS)?;
         watch(parts.clock.descriptor(), CLOCK)?;
         registry.register(&mut control, CONTROL, Interest::READABLE)?;
-        if let Some(listener) = &mut channel_listener {
-            registry.register(listener, CHANNEL_LISTENER, Interest::READABLE)?;
+        if let Some(door) = &mut door {
+            registry.register(&mut door.listener, CHANNEL_DOOR, Interest::READABLE)?;
         }
         let mut monitor = Self {
             poll,
@@ -134,7 +134,7 @@ impl Monitor {
             clock_jumped: false,
             control,
             control_ready: true,
-            channel: Channel::new(channel_listener),
+            channel: Channel::new(door),
             channel_waiting: true,
             agent: None,
             serial: parts.serial,
@@ -217,7 +217,7 @@ impl Monitor {
                 }
             }
             CONTROL => self.control_ready = true,
-            CHANNEL_LISTENER => self.channel_waiting = true,
+            CHANNEL_DOOR => self.channel_waiting = true,
             SERIAL => self.serial.readable = true,
             ENGINE => self.engine.readable = true,
             CHILD => self.child_ended = true,

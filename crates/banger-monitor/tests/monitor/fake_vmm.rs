@@ -5,7 +5,7 @@
 //!
 //! - `exit CODE`, `print LINES`: that, at once;
 //! - `future`: speaks an agent protocol that nobody knows;
-//! - `dial`: connects to the channel, in the place of inheriting it;
+//! - `dialed`: is connected to, after it has knocked, in the place of inheriting the channel;
 //! - `refuse`, `ignore`, `contrary`: a shutdown is refused, promised and forgotten, or becomes a reboot.
 
 #![expect(clippy::exit, reason = "how it ends is what is tested")]
@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
+use crate::support::{DIALED, KNOCK};
 use banger_channel::{Endpoint, Event, StreamId};
 use banger_types::guest::{
     GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, ShutdownAction,
@@ -39,14 +40,25 @@ fn fake_vmm() {
         Some("print") => print(words.next().unwrap().parse().unwrap()),
         _ => {}
     }
-    if script.contains("dial") {
-        Guest::new(UnixStream::connect("channel.sock").unwrap(), script).serve();
-        // The VMM runs on, whatever becomes of its channel.
-        loop {
-            std::thread::park();
-        }
+    if script.contains("dialed") {
+        serve_dialed(&script);
     }
     Guest::new(UnixStream::from(inherited(3)), script).serve();
+}
+
+/// Runs on, whatever becomes of its channel.
+fn serve_dialed(script: &str) -> ! {
+    // As Firecracker: what is there must be nobody's.
+    let listener = UnixListener::bind(DIALED).unwrap();
+    loop {
+        UnixStream::connect(KNOCK).unwrap();
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut line = [0; 10];
+        connection.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"CONNECT 1\n");
+        connection.write_all(b"OK 1073741824\n").unwrap();
+        Guest::new(connection, script.to_owned()).serve();
+    }
 }
 
 #[expect(unsafe_code, reason = "inherited under a number that the test chose")]

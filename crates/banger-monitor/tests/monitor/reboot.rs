@@ -5,13 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 
 use banger_types::guest::{GuestRequest, ShutdownAction};
 use banger_types::monitor::{
-    ChannelSource, Forward, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply, MonitorRequest,
-    MonitorStatus, file,
+    Forward, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus, file,
 };
 use rustix::process::Signal;
 
 use crate::fake_vmm::ECHO;
-use crate::support::{PATIENCE, Vm, end, ends, eventually, helper, kill, launch, pid};
+use crate::support::{PATIENCE, Vm, dialed, end, ends, eventually, helper, kill, launch, pid};
 
 const REBOOT: &str = "announce reboot\nexit 0";
 const FORCED_REBOOT: &str = "say [   12.345678] reboot: Restarting system\nexit 0";
@@ -101,11 +100,8 @@ fn helpers_are_started_again_with_pairs_of_their_own() {
 }
 
 #[test]
-fn a_channel_that_is_listened_on_is_connected_again() {
-    let mut spec = launch();
-    spec.vmm.descriptors.clear();
-    spec.channel = ChannelSource::Listen("channel.sock".into());
-    let mut vm = Vm::start(&spec, "dial");
+fn a_channel_that_is_dialed_is_dialed_again() {
+    let mut vm = Vm::start(&dialed(), "dialed");
     vm.await_ready();
     reboot(&mut vm, REBOOT);
     let mut stream = vm.stream(ECHO);

@@ -5,10 +5,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use banger_channel::WINDOW;
 use banger_types::guest::{GuestReply, GuestRequest};
-use banger_types::monitor::{ChannelSource, Forward, MonitorPhase, MonitorReply, MonitorRequest};
+use banger_types::monitor::{Forward, MonitorPhase, MonitorReply, MonitorRequest};
 
 use crate::fake_vmm::{COUNT, ECHO, STALL};
-use crate::support::{PATIENCE, Vm, launch, process_status};
+use crate::support::{KNOCK, PATIENCE, Vm, dialed, launch, process_status};
 
 const BULK: usize = 10 << 20;
 
@@ -170,17 +170,19 @@ fn a_forward_without_a_guest_breaks_the_connection_off() {
 }
 
 #[test]
-fn the_newest_connection_to_a_listened_channel_counts() {
-    let mut spec = launch();
-    spec.vmm.descriptors.clear();
-    spec.channel = ChannelSource::Listen("channel.sock".into());
-    let vm = Vm::start(&spec, "dial");
+fn a_knock_of_anybody_else_changes_nothing() {
+    let vm = Vm::start(&dialed(), "dialed");
     vm.await_phase(|phase| *phase == MonitorPhase::Ready);
+    let mut open = vm.stream(ECHO);
+    for _ in 0..3 {
+        let mut knock = std::os::unix::net::UnixStream::connect(vm.path(KNOCK)).unwrap();
+        // It says nothing, and is closed: the monitor has looked.
+        assert!(matches!(std::io::Read::read(&mut knock, &mut [0]), Ok(0) | Err(_)));
+    }
+    open.write(b"still");
+    open.finish();
+    assert_eq!(open.read_to_end(), b"still");
     echo(&vm, 30);
-    // Somebody else connects: the guest's connection is replaced.
-    let newest = std::os::unix::net::UnixStream::connect(vm.path("channel.sock")).unwrap();
-    vm.await_phase(|phase| *phase != MonitorPhase::Ready);
-    drop(newest);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use banger_types::guest::Service;
 use banger_types::monitor::{
-    ChannelSource, EndReason, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply, MonitorRequest,
-    MonitorStatus, Program, file,
+    ChannelSource, DialTerms, EndReason, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply,
+    MonitorRequest, MonitorStatus, Program, SocketRequest, file,
 };
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -43,8 +43,24 @@ pub(crate) fn launch() -> LaunchSpec {
         channel: ChannelSource::Pair("control".to_owned()),
         resume: None,
         standing: None,
+        sockets: Vec::new(),
         log_limit: 1 << 20,
     }
+}
+
+/// Where the fake guest knocks when its channel is dialed.
+pub(crate) const KNOCK: &str = "knock.sock";
+/// Where the fake VMM is dialed.
+pub(crate) const DIALED: &str = "dialed.sock";
+
+/// Returns the launch of a fake VMM whose channel is dialed; its script says `dialed`.
+pub(crate) fn dialed() -> LaunchSpec {
+    let mut spec = launch();
+    spec.vmm.descriptors.clear();
+    let ask = SocketRequest { socket: DIALED.into(), request: "CONNECT 1\n".to_owned() };
+    spec.channel = ChannelSource::Dial(DialTerms { knock: KNOCK.into(), ask, accepted: "OK ".to_owned() });
+    spec.sockets = vec![DIALED.into()];
+    spec
 }
 
 /// Returns a helper that runs a line of shell.
