@@ -197,6 +197,9 @@ fn real_debian_kernel_bundle() {
     assert_eq!(names, ["one"], "nothing is left beside it");
 
     // The boot protocol's magic (Documentation/arch/x86/boot.rst).
+    let elf = std::fs::read(destination.join("vmlinux")).unwrap();
+    // A 64-bit x86 file (ELF-64 specification, "ELF Header": e_ident, e_machine).
+    assert_eq!((&elf[..5], &elf[18..20]), (&b"\x7fELF\x02"[..], &[62, 0][..]));
     let image = std::fs::read(destination.join("vmlinuz")).unwrap();
     assert_eq!(&image[0x202..0x206], b"HdrS");
 
@@ -218,6 +221,7 @@ fn real_debian_kernel_bundle() {
     assert!(position("net_failover") < position("virtio_net"));
     position("virtio_blk");
     position("virtio_console");
+    assert!(position("vsock") < position("vmw_vsock_virtio_transport"));
     position("overlay");
     eprintln!("loaded in this order: {}", list.replace('\n', " "));
     for line in list.lines() {

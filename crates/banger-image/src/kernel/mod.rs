@@ -10,6 +10,7 @@ pub mod cpio;
 pub mod initramfs;
 mod modules;
 mod unpack;
+mod vmlinux;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,10 +27,14 @@ use crate::source::ImageSourceError;
 use crate::source::debian::{DebianMirror, Suite};
 use crate::source::tar::hexadecimal;
 
+pub use self::vmlinux::VmlinuxError;
+
 /// Files of a bundle's directory.
 pub mod file {
     /// The kernel image, a bzImage.
     pub const KERNEL: &str = "vmlinuz";
+    /// The same kernel as an ELF file, for VMMs that boot nothing else.
+    pub const VMLINUX: &str = "vmlinux";
     /// All modules, as an ext4 whose root is `/lib/modules/RELEASE`.
     pub const MODULES: &str = "modules.ext4";
     /// The modules needed to mount, as the first half of an initramfs.
@@ -40,11 +45,12 @@ pub mod file {
 
 /// Which modules are in the initramfs and how it is laid out. To be raised with every change to
 /// either, so that bundles of an older recipe are made anew.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 2;
 
 /// What must be loaded before the private disk, the modules and the image can be mounted and the
 /// host be spoken to. Everything else is on the modules drive.
-const BOOT_MODULES: [&str; 5] = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "overlay"];
+const BOOT_MODULES: [&str; 6] =
+    ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "overlay", "vmw_vsock_virtio_transport"];
 
 /// The package that depends on the newest kernel for virtual machines.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -158,6 +164,9 @@ pub enum KernelError {
         #[source]
         source: std::io::Error,
     },
+    /// The kernel cannot be taken out of its image.
+    #[error("cannot take the kernel out of its image")]
+    Vmlinux(#[from] VmlinuxError),
     /// The file system of the modules could not be written.
     #[error("cannot write the file system of the modules")]
     Modules(#[source] WriteError),
@@ -232,6 +241,10 @@ pub fn build(
     work.stage("kernel: unpack");
     let tree = scratch.path().join("tree");
     let unpacked = unpack::unpack(&package, suite, &tree, staging.path(), commands, work)?;
+    let image = fs::read(staging.path().join(file::KERNEL)).map_err(KernelError::io("read the kernel"))?;
+    fs::write(staging.path().join(file::VMLINUX), vmlinux::extract(&image)?)
+        .map_err(KernelError::io("write the kernel's ELF file"))?;
+    drop(image);
     work.stage("kernel: write modules");
     let depmod = program("depmod", "kmod", commands)?.argument("-b");
     let depmod = depmod.argument(text(&tree)?).argument(&unpacked.release);
