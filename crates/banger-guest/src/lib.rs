@@ -21,6 +21,7 @@ pub mod sftp;
 pub mod ssh;
 mod uevent;
 pub mod user;
+mod virtio;
 
 /// Paths in the running guest, all on its `/run`.
 pub mod path {

@@ -33,6 +33,10 @@ pub mod drive {
 /// The name of the virtio-serial port that carries the control channel.
 pub const CONTROL_PORT_NAME: &str = "banger.control";
 
+/// The vsock port of the control channel, where there is a socket device. Below 1024: only the guest's root can listen
+/// on it.
+pub const CONTROL_SOCKET_PORT: u32 = 1;
+
 /// The oldest agent protocol that this build understands.
 pub const PROTOCOL_OLDEST: u32 = 1;
 /// The newest agent protocol that this build understands.

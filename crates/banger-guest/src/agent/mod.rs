@@ -1,12 +1,14 @@
 //! The agent: serves the control channel.
 //!
-//! One thread. Services are tasks; the channel's driver ([`port`]) is one of them.
+//! One thread. Services are tasks; the channel's driver ([`link`]) is one of them.
 
 mod clock;
 mod control;
 mod forward;
+mod link;
 mod mux;
 mod port;
+mod socket;
 mod stopping;
 
 use std::process::ExitCode;
@@ -88,7 +90,7 @@ async fn serve_channel(config: &GuestConfig) -> Result<(), AgentError> {
     let stopping = Stopping::default();
     let mux = Mux::new().map_err(io("cannot draw a session number"))?;
     let services = Services { ssh, stopping: stopping.clone(), mux: mux.clone() };
-    let driver = tokio::spawn(port::drive(mux.clone(), move |offer, name| services.start(offer, &name)));
+    let driver = tokio::spawn(link::drive(mux.clone(), move |offer, name| services.start(offer, &name)));
     loop {
         tokio::select! {
             biased;
