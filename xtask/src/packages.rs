@@ -20,7 +20,8 @@ const TO_RUN: &[&str] = &[
 ];
 
 /// What the tests need beside that: peers to compare with, and clients to be compared by.
-const TO_TEST: &[&str] = &["busybox-static", "openssh-client", "rsync", "iproute2", "strace", "util-linux"];
+const TO_TEST: &[&str] =
+    &["busybox-static", "openssh-client", "rsync", "iproute2", "strace", "util-linux", "fish", "zsh"];
 
 /// Installs what is missing to build banger and run VMs.
 pub(crate) fn install_to_run() -> Result<()> {
