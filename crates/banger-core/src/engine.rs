@@ -1,6 +1,6 @@
 //! The port to what runs a VM.
 //!
-//! An engine turns a [`BootPlan`] into a [`LaunchSpec`]: which programs a monitor starts, with what.
+//! An engine turns a [`BootPlan`] into a [`LaunchPlan`]: which programs a monitor starts, with what.
 //! Everything that lasts is the monitor's, so an engine holds no state of a VM, and nothing of one
 //! engine shows through this port.
 
@@ -20,6 +20,8 @@ pub struct BootPlan {
     pub directory: PathBuf,
     /// The kernel image, a bzImage.
     pub kernel: PathBuf,
+    /// The same kernel as an ELF file.
+    pub vmlinux: PathBuf,
     /// The initramfs.
     pub initramfs: PathBuf,
     /// The image's root file system; read-only and shared. The guest's first drive.
@@ -37,6 +39,26 @@ pub struct BootPlan {
     pub memory: Mebibytes,
     /// The network card, if any.
     pub network: Option<NetworkPlan>,
+}
+
+/// What a monitor has to start, and what has to be there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlan {
+    /// For the monitor.
+    pub launch: LaunchSpec,
+    /// To be written into the VM's directory first, mode 0600.
+    pub files: Vec<PlannedFile>,
+    /// What whoever starts the VM should know, in whole sentences.
+    pub warnings: Vec<String>,
+}
+
+/// A file of a VM's directory that an engine needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedFile {
+    /// Its name.
+    pub name: &'static str,
+    /// What is in it.
+    pub content: Vec<u8>,
 }
 
 /// A VM's network: the programs that carry it, and how the VMM meets them.
@@ -65,9 +87,29 @@ pub enum EngineError {
     #[error("the program '{program}' is not installed")]
     NotInstalled {
         /// The program.
-        program: &'static str,
-        /// The Debian package that has it.
-        package: &'static str,
+        program: String,
+        /// What can be done about it.
+        fix: String,
+    },
+    /// Its program is there, and not one that can be run.
+    #[error("'{}' cannot be used: {reason}", program.display())]
+    Unusable {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        reason: String,
+        /// What can be done about it.
+        fix: String,
+    },
+    /// It has nothing of the kind.
+    #[error("{engine} has no {what}")]
+    Unsupported {
+        /// The engine.
+        engine: &'static str,
+        /// What is asked of it.
+        what: &'static str,
+        /// What can be done about it.
+        fix: String,
     },
     /// A path cannot be said on its command line.
     #[error("the path '{}' is not UTF-8, which {engine} cannot be told", path.display())]
@@ -86,6 +128,18 @@ pub enum EngineError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl EngineError {
+    /// Returns what a person can do about it.
+    pub fn fix(&self) -> Option<&str> {
+        match self {
+            Self::NotInstalled { fix, .. } | Self::Unusable { fix, .. } | Self::Unsupported { fix, .. } => {
+                Some(fix)
+            }
+            Self::Path { .. } | Self::Control { .. } => None,
+        }
+    }
 }
 
 /// What a VMM says of itself.
@@ -121,13 +175,14 @@ pub trait Engine: Send + Sync {
     fn accelerator(&self) -> Accelerator;
 
     /// Returns what a monitor has to start for this VM.
-    fn plan(&self, plan: &BootPlan) -> Result<LaunchSpec, EngineError>;
+    fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError>;
 
     /// Asks the VMM that runs in `directory`. Blocks for as long as it takes to answer.
     fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError>;
 
-    /// Connects to the VMM that runs in `directory`, for lines that [`Engine::event`] reads, until it ends.
-    fn events(&self, directory: &Path) -> Result<UnixStream, EngineError>;
+    /// Connects to the VMM that runs in `directory`, for lines that [`Engine::event`] reads, until it ends; `None` where
+    /// VMMs tell nothing by themselves.
+    fn events(&self, directory: &Path) -> Result<Option<UnixStream>, EngineError>;
 
     /// Returns what a line of [`Engine::events`] tells, if it is of any concern.
     fn event(&self, line: &str) -> Option<VmmEvent>;

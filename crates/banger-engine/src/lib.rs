@@ -1,5 +1,9 @@
 //! What runs a VM, behind the [`Engine`](banger_core::engine::Engine) port.
 
+mod firecracker;
+mod kernel_parameters;
 mod qemu;
+mod socket;
 
+pub use firecracker::Firecracker;
 pub use qemu::Qemu;

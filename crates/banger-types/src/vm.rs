@@ -25,8 +25,19 @@ pub enum NetworkMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
-    /// QEMU.
+    /// Firecracker, with KVM.
+    Firecracker,
+    /// QEMU, with KVM or by emulation.
     Qemu,
+}
+
+impl std::fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Firecracker => "firecracker",
+            Self::Qemu => "qemu",
+        })
+    }
 }
 
 /// What isolates a guest from the host.
@@ -81,6 +92,8 @@ pub struct VmCreateRequest {
     pub restart: RestartPolicy,
     /// Whether the image's entrypoint and command run in it from every boot on, supervised.
     pub service: bool,
+    /// What runs it; the daemon chooses when there is none.
+    pub engine: Option<EngineKind>,
     /// Whether it is left stopped.
     pub no_start: bool,
     /// Whether the daemon deletes it when the client that holds its lease goes, or it ends.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use banger_core::command::Commands;
 use banger_core::store::{Store, StoreError};
-use banger_engine::Qemu;
+use banger_engine::{Firecracker, Qemu};
 use banger_host::{DirectoryLock, HostCommands, LockError, MonitorLauncher, SocketError, SocketFile};
 use banger_net::Passt;
 use banger_store::SqliteStore;
@@ -28,7 +28,7 @@ use crate::programs::Programs;
 use crate::ready::Ready;
 use crate::reconcile::reconcile;
 use crate::ssh::SshConfig;
-use crate::vm::{self, VmDirectory};
+use crate::vm::{self, Engines, VmDirectory};
 
 /// A log that is longer than this at start is set aside, bytes.
 const LOG_LIMIT: u64 = 8 << 20;
@@ -206,7 +206,10 @@ fn compose(
     let commands: Arc<dyn Commands> = Arc::new(HostCommands);
     let operations = Arc::new(Operations::new(Arc::clone(&store), layout.clone()));
     let context = vm::Context {
-        engine: Arc::new(Qemu::new(Arc::clone(&commands))),
+        engines: Engines::new(
+            Arc::new(Firecracker::new(Arc::clone(&commands))),
+            Arc::new(Qemu::new(Arc::clone(&commands))),
+        ),
         networks: Arc::new(Passt::new(commands, programs.filter.clone())),
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),

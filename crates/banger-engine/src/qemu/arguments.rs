@@ -7,6 +7,7 @@ use banger_types::guest::CONTROL_PORT_NAME;
 use banger_types::vm::Accelerator;
 
 use super::{CONTROL_DESCRIPTOR, NETWORK_DESCRIPTOR};
+use crate::kernel_parameters;
 
 /// The QMP socket, in the VM's directory.
 pub(super) const QMP_SOCKET: &str = "qmp.sock";
@@ -14,15 +15,8 @@ pub(super) const QMP_SOCKET: &str = "qmp.sock";
 /// The QMP socket for what QEMU tells by itself: a QMP server has one client at a time.
 pub(super) const EVENT_SOCKET: &str = "events.sock";
 
-/// Kernel parameters (Linux, Documentation/admin-guide/kernel-parameters.rst).
-///
-/// `panic=-1`: a panic reboots at once, which `-no-reboot` turns into the end of the VMM.
-/// `i8042.*`: microvm has no keyboard controller; probing for one costs half a second.
-/// `cryptomgr.notests`, and without the initcall of `crypto_kdf108_init`, which only tests as well: the
-/// kernel's tests of its own cryptography take 0.6 of 2.2 s of an emulated boot.
-/// `tsc=reliable`, `no_timer_check`: no checks against clocks that are emulated themselves.
-const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd tsc=reliable \
-     no_timer_check random.trust_cpu=on cryptomgr.notests initcall_blacklist=crypto_kdf108_init";
+/// Kernel parameters beside those of every VMM: no check against clocks that are emulated themselves.
+const KERNEL_PARAMETERS: &str = "tsc=reliable";
 
 pub(super) fn arguments(
     plan: &BootPlan,
@@ -44,6 +38,7 @@ pub(super) fn arguments(
         .option("-m", format!("{}M", plan.memory.0))
         .flag("-nodefaults")
         .flag("-no-user-config")
+        // A reset ends it.
         .flag("-no-reboot")
         .option("-display", "none")
         // The monitor reads standard output as the serial console.
@@ -53,7 +48,7 @@ pub(super) fn arguments(
         .option("-qmp", format!("unix:{EVENT_SOCKET},server=on,wait=off"))
         .option("-kernel", text(&plan.kernel)?)
         .option("-initrd", text(&plan.initramfs)?)
-        .option("-append", format!("{KERNEL_PARAMETERS}{counter}"));
+        .option("-append", format!("{} {KERNEL_PARAMETERS}{counter}", kernel_parameters::COMMON));
     // The order is the guest's: /dev/vda, /dev/vdb and so on.
     arguments
         .drive("base", &plan.base, Access::ReadOnly)?
@@ -133,6 +128,7 @@ mod tests {
         let directory = PathBuf::from(directory);
         BootPlan {
             kernel: directory.join("vmlinuz"),
+            vmlinux: directory.join("vmlinux"),
             initramfs: directory.join("initramfs"),
             base: directory.join("base.ext4"),
             private_disk: directory.join("disk.ext4"),

@@ -11,6 +11,7 @@ use qapi::Qmp;
 use qapi::qmp::{RunState, cont, query_kvm, query_status, stop};
 
 use super::arguments::QMP_SOCKET;
+use crate::socket;
 
 /// How long QEMU may take for one answer. It answers from its main loop, in which nothing blocks
 /// for long; more than this means that it hangs.
@@ -64,7 +65,7 @@ fn ask<T>(
     questions: impl FnOnce(&mut Connection<'_>) -> Result<T, AnyError>,
 ) -> Result<T, EngineError> {
     let asked = || {
-        let stream = connect(directory, QMP_SOCKET)?;
+        let stream = socket::connect(directory, QMP_SOCKET)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         let mut qmp = Qmp::from_stream(&stream);
@@ -72,12 +73,4 @@ fn ask<T>(
         questions(&mut qmp)
     };
     asked().map_err(|source| EngineError::Control { directory: directory.to_owned(), source })
-}
-
-/// The directory may be too deep for a socket's address (107 bytes, unix(7)): name it by an open
-/// descriptor.
-pub(super) fn connect(directory: &Path, socket: &str) -> std::io::Result<UnixStream> {
-    use std::os::fd::AsRawFd as _;
-    let directory = fs_err::File::open(directory)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{socket}", directory.as_raw_fd()))
 }

@@ -8,12 +8,12 @@ use banger_core::engine::{EngineError, VmmEvent};
 use serde::Deserialize;
 
 use super::arguments::EVENT_SOCKET;
-use super::control;
+use crate::socket;
 
 /// Connects. The greeting and the answer are lines like the rest.
 pub(super) fn connect(directory: &Path) -> Result<UnixStream, EngineError> {
     let connected = || {
-        let mut stream = control::connect(directory, EVENT_SOCKET)?;
+        let mut stream = socket::connect(directory, EVENT_SOCKET)?;
         stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n")?;
         Ok::<_, std::io::Error>(stream)
     };

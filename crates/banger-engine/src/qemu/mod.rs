@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use banger_core::command::Commands;
-use banger_core::engine::{Attachment, BootPlan, Engine, EngineError, VmmEvent, VmmStatus};
+use banger_core::engine::{Attachment, BootPlan, Engine, EngineError, LaunchPlan, VmmEvent, VmmStatus};
 use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Program};
 use banger_types::vm::{Accelerator, EngineKind};
 
@@ -22,8 +22,8 @@ use self::clock::{Counter, HostClocks};
 
 /// The program.
 const PROGRAM: &str = "qemu-system-x86_64";
-/// The Debian package that has it.
-const PACKAGE: &str = "qemu-system-x86";
+/// How it is installed.
+const FIX: &str = "`sudo apt install qemu-system-x86`";
 /// The socket pair that carries the control channel.
 const CONTROL_PAIR: &str = "control";
 /// The number under which QEMU finds its end of the control channel.
@@ -67,9 +67,9 @@ impl Engine for Qemu {
         Accelerator::Tcg
     }
 
-    fn plan(&self, plan: &BootPlan) -> Result<LaunchSpec, EngineError> {
-        let not_installed = EngineError::NotInstalled { program: PROGRAM, package: PACKAGE };
-        let path = self.commands.find(PROGRAM).ok_or(not_installed)?;
+    fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError> {
+        let not_installed = || EngineError::NotInstalled { program: PROGRAM.to_owned(), fix: FIX.to_owned() };
+        let path = self.commands.find(PROGRAM).ok_or_else(not_installed)?;
         let mut descriptors =
             vec![InheritedDescriptor { number: CONTROL_DESCRIPTOR, pair: CONTROL_PAIR.to_owned() }];
         if let Some(network) = &plan.network {
@@ -82,7 +82,7 @@ impl Engine for Qemu {
             arguments: arguments(plan, self.accelerator(), self.counter.frequency_khz())?,
             descriptors,
         };
-        Ok(LaunchSpec {
+        let launch = LaunchSpec {
             helpers: plan.network.as_ref().map(|network| network.helpers.clone()).unwrap_or_default(),
             vmm,
             channel: ChannelSource::Pair(CONTROL_PAIR.to_owned()),
@@ -91,15 +91,16 @@ impl Engine for Qemu {
             resume: Some(control::resume_request()),
             standing: Some(control::standing_question()),
             log_limit: LOG_LIMIT,
-        })
+        };
+        Ok(LaunchPlan { launch, files: Vec::new(), warnings: Vec::new() })
     }
 
     fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError> {
         control::inspect(directory)
     }
 
-    fn events(&self, directory: &Path) -> Result<UnixStream, EngineError> {
-        events::connect(directory)
+    fn events(&self, directory: &Path) -> Result<Option<UnixStream>, EngineError> {
+        events::connect(directory).map(Some)
     }
 
     fn event(&self, line: &str) -> Option<VmmEvent> {

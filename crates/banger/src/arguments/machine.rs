@@ -6,7 +6,7 @@ use banger_types::VmName;
 use banger_types::bytes::ByteString;
 use banger_types::monitor::Forward;
 use banger_types::size::Mebibytes;
-use banger_types::vm::{NetworkMode, RestartPolicy};
+use banger_types::vm::{EngineKind, NetworkMode, RestartPolicy};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
@@ -34,6 +34,9 @@ pub struct Machine {
     /// Its network
     #[arg(long = "net", value_enum, default_value_t = NetworkArgument::User)]
     pub network: NetworkArgument,
+    /// What runs it
+    #[arg(long, value_enum, default_value_t = EngineArgument::Auto)]
+    pub engine: EngineArgument,
     /// Lead a TCP port of this host into it: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an address
     #[arg(short = 'p', long = "publish", value_name = "HOST:GUEST", value_parser = parse::forward)]
     pub forwards: Vec<Forward>,
@@ -69,6 +72,27 @@ impl From<NetworkArgument> for NetworkMode {
         match argument {
             NetworkArgument::User => Self::User,
             NetworkArgument::None => Self::None,
+        }
+    }
+}
+
+/// `--engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineArgument {
+    /// Firecracker where KVM can be used, else QEMU
+    Auto,
+    /// Firecracker, with KVM
+    Firecracker,
+    /// QEMU, with KVM where it can be used, else by emulation
+    Qemu,
+}
+
+impl From<EngineArgument> for Option<EngineKind> {
+    fn from(argument: EngineArgument) -> Self {
+        match argument {
+            EngineArgument::Auto => None,
+            EngineArgument::Firecracker => Some(EngineKind::Firecracker),
+            EngineArgument::Qemu => Some(EngineKind::Qemu),
         }
     }
 }

@@ -180,6 +180,16 @@ fn the_help_of_sessions_tells_their_exit_codes() {
 
               [default: user]
 
+          --engine <ENGINE>
+              What runs it
+
+              Possible values:
+              - auto:        Firecracker where KVM can be used, else QEMU
+              - firecracker: Firecracker, with KVM
+              - qemu:        QEMU, with KVM where it can be used, else by emulation
+
+              [default: auto]
+
       -p, --publish <HOST:GUEST>
               Lead a TCP port of this host into it: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an
               address

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use banger_core::engine::{BootPlan, NetworkPlan};
+use banger_core::engine::{BootPlan, LaunchPlan, NetworkPlan};
 use banger_core::store::VmRecord;
 use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
 use banger_types::image::{Image, ImageConfig};
-use banger_types::monitor::{LaunchSpec, file};
+use banger_types::monitor::file;
 use banger_types::vm::NetworkMode;
 use banger_types::{ApiError, ErrorKind};
 
@@ -24,8 +24,8 @@ const LAST_LINES: usize = 5;
 /// How much of the console's end is looked at for them, bytes.
 const LAST_BYTES: u64 = 4096;
 
-/// Writes everything that the monitor and the guest are told at this start.
-pub(super) async fn prepare(context: &Arc<Context>, record: &VmRecord) -> Result<(), ApiError> {
+/// Writes everything that the monitor and the guest are told at this start. Returns what whoever starts it should know.
+pub(super) async fn prepare(context: &Arc<Context>, record: &VmRecord) -> Result<Vec<String>, ApiError> {
     let (context, record) = (Arc::clone(context), record.clone());
     blocking("prepare a VM", move || Preparation { context: &context, record: &record }.run()).await?
 }
@@ -36,18 +36,22 @@ struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    fn run(&self) -> Result<(), ApiError> {
+    fn run(&self) -> Result<Vec<String>, ApiError> {
         let image = self.image()?;
         let network = self.network()?;
         let directory = self.context.layout.vm(&self.record.id);
         self.write_configuration(&directory, image.config, network.as_ref())?;
-        let spec = self.plan(&directory, network)?;
-        let document = serde_json::to_vec_pretty(&spec).map_err(|error| self.error(&error))?;
+        let plan = self.plan(&directory, network)?;
+        let document = serde_json::to_vec_pretty(&plan.launch).map_err(|error| self.error(&error))?;
         // What an earlier run left must not be taken for this one's.
         fs_err::remove_file(directory.join(file::STATUS))
             .or_else(ignore_missing)
             .map_err(|e| self.error(&e))?;
-        write_private(&directory.join(file::LAUNCH), &document).map_err(|e| self.error(&e))
+        for file in &plan.files {
+            write_private(&directory.join(file.name), &file.content).map_err(|e| self.error(&e))?;
+        }
+        write_private(&directory.join(file::LAUNCH), &document).map_err(|e| self.error(&e))?;
+        Ok(plan.warnings)
     }
 
     fn error(&self, source: &dyn std::error::Error) -> ApiError {
@@ -103,7 +107,7 @@ impl Preparation<'_> {
             .map_err(|error| self.error(&error))
     }
 
-    fn plan(&self, directory: &Path, network: Option<NetworkPlan>) -> Result<LaunchSpec, ApiError> {
+    fn plan(&self, directory: &Path, network: Option<NetworkPlan>) -> Result<LaunchPlan, ApiError> {
         let spec = &self.record.spec;
         let layout = &self.context.layout;
         let kernel = layout.kernel(&spec.kernel);
@@ -117,6 +121,7 @@ impl Preparation<'_> {
         let plan = BootPlan {
             directory: directory.to_owned(),
             kernel: kernel.join(banger_image::kernel::file::KERNEL),
+            vmlinux: kernel.join(banger_image::kernel::file::VMLINUX),
             initramfs,
             base: layout.image(&spec.image).join(banger_image::source::file::BASE),
             private_disk: directory.join(vm_file::DISK),
@@ -126,13 +131,10 @@ impl Preparation<'_> {
             memory: spec.memory,
             network,
         };
-        self.context.engine.plan(&plan).map_err(|error| {
-            ApiError::caused_by(
-                ErrorKind::NotPermitted,
-                format!("cannot start '{}'", self.record.name),
-                &error,
-            )
-            .fix("`sudo apt install qemu-system-x86`")
+        self.context.engine(self.record).plan(&plan).map_err(|error| {
+            let what = format!("cannot start '{}'", self.record.name);
+            let told = ApiError::caused_by(ErrorKind::NotPermitted, what, &error);
+            ApiError { fix: error.fix().map(str::to_owned).or(told.fix), ..told }
         })
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use banger_core::engine::{Engine, Networks};
-use banger_core::store::{Store, StoreError};
+use banger_core::store::{Store, StoreError, VmRecord};
 use banger_host::MonitorLauncher;
 use banger_types::ApiError;
 
 use super::directory::VmDirectory;
+use super::engines::Engines;
 use crate::failure::{FromStore as _, failed};
 use crate::layout::Layout;
 use crate::operation::Operations;
@@ -19,7 +20,7 @@ use crate::ssh::SshConfig;
 pub(crate) struct Context {
     pub(crate) layout: Layout,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) engines: Engines,
     pub(crate) networks: Arc<dyn Networks>,
     pub(crate) launcher: MonitorLauncher,
     pub(crate) programs: Programs,
@@ -31,6 +32,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Returns the engine that runs a VM.
+    pub(crate) fn engine(&self, vm: &VmRecord) -> Arc<dyn Engine> {
+        Arc::clone(self.engines.get(vm.spec.engine))
+    }
+
     /// Calls the store from a thread that may block.
     pub(crate) async fn store<T: Send + 'static>(
         &self,

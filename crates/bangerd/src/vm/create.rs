@@ -142,7 +142,7 @@ async fn make(
         labels: request.labels,
         restart: request.restart,
         service: request.service,
-        engine: artifacts.context().engine.kind(),
+        engine: artifacts.context().engines.choose(request.engine).kind(),
         remove: request.remove,
     };
     let record = VmRecord {

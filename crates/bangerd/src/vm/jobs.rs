@@ -11,7 +11,7 @@ use banger_core::work::Work as _;
 use banger_host::{MonitorError, StatusStream};
 use banger_types::guest::GuestRequest;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
-use banger_types::{ApiError, ErrorKind, VmId};
+use banger_types::{ApiError, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -113,7 +113,9 @@ impl Attempt {
         let operation = Arc::clone(&self.terms.operation);
         operation.stage("prepare the VM");
         let what = format!("cannot start '{}'", self.name());
-        boot::prepare(&self.terms.context, &self.terms.record).await?;
+        for warning in boot::prepare(&self.terms.context, &self.terms.record).await? {
+            operation.warn(warning);
+        }
         FaultPoint::StartPrepared.reach();
         operation.check().map_err(|_| cancelled(what.as_str()))?;
         operation.stage("start the VMM");
@@ -138,7 +140,7 @@ impl Attempt {
                 Err(cancelled(what))
             }
             Outcome::TooLate => {
-                let reason = why_too_late(&self.terms.context, &self.terms.record.id).await;
+                let reason = why_too_late(&self.terms.context, &self.terms.record).await;
                 let error = self.boot_failure(what, reason.clone());
                 self.observe(Observation::LaunchFailed(reason)).await;
                 self.abandon().await;
@@ -234,7 +236,7 @@ impl Attempt {
     }
 
     async fn is_out_of_space(&self) -> bool {
-        is_out_of_space(&self.terms.context, &self.terms.record.id).await
+        is_out_of_space(&self.terms.context, &self.terms.record).await
     }
 
     async fn ask_engine(
@@ -244,7 +246,7 @@ impl Attempt {
     ) -> Result<(), ApiError> {
         let what = format!("cannot {verb} '{}'", self.name());
         let directory = self.directory();
-        let engine = Arc::clone(&self.terms.context.engine);
+        let engine = self.terms.context.engine(&self.terms.record);
         let asked = blocking(&format!("{verb} a VM"), move || ask(engine.as_ref(), &directory)).await?;
         asked.map_err(|error| failed(what, &error))
     }
@@ -382,15 +384,15 @@ impl Attempt {
 }
 
 /// Why a guest has not become ready in the time that it was given.
-pub(super) async fn why_too_late(context: &Context, id: &VmId) -> String {
-    if is_out_of_space(context, id).await {
+pub(super) async fn why_too_late(context: &Context, vm: &VmRecord) -> String {
+    if is_out_of_space(context, vm).await {
         return "the host's file system has no room for what the guest writes".to_owned();
     }
     format!("the guest did not become ready within {} s", context.boot_limit.as_secs())
 }
 
-async fn is_out_of_space(context: &Context, id: &VmId) -> bool {
-    let (engine, directory) = (Arc::clone(&context.engine), context.layout.vm(id));
+async fn is_out_of_space(context: &Context, vm: &VmRecord) -> bool {
+    let (engine, directory) = (context.engine(vm), context.layout.vm(&vm.id));
     let asked = blocking("ask a VMM", move || engine.inspect(&directory)).await;
     matches!(asked, Ok(Ok(status)) if status.out_of_space)
 }

@@ -239,7 +239,7 @@ impl Task {
         // Not sooner: a VMM that was only just started has no socket to be asked on.
         if phase == MonitorPhase::Ready && self.heard != Some(status.vmm_pid) {
             self.heard = Some(status.vmm_pid);
-            watches::vmm(&self.context, &self.record.id, self.attachment, status.vmm_pid, &self.events);
+            watches::vmm(&self.context, &self.record, self.attachment, status.vmm_pid, &self.events);
         }
         // A guest that reboots by force says nothing before it, and its monitor may have had no time to.
         if self.live.as_ref().is_some_and(|live| live.vmm_pid != status.vmm_pid) {
@@ -334,7 +334,7 @@ impl Task {
     /// The guest did not come up by itself in time.
     async fn end_boot(&mut self) {
         self.boot_until = None;
-        let reason = jobs::why_too_late(&self.context, &self.record.id).await;
+        let reason = jobs::why_too_late(&self.context, &self.record).await;
         self.observe(&Observation::LaunchFailed(reason)).await;
         if let Err(error) = monitors::kill(&self.context.layout.vm(&self.record.id)).await {
             tracing::warn!(vm = %self.record.name, %error, "a boot that failed may have left something");

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use banger_core::engine::VmmEvent;
+use banger_core::engine::{Engine, VmmEvent};
 use banger_core::store::VmRecord;
 use banger_core::vm::ForwardChanges;
 use banger_host::{ProcessWatch, StatusStream};
@@ -52,54 +52,74 @@ pub(super) fn statuses(mut stream: StatusStream, attachment: u64, events: &mpsc:
     });
 }
 
+/// A VMM, and who wants to hear of it.
+struct Listening {
+    context: Arc<Context>,
+    vm: VmId,
+    engine: Arc<dyn Engine>,
+    attachment: u64,
+    events: mpsc::Sender<Event>,
+}
+
 /// Asks the VMM itself, beside everything else: it has the last word on what it is. Then passes on what it tells by
 /// itself, until it ends.
 pub(super) fn vmm(
     context: &Arc<Context>,
-    id: &VmId,
+    vm: &VmRecord,
     attachment: u64,
     pid: u32,
     events: &mpsc::Sender<Event>,
 ) {
-    let (context, id, events) = (Arc::clone(context), id.clone(), events.clone());
+    let listening = Listening {
+        context: Arc::clone(context),
+        vm: vm.id.clone(),
+        engine: context.engine(vm),
+        attachment,
+        events: events.clone(),
+    };
     tokio::spawn(async move {
-        if let Err(error) = follow_vmm(&context, &id, attachment, &events).await {
-            tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM tells nothing by itself");
-            inspect(&context, &id, attachment, &events).await;
+        if let Err(error) = listening.follow().await {
+            tracing::warn!(vm = %listening.vm, %error, source = ?error.source(), "a VMM tells nothing by itself");
+            listening.inspect().await;
         }
-        events.send(Event::Unheard(pid)).await.ok();
+        listening.events.send(Event::Unheard(pid)).await.ok();
     });
 }
 
-async fn follow_vmm(
-    context: &Context,
-    id: &VmId,
-    attachment: u64,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (engine, directory) = (Arc::clone(&context.engine), context.layout.vm(id));
-    let stream = blocking("listen to a VMM", move || engine.events(&directory)).await??;
-    stream.set_nonblocking(true)?;
-    let lines = LinesCodec::new_with_max_length(LINE_LIMIT);
-    let mut lines = FramedRead::new(UnixStream::from_std(stream)?, lines);
-    // It ends as its VMM does, which the monitor tells.
-    while let Some(line) = lines.next().await {
-        match context.engine.event(&line?) {
-            // Not sooner: what happens between the question and this would go unseen.
-            Some(VmmEvent::Listening) => inspect(context, id, attachment, events).await,
-            Some(VmmEvent::OutOfSpace) => drop(events.send(Event::OutOfSpace(attachment)).await),
-            None => {}
+impl Listening {
+    async fn follow(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (engine, directory) = (Arc::clone(&self.engine), self.context.layout.vm(&self.vm));
+        let Some(stream) = blocking("listen to a VMM", move || engine.events(&directory)).await?? else {
+            self.inspect().await;
+            // There is nothing more to hear for as long as it runs.
+            return std::future::pending().await;
+        };
+        stream.set_nonblocking(true)?;
+        let lines = LinesCodec::new_with_max_length(LINE_LIMIT);
+        let mut lines = FramedRead::new(UnixStream::from_std(stream)?, lines);
+        // It ends as its VMM does, which the monitor tells.
+        while let Some(line) = lines.next().await {
+            match self.engine.event(&line?) {
+                // Not sooner: what happens between the question and this would go unseen.
+                Some(VmmEvent::Listening) => self.inspect().await,
+                Some(VmmEvent::OutOfSpace) => {
+                    drop(self.events.send(Event::OutOfSpace(self.attachment)).await)
+                }
+                None => {}
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn inspect(context: &Context, id: &VmId, attachment: u64, events: &mpsc::Sender<Event>) {
-    let (engine, directory) = (Arc::clone(&context.engine), context.layout.vm(id));
-    match blocking("ask a VMM", move || engine.inspect(&directory)).await {
-        Ok(Ok(status)) => drop(events.send(Event::Inspected(attachment, status)).await),
-        Ok(Err(error)) => tracing::warn!(vm = %id, %error, source = ?error.source(), "a VMM is mute"),
-        Err(error) => tracing::warn!(vm = %id, %error, "a VMM was not asked"),
+    async fn inspect(&self) {
+        let (engine, directory) = (Arc::clone(&self.engine), self.context.layout.vm(&self.vm));
+        match blocking("ask a VMM", move || engine.inspect(&directory)).await {
+            Ok(Ok(status)) => drop(self.events.send(Event::Inspected(self.attachment, status)).await),
+            Ok(Err(error)) => {
+                tracing::warn!(vm = %self.vm, %error, source = ?error.source(), "a VMM is mute");
+            }
+            Err(error) => tracing::warn!(vm = %self.vm, %error, "a VMM was not asked"),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn machine_request(machine: Machine) -> Result<VmCreateRequest, Comma
         memory: machine.memory,
         disk: machine.disk,
         network: machine.network.into(),
+        engine: machine.engine.into(),
         environment,
         forwards: machine.forwards,
         labels: machine.labels.into_iter().collect(),

@@ -1,7 +1,7 @@
 //! `banger vm show`.
 
 use banger_types::size::human_bytes;
-use banger_types::vm::{Accelerator, EngineKind, NetworkMode, RestartPolicy, Vm};
+use banger_types::vm::{Accelerator, NetworkMode, RestartPolicy, Vm};
 use jiff::Timestamp;
 
 use super::list::forward;
@@ -75,12 +75,10 @@ fn label((name, value): (&String, &String)) -> String {
 }
 
 fn engine(vm: &Vm) -> String {
-    let engine = match vm.spec.engine {
-        EngineKind::Qemu => "qemu",
-    };
+    let engine = vm.spec.engine;
     match vm.accelerator {
         Some(Accelerator::Kvm) => format!("{engine} (hardware virtualisation)"),
         Some(Accelerator::Tcg) => format!("{engine} (emulation)"),
-        None => engine.to_owned(),
+        None => engine.to_string(),
     }
 }

@@ -1,0 +1,92 @@
+//! The configuration file: what the API would be told, path by path (Firecracker, `firecracker.yaml`).
+
+use std::path::Path;
+
+use banger_core::engine::{BootPlan, EngineError};
+use serde::Serialize;
+
+use super::VSOCK;
+use crate::kernel_parameters;
+
+/// `reboot=k`: a reset goes through the keyboard's controller, which is how the guest ends its VMM.
+/// `pci=off`: there is none to look for.
+const KERNEL_PARAMETERS: &str = "reboot=k pci=off";
+/// The guest's address on the socket device. It is alone on it.
+const GUEST_CID: u32 = 3;
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Configuration<'a> {
+    boot_source: BootSource<'a>,
+    drives: [Drive<'a>; 4],
+    machine_config: MachineConfiguration,
+    vsock: Vsock,
+    entropy: Entropy,
+}
+
+/// `PUT /boot-source`.
+#[derive(Serialize)]
+struct BootSource<'a> {
+    kernel_image_path: &'a str,
+    initrd_path: &'a str,
+    boot_args: String,
+}
+
+/// `PUT /drives/{drive_id}`.
+#[derive(Serialize)]
+struct Drive<'a> {
+    drive_id: &'static str,
+    path_on_host: &'a str,
+    is_root_device: bool,
+    is_read_only: bool,
+    /// The default, `Unsafe`, acknowledges the guest's flushes and does nothing for them.
+    cache_type: &'static str,
+}
+
+/// `PUT /machine-config`.
+#[derive(Serialize)]
+struct MachineConfiguration {
+    vcpu_count: u32,
+    mem_size_mib: u64,
+}
+
+/// `PUT /vsock`.
+#[derive(Serialize)]
+struct Vsock {
+    guest_cid: u32,
+    uds_path: &'static str,
+}
+
+/// `PUT /entropy`.
+#[derive(Serialize)]
+struct Entropy {}
+
+pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
+    let drive = |drive_id, path, is_read_only| {
+        let path_on_host = text(path)?;
+        Ok(Drive { drive_id, path_on_host, is_root_device: false, is_read_only, cache_type: "Writeback" })
+    };
+    let configuration = Configuration {
+        boot_source: BootSource {
+            kernel_image_path: text(&plan.vmlinux)?,
+            initrd_path: text(&plan.initramfs)?,
+            boot_args: format!("{} {KERNEL_PARAMETERS}", kernel_parameters::COMMON),
+        },
+        // The order is the guest's: /dev/vda, /dev/vdb and so on.
+        drives: [
+            drive("base", &plan.base, true)?,
+            drive("private", &plan.private_disk, false)?,
+            drive("modules", &plan.modules, true)?,
+            drive("configuration", &plan.configuration, true)?,
+        ],
+        machine_config: MachineConfiguration { vcpu_count: plan.vcpus, mem_size_mib: plan.memory.0 },
+        vsock: Vsock { guest_cid: GUEST_CID, uds_path: VSOCK },
+        entropy: Entropy {},
+    };
+    serde_json::to_vec_pretty(&configuration)
+        .map_err(|source| EngineError::Control { directory: plan.directory.clone(), source: source.into() })
+}
+
+fn text(path: &Path) -> Result<&str, EngineError> {
+    path.to_str().ok_or_else(|| EngineError::Path { engine: "firecracker", path: path.to_owned() })
+}
