@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use banger_types::guest::GuestNetwork;
 use banger_types::monitor::{LaunchSpec, Program};
 use banger_types::size::Mebibytes;
-use banger_types::vm::{Accelerator, EngineKind};
+use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
 
 /// What a VM boots with. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,37 @@ pub struct BootPlan {
     pub memory: Mebibytes,
     /// The network card, if any.
     pub network: Option<NetworkPlan>,
+    /// What isolates the guest.
+    pub accelerator: Accelerator,
+}
+
+/// What a guest boots with that only shows that guests boot (`banger_types::guest::PROBE_PARAMETER`). Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbePlan {
+    /// The kernel image, a bzImage.
+    pub kernel: PathBuf,
+    /// The same kernel as an ELF file.
+    pub vmlinux: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+/// How such a guest is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The VMM. Its standard output is the guest's serial console.
+    pub vmm: Program,
+    /// To be written first into the directory that it runs in.
+    pub files: Vec<PlannedFile>,
+}
+
+/// An engine's program, as it is on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineProgram {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its version, as it prints it.
+    pub version: String,
 }
 
 /// What a monitor has to start, and what has to be there before.
@@ -168,11 +199,14 @@ pub trait Engine: Send + Sync {
     /// Returns which one it is.
     fn kind(&self) -> EngineKind;
 
-    /// Returns what new VMs will be isolated by, and why, for people.
-    fn describe(&self) -> String;
+    /// Looks for its program, and asks that for its version.
+    fn program(&self) -> Result<EngineProgram, EngineError>;
 
-    /// Returns what isolates a guest that is launched now.
-    fn accelerator(&self) -> Accelerator;
+    /// Refuses networks that it has no way for.
+    fn supports(&self, network: NetworkMode) -> Result<(), EngineError>;
+
+    /// Returns how a guest is booted by KVM that only shows that guests boot.
+    fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError>;
 
     /// Returns what a monitor has to start for this VM.
     fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError>;

@@ -7,6 +7,7 @@
 pub mod command;
 pub mod engine;
 pub mod journal;
+pub mod kvm;
 pub mod store;
 pub mod vm;
 pub mod work;

@@ -2,6 +2,7 @@
 
 mod firecracker;
 mod kernel_parameters;
+mod program;
 mod qemu;
 mod socket;
 

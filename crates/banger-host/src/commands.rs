@@ -27,7 +27,8 @@ const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HostCommands;
 
-fn spawn(command: &HostCommand) -> Result<(Child, Guard), CommandError> {
+/// Starts a command, which is ended when the daemon is.
+pub(crate) fn spawn(command: &HostCommand) -> Result<(Child, Guard), CommandError> {
     let io_error = |source| CommandError::Io { command: command.to_string(), source };
     let not_installed = || CommandError::NotInstalled { program: command.program.clone() };
     let path = HostCommands.find(&command.program).ok_or_else(not_installed)?;

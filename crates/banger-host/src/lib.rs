@@ -3,6 +3,7 @@
 mod commands;
 mod follow;
 mod guard;
+mod kvm;
 mod lock;
 mod monitor;
 mod nameservers;
@@ -14,10 +15,13 @@ mod socket;
 
 pub use commands::HostCommands;
 pub use follow::LogReader;
+pub use kvm::{kvm_device, probe_kvm};
 pub use lock::{DirectoryLock, LockError};
 pub use monitor::{MonitorConnection, MonitorError, MonitorLauncher, StatusStream, read_last_status};
 pub use nameservers::nameservers;
 pub use peer::{Peer, peer};
-pub use presence::{MonitorPresence, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence};
+pub use presence::{
+    MonitorPresence, boot_id, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence,
+};
 pub use process::{ProcessWatch, identity_of};
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};

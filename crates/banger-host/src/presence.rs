@@ -94,10 +94,16 @@ fn works_in(pid: Pid, directory: &Path) -> bool {
     matches!((there, here), (Ok(there), Ok(here)) if there == here)
 }
 
+/// Returns what tells this boot of the host from others (random(4), `boot_id`); empty where that cannot be read.
+pub fn boot_id() -> String {
+    let id = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// Returns whether a monitor wrote this before the host was last started.
 pub fn is_of_earlier_boot(status: &MonitorStatus) -> bool {
-    let now = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    !status.host_boot_id.is_empty() && !now.is_empty() && status.host_boot_id != now.trim()
+    let now = boot_id();
+    !status.host_boot_id.is_empty() && !now.is_empty() && status.host_boot_id != now
 }
 
 #[cfg(test)]

@@ -144,6 +144,12 @@ impl Environment {
             .env("BANGER_DATA_DIR", &self.data)
             .env("BANGER_PROGRAM_DIR", programs())
             .stdin(Stdio::null());
+        match (&self.fakes, std::env::var_os(FIRECRACKER)) {
+            // No real one beside the fakes.
+            (Some(_), _) => drop(command.env(FIRECRACKER, "no-firecracker-here")),
+            (None, Some(program)) => drop(command.env(FIRECRACKER, program)),
+            (None, None) => {}
+        }
         command
     }
 
@@ -265,6 +271,9 @@ fn tail(path: &Path) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n") + "\n"
 }
+
+/// Names the Firecracker that is run.
+const FIRECRACKER: &str = "BANGER_FIRECRACKER";
 
 /// How long any program of a test may run: far more than the slowest needs on a busy machine, so that
 /// what hangs fails by name and does not stop all tests.

@@ -39,6 +39,9 @@ pub fn directory() -> &'static Path {
         if !seed.join("complete").exists() {
             make(&seed);
         }
+        if !is_of_this_boot(&seed.join(KVM)) {
+            find_out_about_kvm(&seed);
+        }
         seed
     })
 }
@@ -59,6 +62,21 @@ fn make(seed: &Path) {
     environment.succeed(&["image", "pull", DEBIAN]);
     drop(environment);
     std::fs::write(seed.join("complete"), []).expect("finish a seed");
+}
+
+/// What the daemon knows of KVM, which costs it seconds to find out where it does not work.
+const KVM: &str = "kvm.json";
+
+/// Whether a seed's daemon has found out about KVM since the host was started.
+fn is_of_this_boot(kvm: &Path) -> bool {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("the boot's id");
+    std::fs::read_to_string(kvm).is_ok_and(|known| known.contains(boot_id.trim()))
+}
+
+/// Lets the daemon choose an engine, once for all tests.
+fn find_out_about_kvm(seed: &Path) {
+    let environment = Environment::at(seed.to_owned());
+    environment.succeed(&["vm", "create", "chooser", "--image", PROBE, "--net", "none", "--no-start"]);
 }
 
 /// A key of every source that has a say in what a seed holds.
@@ -103,7 +121,9 @@ fn plant_by(home: &Path, link: Link) {
     let seed = directory();
     link_tree(&seed.join("images"), &home.join("images"), link);
     link_tree(&seed.join("kernels"), &home.join("kernels"), link);
-    std::fs::copy(seed.join("banger.db"), home.join("banger.db")).expect("copy the database");
+    for file in ["banger.db", KVM] {
+        std::fs::copy(seed.join(file), home.join(file)).expect("copy what the daemon knows");
+    }
 }
 
 fn link_tree(from: &Path, to: &Path, link: Link) {

@@ -37,6 +37,12 @@ pub const CONTROL_PORT_NAME: &str = "banger.control";
 /// on it.
 pub const CONTROL_SOCKET_PORT: u32 = 1;
 
+/// A word of the kernel's command line: the guest is only to show that guests boot here. It prints [`PROBE_WORDS`] and
+/// resets the machine.
+pub const PROBE_PARAMETER: &str = "banger.probe";
+/// What such a guest prints.
+pub const PROBE_WORDS: &str = "guests boot here";
+
 /// The oldest agent protocol that this build understands.
 pub const PROTOCOL_OLDEST: u32 = 1;
 /// The newest agent protocol that this build understands.

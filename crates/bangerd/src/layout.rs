@@ -77,6 +77,11 @@ impl Layout {
         self.operations().join(format!("{id}.log"))
     }
 
+    /// What is known of KVM, for this boot of the host.
+    pub(crate) fn kvm_verdicts(&self) -> PathBuf {
+        self.data.join("kvm.json")
+    }
+
     pub(crate) fn ssh(&self) -> PathBuf {
         self.data.join("ssh")
     }

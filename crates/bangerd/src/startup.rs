@@ -28,7 +28,7 @@ use crate::programs::Programs;
 use crate::ready::Ready;
 use crate::reconcile::reconcile;
 use crate::ssh::SshConfig;
-use crate::vm::{self, Engines, VmDirectory};
+use crate::vm::{self, Engines, Verdicts, VmDirectory};
 
 /// A log that is longer than this at start is set aside, bytes.
 const LOG_LIMIT: u64 = 8 << 20;
@@ -210,6 +210,7 @@ fn compose(
             Arc::new(Firecracker::new(Arc::clone(&commands))),
             Arc::new(Qemu::new(Arc::clone(&commands))),
         ),
+        verdicts: Verdicts::new(layout.kvm_verdicts()),
         networks: Arc::new(Passt::new(commands, programs.filter.clone())),
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),

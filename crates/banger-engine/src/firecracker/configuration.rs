@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use banger_core::engine::{BootPlan, EngineError};
+use banger_core::engine::{BootPlan, EngineError, ProbePlan};
 use serde::Serialize;
 
 use super::VSOCK;
@@ -10,7 +10,10 @@ use crate::kernel_parameters;
 
 /// `reboot=k`: a reset goes through the keyboard's controller, which is how the guest ends its VMM.
 /// `pci=off`: there is none to look for.
-const KERNEL_PARAMETERS: &str = "reboot=k pci=off";
+/// `8250.nr_uarts=1`: nor are there other serial lines.
+const KERNEL_PARAMETERS: &str = "reboot=k pci=off 8250.nr_uarts=1";
+/// What a guest has that only prints, MiB.
+const PROBE_MEMORY: u64 = 256;
 /// The guest's address on the socket device. It is alone on it.
 const GUEST_CID: u32 = 3;
 
@@ -18,10 +21,12 @@ const GUEST_CID: u32 = 3;
 #[serde(rename_all = "kebab-case")]
 struct Configuration<'a> {
     boot_source: BootSource<'a>,
-    drives: [Drive<'a>; 4],
+    drives: Vec<Drive<'a>>,
     machine_config: MachineConfiguration,
-    vsock: Vsock,
-    entropy: Entropy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vsock: Option<Vsock>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entropy: Option<Entropy>,
 }
 
 /// `PUT /boot-source`.
@@ -70,21 +75,40 @@ pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
         boot_source: BootSource {
             kernel_image_path: text(&plan.vmlinux)?,
             initrd_path: text(&plan.initramfs)?,
-            boot_args: format!("{} {KERNEL_PARAMETERS}", kernel_parameters::COMMON),
+            boot_args: kernel_parameters::of_vm(KERNEL_PARAMETERS),
         },
         // The order is the guest's: /dev/vda, /dev/vdb and so on.
-        drives: [
+        drives: vec![
             drive("base", &plan.base, true)?,
             drive("private", &plan.private_disk, false)?,
             drive("modules", &plan.modules, true)?,
             drive("configuration", &plan.configuration, true)?,
         ],
         machine_config: MachineConfiguration { vcpu_count: plan.vcpus, mem_size_mib: plan.memory.0 },
-        vsock: Vsock { guest_cid: GUEST_CID, uds_path: VSOCK },
-        entropy: Entropy {},
+        vsock: Some(Vsock { guest_cid: GUEST_CID, uds_path: VSOCK }),
+        entropy: Some(Entropy {}),
     };
-    serde_json::to_vec_pretty(&configuration)
-        .map_err(|source| EngineError::Control { directory: plan.directory.clone(), source: source.into() })
+    Ok(json(&configuration))
+}
+
+/// Returns the document of a guest that only prints.
+pub(super) fn probe(plan: &ProbePlan) -> Result<Vec<u8>, EngineError> {
+    Ok(json(&Configuration {
+        boot_source: BootSource {
+            kernel_image_path: text(&plan.vmlinux)?,
+            initrd_path: text(&plan.initramfs)?,
+            boot_args: kernel_parameters::of_probe(KERNEL_PARAMETERS),
+        },
+        drives: Vec::new(),
+        machine_config: MachineConfiguration { vcpu_count: 1, mem_size_mib: PROBE_MEMORY },
+        vsock: None,
+        entropy: None,
+    }))
+}
+
+/// Plain data with string keys: writing it to memory cannot fail.
+fn json(configuration: &Configuration<'_>) -> Vec<u8> {
+    serde_json::to_vec_pretty(configuration).unwrap_or_default()
 }
 
 fn text(path: &Path) -> Result<&str, EngineError> {

@@ -8,17 +8,21 @@ mod configuration;
 mod version;
 
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use banger_core::command::Commands;
-use banger_core::engine::{BootPlan, Engine, EngineError, LaunchPlan, PlannedFile, VmmEvent, VmmStatus};
+use banger_core::engine::{
+    BootPlan, Engine, EngineError, EngineProgram, LaunchPlan, PlannedFile, Probe, ProbePlan, VmmEvent,
+    VmmStatus,
+};
 use banger_types::guest::CONTROL_SOCKET_PORT;
 use banger_types::monitor::{ChannelSource, DialTerms, LaunchSpec, Program, SocketQuestion, SocketRequest};
-use banger_types::vm::{Accelerator, EngineKind};
+use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
 
 use self::client::{Client, VmState};
-use self::version::Versions;
+use self::version::Version;
+use crate::program::{Versions, chain};
 
 /// The program.
 const PROGRAM: &str = "firecracker";
@@ -32,6 +36,8 @@ const CONFIGURATION: &str = "firecracker.json";
 const API_SOCKET: &str = "firecracker.sock";
 /// The socket device's side on the host, in the VM's directory.
 const VSOCK: &str = "vsock.sock";
+/// What it logs: not each request.
+const LEVEL: &str = "Warn";
 /// Most bytes of a log before it is rotated.
 const LOG_LIMIT: u64 = 4 << 20;
 
@@ -53,12 +59,31 @@ impl Firecracker {
         Self { versions: Versions::new(Arc::clone(&commands)), commands }
     }
 
-    fn program(&self) -> Result<std::path::PathBuf, EngineError> {
+    /// Returns the program, its version, and what is to be said about that. Refuses versions that are not run.
+    fn look(&self) -> Result<(PathBuf, Version, Option<String>), EngineError> {
         let named = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
-        let program = named.as_deref().unwrap_or(PROGRAM);
-        self.commands
-            .find(program)
-            .ok_or_else(|| EngineError::NotInstalled { program: program.to_owned(), fix: INSTALL.to_owned() })
+        let name = named.as_deref().unwrap_or(PROGRAM);
+        let path = self
+            .commands
+            .find(name)
+            .ok_or_else(|| EngineError::NotInstalled { program: name.to_owned(), fix: INSTALL.to_owned() })?;
+        let unusable =
+            |reason| EngineError::Unusable { program: path.clone(), reason, fix: INSTALL.to_owned() };
+        let line = self.versions.of(&path).map_err(|error| unusable(chain(&error)))?;
+        let version =
+            Version::parse(&line).ok_or_else(|| unusable(format!("it does not say that it is {PROGRAM}")))?;
+        let warning = version.judge().map_err(unusable)?;
+        Ok((path, version, warning))
+    }
+}
+
+/// Firecracker with these arguments.
+fn program(path: PathBuf, arguments: &[&str]) -> Program {
+    Program {
+        name: PROGRAM.to_owned(),
+        path,
+        arguments: arguments.iter().copied().map(str::to_owned).collect(),
+        descriptors: Vec::new(),
     }
 }
 
@@ -67,34 +92,40 @@ impl Engine for Firecracker {
         EngineKind::Firecracker
     }
 
-    fn describe(&self) -> String {
-        "firecracker, by hardware (KVM)".to_owned()
+    fn program(&self) -> Result<EngineProgram, EngineError> {
+        let (path, version, _) = self.look()?;
+        Ok(EngineProgram { path, version: version.to_string() })
     }
 
-    fn accelerator(&self) -> Accelerator {
-        // It knows nothing else.
-        Accelerator::Kvm
-    }
-
-    fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError> {
-        let path = self.program()?;
-        let warning = self.versions.check(&path)?;
-        if plan.network.is_some() {
-            return Err(EngineError::Unsupported {
+    fn supports(&self, network: NetworkMode) -> Result<(), EngineError> {
+        match network {
+            NetworkMode::None => Ok(()),
+            NetworkMode::User => Err(EngineError::Unsupported {
                 engine: PROGRAM,
                 what: "user-mode network yet",
                 fix: "create the VM with `--net none` or `--engine qemu`".to_owned(),
-            });
+            }),
+        }
+    }
+
+    fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError> {
+        let (path, ..) = self.look()?;
+        let content = configuration::probe(plan)?;
+        let arguments =
+            ["--no-api", "--config-file", CONFIGURATION, "--log-path", "/dev/stderr", "--level", LEVEL];
+        let vmm = program(path, &arguments);
+        Ok(Probe { vmm, files: vec![PlannedFile { name: CONFIGURATION, content }] })
+    }
+
+    fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError> {
+        let (path, _, warning) = self.look()?;
+        if plan.network.is_some() {
+            self.supports(NetworkMode::User)?;
         }
         let content = configuration::document(plan)?;
-        let arguments =
-            ["--api-sock", API_SOCKET, "--config-file", CONFIGURATION, "--log-path", "/dev/stderr"];
-        let vmm = Program {
-            name: PROGRAM.to_owned(),
-            path,
-            arguments: arguments.map(str::to_owned).to_vec(),
-            descriptors: Vec::new(),
-        };
+        let api = ["--api-sock", API_SOCKET];
+        let rest = ["--config-file", CONFIGURATION, "--log-path", "/dev/stderr", "--level", LEVEL];
+        let vmm = program(path, &[&api[..], &rest[..]].concat());
         let launch = LaunchSpec {
             helpers: Vec::new(),
             vmm,

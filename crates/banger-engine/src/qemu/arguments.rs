@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use banger_core::engine::{BootPlan, EngineError};
+use banger_core::engine::{BootPlan, EngineError, ProbePlan};
 use banger_types::guest::CONTROL_PORT_NAME;
+use banger_types::size::Mebibytes;
 use banger_types::vm::Accelerator;
 
 use super::{CONTROL_DESCRIPTOR, NETWORK_DESCRIPTOR};
@@ -15,40 +16,36 @@ pub(super) const QMP_SOCKET: &str = "qmp.sock";
 /// The QMP socket for what QEMU tells by itself: a QMP server has one client at a time.
 pub(super) const EVENT_SOCKET: &str = "events.sock";
 
-/// Kernel parameters beside those of every VMM: no check against clocks that are emulated themselves.
-const KERNEL_PARAMETERS: &str = "tsc=reliable";
+/// Kernel parameters of an emulated guest: no check against clocks that are emulated themselves.
+const TCG_PARAMETERS: &str = "tsc=reliable";
+/// What a guest has that only prints.
+const PROBE_MEMORY: Mebibytes = Mebibytes(256);
 
-pub(super) fn arguments(
-    plan: &BootPlan,
-    accelerator: Accelerator,
-    counter_khz: Option<u64>,
-) -> Result<Vec<String>, EngineError> {
-    let mut arguments = Arguments(Vec::new());
-    // Without it the guest measures by itself, which succeeds on a host that is not busy.
-    let counter = counter_khz.map_or_else(String::new, |khz| format!(" tsc_early_khz={khz}"));
-    let accelerator = match accelerator {
-        Accelerator::Kvm => "kvm",
-        Accelerator::Tcg => "tcg,thread=multi",
-    };
+/// A guest that only shows that guests boot by KVM.
+pub(super) fn of_probe(plan: &ProbePlan) -> Result<Vec<String>, EngineError> {
+    let mut arguments = Arguments::machine(Accelerator::Kvm, 1, PROBE_MEMORY);
     arguments
-        .option("-machine", "microvm,rtc=on,isa-serial=on")
-        .option("-accel", accelerator)
-        .option("-cpu", "max")
-        .option("-smp", plan.vcpus.to_string())
-        .option("-m", format!("{}M", plan.memory.0))
-        .flag("-nodefaults")
-        .flag("-no-user-config")
-        // A reset ends it.
-        .flag("-no-reboot")
-        .option("-display", "none")
-        // The monitor reads standard output as the serial console.
-        .option("-chardev", "file,id=console,path=/dev/stdout")
-        .option("-serial", "chardev:console")
+        .option("-kernel", text(&plan.kernel)?)
+        .option("-initrd", text(&plan.initramfs)?)
+        .option("-append", kernel_parameters::of_probe(""));
+    Ok(arguments.0)
+}
+
+/// A VM.
+pub(super) fn of_vm(plan: &BootPlan, counter_khz: Option<u64>) -> Result<Vec<String>, EngineError> {
+    // By emulation the guest measures its counter by itself, which succeeds on a host that is not busy.
+    let more = match (plan.accelerator, counter_khz) {
+        (Accelerator::Kvm, _) => String::new(),
+        (Accelerator::Tcg, None) => TCG_PARAMETERS.to_owned(),
+        (Accelerator::Tcg, Some(khz)) => format!("{TCG_PARAMETERS} tsc_early_khz={khz}"),
+    };
+    let mut arguments = Arguments::machine(plan.accelerator, plan.vcpus, plan.memory);
+    arguments
         .option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"))
         .option("-qmp", format!("unix:{EVENT_SOCKET},server=on,wait=off"))
         .option("-kernel", text(&plan.kernel)?)
         .option("-initrd", text(&plan.initramfs)?)
-        .option("-append", format!("{} {KERNEL_PARAMETERS}{counter}", kernel_parameters::COMMON));
+        .option("-append", kernel_parameters::of_vm(&more));
     // The order is the guest's: /dev/vda, /dev/vdb and so on.
     arguments
         .drive("base", &plan.base, Access::ReadOnly)?
@@ -84,6 +81,30 @@ enum Access {
 struct Arguments(Vec<String>);
 
 impl Arguments {
+    /// A machine with a serial console and nothing else.
+    fn machine(accelerator: Accelerator, vcpus: u32, memory: Mebibytes) -> Self {
+        let mut arguments = Self(Vec::new());
+        let accelerator = match accelerator {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "tcg,thread=multi",
+        };
+        arguments
+            .option("-machine", "microvm,rtc=on,isa-serial=on")
+            .option("-accel", accelerator)
+            .option("-cpu", "max")
+            .option("-smp", vcpus.to_string())
+            .option("-m", format!("{}M", memory.0))
+            .flag("-nodefaults")
+            .flag("-no-user-config")
+            // A reset ends it.
+            .flag("-no-reboot")
+            .option("-display", "none")
+            // Standard output is read as the serial console.
+            .option("-chardev", "file,id=console,path=/dev/stdout")
+            .option("-serial", "chardev:console");
+        arguments
+    }
+
     fn flag(&mut self, name: &str) -> &mut Self {
         self.0.push(name.to_owned());
         self
@@ -120,8 +141,6 @@ fn escaped(value: &str) -> String {
 mod tests {
     use std::path::PathBuf;
 
-    use banger_types::size::Mebibytes;
-
     use super::*;
 
     fn plan(directory: &str) -> BootPlan {
@@ -137,6 +156,7 @@ mod tests {
             vcpus: 2,
             memory: Mebibytes(1536),
             network: None,
+            accelerator: Accelerator::Tcg,
             directory,
         }
     }
@@ -147,7 +167,7 @@ mod tests {
 
     #[test]
     fn drives_come_in_the_guests_order_and_only_the_private_one_is_written() {
-        let arguments = arguments(&plan("/v"), Accelerator::Tcg, Some(2_000_000)).unwrap();
+        let arguments = of_vm(&plan("/v"), Some(2_000_000)).unwrap();
         let drives = values(&arguments, "-drive");
         let order: Vec<_> =
             drives.iter().filter_map(|drive| drive.split("id=").nth(1)?.split(',').next()).collect();
@@ -159,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_guest_without_a_network_has_no_card() {
-        let arguments = arguments(&plan("/v"), Accelerator::Tcg, Some(2_000_000)).unwrap();
+        let arguments = of_vm(&plan("/v"), Some(2_000_000)).unwrap();
         assert!(values(&arguments, "-netdev").is_empty());
         assert_eq!(values(&arguments, "-m"), ["1536M"]);
     }
@@ -167,7 +187,7 @@ mod tests {
     #[test]
     fn the_guest_is_told_the_counters_frequency_if_it_is_known() {
         let parameters = |khz| {
-            let arguments = arguments(&plan("/v"), Accelerator::Tcg, khz).unwrap();
+            let arguments = of_vm(&plan("/v"), khz).unwrap();
             values(&arguments, "-append")[0].to_owned()
         };
         assert!(parameters(Some(2_000_000)).ends_with(" tsc_early_khz=2000000"));
@@ -176,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_path_does_not_end_it() {
-        let arguments = arguments(&plan("/a,readonly=off"), Accelerator::Tcg, Some(2_000_000)).unwrap();
+        let arguments = of_vm(&plan("/a,readonly=off"), Some(2_000_000)).unwrap();
         let drive = values(&arguments, "-drive")[0];
         assert!(drive.contains("file.filename=/a,,readonly=off/base.ext4,"), "{drive}");
     }

@@ -11,7 +11,7 @@ use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
 use banger_types::image::{Image, ImageConfig};
 use banger_types::monitor::file;
-use banger_types::vm::NetworkMode;
+use banger_types::vm::{Accelerator, NetworkMode};
 use banger_types::{ApiError, ErrorKind};
 
 use super::context::{Context, blocking};
@@ -25,14 +25,20 @@ const LAST_LINES: usize = 5;
 const LAST_BYTES: u64 = 4096;
 
 /// Writes everything that the monitor and the guest are told at this start. Returns what whoever starts it should know.
-pub(super) async fn prepare(context: &Arc<Context>, record: &VmRecord) -> Result<Vec<String>, ApiError> {
+pub(super) async fn prepare(
+    context: &Arc<Context>,
+    record: &VmRecord,
+    accelerator: Accelerator,
+) -> Result<Vec<String>, ApiError> {
     let (context, record) = (Arc::clone(context), record.clone());
-    blocking("prepare a VM", move || Preparation { context: &context, record: &record }.run()).await?
+    blocking("prepare a VM", move || Preparation { context: &context, record: &record, accelerator }.run())
+        .await?
 }
 
 struct Preparation<'a> {
     context: &'a Context,
     record: &'a VmRecord,
+    accelerator: Accelerator,
 }
 
 impl Preparation<'_> {
@@ -130,6 +136,7 @@ impl Preparation<'_> {
             vcpus: spec.vcpus,
             memory: spec.memory,
             network,
+            accelerator: self.accelerator,
         };
         self.context.engine(self.record).plan(&plan).map_err(|error| {
             let what = format!("cannot start '{}'", self.record.name);

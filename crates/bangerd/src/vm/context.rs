@@ -10,6 +10,7 @@ use banger_types::ApiError;
 
 use super::directory::VmDirectory;
 use super::engines::Engines;
+use super::kvm::Verdicts;
 use crate::failure::{FromStore as _, failed};
 use crate::layout::Layout;
 use crate::operation::Operations;
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) layout: Layout,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) engines: Engines,
+    pub(crate) verdicts: Verdicts,
     pub(crate) networks: Arc<dyn Networks>,
     pub(crate) launcher: MonitorLauncher,
     pub(crate) programs: Programs,

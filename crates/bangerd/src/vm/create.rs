@@ -13,6 +13,7 @@ use banger_types::{ApiError, ErrorKind, VmName};
 
 use super::context::{Context, blocking};
 use super::directory::Reservation;
+use super::engines::Wishes;
 use super::files::{FilesError, make_disk, make_keys};
 use super::handle::VmHandle;
 use super::limits::{check_disk, check_forwards, check_memory, check_vcpus, refuse, warn_of_disk};
@@ -127,6 +128,15 @@ async fn make(
     let Prepared { name, request, vcpus, memory, disk, owner, reservation } = prepared;
     let kernel = artifacts.kernel(request.kernel.as_deref().unwrap_or(&defaults.kernel), operation).await?;
     let image = artifacts.image(request.image.as_deref().unwrap_or(&defaults.image), operation).await?;
+    let what = format!("cannot make '{name}'");
+    let wishes = Wishes { engine: request.engine, kernel: &kernel.id, network: request.network };
+    let choice = artifacts.context().choose_engine(&what, wishes, operation.as_ref()).await?;
+    operation.log(&format!("engine: {}", choice.describe()));
+    if request.engine.is_none()
+        && let Some(warning) = artifacts.context().first_time(&choice).await
+    {
+        operation.warn(warning);
+    }
     operation.stage("make the VM");
     let spec = VmSpec {
         image: image.id,
@@ -142,7 +152,7 @@ async fn make(
         labels: request.labels,
         restart: request.restart,
         service: request.service,
-        engine: artifacts.context().engines.choose(request.engine).kind(),
+        engine: choice.engine,
         remove: request.remove,
     };
     let record = VmRecord {

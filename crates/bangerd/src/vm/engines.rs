@@ -1,14 +1,29 @@
-//! The engines that there are, and which one a new VM gets.
+//! The engines that there are, and which one runs a VM.
 
 use std::sync::Arc;
 
-use banger_core::engine::Engine;
-use banger_types::vm::EngineKind;
+use banger_core::engine::{Engine, EngineError};
+use banger_core::kvm::{Choice, Obstacle};
+use banger_core::store::VmRecord;
+use banger_core::work::Work;
+use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
+use banger_types::{ApiError, ErrorKind, KernelId};
+
+use super::context::Context;
 
 /// All engines.
 pub(crate) struct Engines {
     firecracker: Arc<dyn Engine>,
     qemu: Arc<dyn Engine>,
+}
+
+/// What the engine of a VM has to do with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes<'a> {
+    /// The engine, if that was asked for.
+    pub(super) engine: Option<EngineKind>,
+    pub(super) kernel: &'a KernelId,
+    pub(super) network: NetworkMode,
 }
 
 impl Engines {
@@ -23,9 +38,91 @@ impl Engines {
             EngineKind::Qemu => &self.qemu,
         }
     }
+}
 
-    /// Returns the engine of a new VM.
-    pub(crate) fn choose(&self, asked: Option<EngineKind>) -> &Arc<dyn Engine> {
-        self.get(asked.unwrap_or(EngineKind::Qemu))
+impl Context {
+    /// Chooses what runs a VM: Firecracker with KVM, else QEMU with KVM, else QEMU by emulation; what was asked for, if
+    /// something was. Boots guests to find out what works, if nobody has since the host was started.
+    pub(super) async fn choose_engine(
+        &self,
+        what: &str,
+        wishes: Wishes<'_>,
+        work: &dyn Work,
+    ) -> Result<Choice, ApiError> {
+        let mut instead_of = Vec::new();
+        if wishes.engine != Some(EngineKind::Qemu) {
+            match self.kvm_obstacle(EngineKind::Firecracker, wishes, work).await? {
+                None => {
+                    let (engine, accelerator) = (EngineKind::Firecracker, Accelerator::Kvm);
+                    return Ok(Choice { engine, accelerator, instead_of });
+                }
+                Some(obstacle) if wishes.engine.is_some() => return Err(refused(what, obstacle)),
+                Some(obstacle) => instead_of.push((EngineKind::Firecracker, obstacle)),
+            }
+        }
+        let engine = EngineKind::Qemu;
+        let accelerator = match self.kvm_obstacle(engine, wishes, work).await? {
+            None => Accelerator::Kvm,
+            Some(obstacle) => {
+                instead_of.push((engine, obstacle));
+                Accelerator::Tcg
+            }
+        };
+        Ok(Choice { engine, accelerator, instead_of })
     }
+
+    /// Returns what isolates a VM that is started now, by the engine that it has.
+    pub(super) async fn accelerator(&self, vm: &VmRecord, work: &dyn Work) -> Result<Accelerator, ApiError> {
+        let wishes =
+            Wishes { engine: Some(vm.spec.engine), kernel: &vm.spec.kernel, network: vm.spec.network };
+        let what = format!("cannot start '{}'", vm.name);
+        Ok(self.choose_engine(&what, wishes, work).await?.accelerator)
+    }
+
+    /// Returns what new VMs get, as far as it is known, for people.
+    pub(crate) async fn describe_engine(&self) -> String {
+        let last = self.verdicts.last_choice().await;
+        last.unwrap_or_else(|| "not known yet: it is found out when the first VM is made".to_owned())
+    }
+
+    /// Remembers a choice. Returns what is to be said, once, when VMs cannot have hardware virtualisation: why, and what
+    /// can be done about it.
+    pub(super) async fn first_time(&self, choice: &Choice) -> Option<String> {
+        let described = choice.describe();
+        if !self.verdicts.remember_choice(&described).await || choice.accelerator == Accelerator::Kvm {
+            return None;
+        }
+        let fix = choice.instead_of.iter().find_map(|(_, obstacle)| obstacle.fix.as_deref());
+        let fix = fix.map(|fix| format!("; to change that: {fix}")).unwrap_or_default();
+        Some(format!("no hardware virtualisation here, so VMs are slower: {described}{fix}"))
+    }
+
+    /// Returns what stands in the way of running a VM by KVM with an engine.
+    async fn kvm_obstacle(
+        &self,
+        kind: EngineKind,
+        wishes: Wishes<'_>,
+        work: &dyn Work,
+    ) -> Result<Option<Obstacle>, ApiError> {
+        let engine = self.engines.get(kind);
+        let program = match engine.program().and_then(|program| {
+            engine.supports(wishes.network)?;
+            Ok(program)
+        }) {
+            Ok(program) => program,
+            Err(error) => return Ok(Some(obstacle(&error))),
+        };
+        let verdict = self.verdicts.of(self, engine, &program, wishes.kernel, work).await?;
+        Ok((!verdict.usable).then(|| verdict.into()))
+    }
+}
+
+fn obstacle(error: &EngineError) -> Obstacle {
+    Obstacle { reason: error.to_string(), fix: error.fix().map(str::to_owned) }
+}
+
+fn refused(what: &str, obstacle: Obstacle) -> ApiError {
+    let error = ApiError::new(ErrorKind::NotPermitted, what).because(obstacle.reason);
+    let fix = obstacle.fix.unwrap_or_else(|| "`--engine qemu` runs it by emulation".to_owned());
+    error.fix(fix)
 }

@@ -113,7 +113,8 @@ impl Attempt {
         let operation = Arc::clone(&self.terms.operation);
         operation.stage("prepare the VM");
         let what = format!("cannot start '{}'", self.name());
-        for warning in boot::prepare(&self.terms.context, &self.terms.record).await? {
+        let accelerator = self.terms.context.accelerator(&self.terms.record, operation.as_ref()).await?;
+        for warning in boot::prepare(&self.terms.context, &self.terms.record, accelerator).await? {
             operation.warn(warning);
         }
         FaultPoint::StartPrepared.reach();

@@ -91,6 +91,13 @@ impl Machine {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["--version"] {
+        print("QEMU emulator version 7.2.0 (fake)");
+        return;
+    }
+    if value(&arguments, "-accel").as_deref() == Some("kvm") {
+        fail("a fake has no KVM");
+    }
     let behaviour = Behaviour::read();
     let files = open_files(&arguments);
     let machine = Arc::new(Machine::default());

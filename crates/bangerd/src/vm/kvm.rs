@@ -1,0 +1,120 @@
+//! KVM's verdicts: found out once for each boot of the host, kernel and VMM, and remembered.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use banger_core::engine::{Engine, EngineProgram, ProbePlan};
+use banger_core::kvm::Verdict;
+use banger_core::work::Work;
+use banger_types::{ApiError, KernelId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::context::{Context, blocking};
+use super::files::write_private;
+use crate::failure::failed;
+
+/// What is remembered, in one file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Memory {
+    /// The host's boot in which this was found out.
+    boot_id: String,
+    /// By VMM, version and kernel.
+    verdicts: BTreeMap<String, Verdict>,
+    /// What the last VM got that was made, in words that its user has been told.
+    last_choice: Option<String>,
+}
+
+/// The verdicts.
+pub(crate) struct Verdicts {
+    file: PathBuf,
+    /// Held while a guest is booted to find out: nobody does that twice.
+    memory: Mutex<Memory>,
+}
+
+impl Verdicts {
+    /// Returns those that are remembered in `file`, if they are of this boot of the host.
+    pub(crate) fn new(file: PathBuf) -> Self {
+        let boot_id = banger_host::boot_id();
+        let read = fs_err::read(&file).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        let memory = read.filter(|memory: &Memory| memory.boot_id == boot_id && !boot_id.is_empty());
+        let memory = memory.unwrap_or_else(|| Memory { boot_id, ..Memory::default() });
+        Self { file, memory: Mutex::new(memory) }
+    }
+
+    /// Returns the verdict on KVM for an engine with a kernel. Boots a guest to find out, if nobody has.
+    pub(super) async fn of(
+        &self,
+        context: &Context,
+        engine: &Arc<dyn Engine>,
+        program: &EngineProgram,
+        kernel: &KernelId,
+        work: &dyn Work,
+    ) -> Result<Verdict, ApiError> {
+        // The device may have come or gone since; that costs nothing to see.
+        if let Some(verdict) = banger_host::kvm_device() {
+            return Ok(verdict);
+        }
+        let key = format!("{} {} {kernel}", program.path.display(), program.version);
+        let mut memory = self.memory.lock().await;
+        if let Some(verdict) = memory.verdicts.get(&key) {
+            return Ok(verdict.clone());
+        }
+        work.stage("see whether KVM works");
+        let verdict = probe(context, engine, kernel).await?;
+        work.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
+        tracing::info!(engine = %engine.kind(), usable = verdict.usable, reason = verdict.reason, "KVM");
+        memory.verdicts.insert(key, verdict.clone());
+        self.write(&memory);
+        Ok(verdict)
+    }
+
+    /// Returns what the last VM got that was made.
+    pub(super) async fn last_choice(&self) -> Option<String> {
+        self.memory.lock().await.last_choice.clone()
+    }
+
+    /// Remembers what a VM gets. Returns whether it is something else than the last one got.
+    pub(super) async fn remember_choice(&self, choice: &str) -> bool {
+        let mut memory = self.memory.lock().await;
+        let changed = memory.last_choice.as_deref() != Some(choice);
+        if changed {
+            memory.last_choice = Some(choice.to_owned());
+            self.write(&memory);
+        }
+        changed
+    }
+
+    fn write(&self, memory: &Memory) {
+        let json = serde_json::to_vec_pretty(memory).unwrap_or_default();
+        if let Err(error) = write_private(&self.file, &json) {
+            tracing::warn!(%error, "what is known of KVM is not remembered");
+        }
+    }
+}
+
+/// Boots a guest that only prints.
+async fn probe(context: &Context, engine: &Arc<dyn Engine>, kernel: &KernelId) -> Result<Verdict, ApiError> {
+    let what = "cannot see whether KVM works";
+    let guest = context.programs.guest.load().map_err(|error| failed(what, &error))?;
+    let (bundle, engine) = (context.layout.kernel(kernel), Arc::clone(engine));
+    let scratch = tempfile::Builder::new().prefix(".partial-kvm-").tempdir_in(context.layout.templates());
+    let scratch = scratch.map_err(|error| failed(what, &error))?;
+    blocking("see whether KVM works", move || {
+        let initramfs = banger_image::kernel::initramfs::assemble(&bundle, &guest)
+            .map_err(|error| failed(what, &error))?;
+        let plan = ProbePlan {
+            kernel: bundle.join(banger_image::kernel::file::KERNEL),
+            vmlinux: bundle.join(banger_image::kernel::file::VMLINUX),
+            initramfs,
+        };
+        let planned = engine.probe(&plan).map_err(|error| failed(what, &error))?;
+        for file in &planned.files {
+            write_private(&scratch.path().join(file.name), &file.content)
+                .map_err(|error| failed(what, &error))?;
+        }
+        Ok(banger_host::probe_kvm(&planned.vmm, scratch.path()))
+    })
+    .await?
+}
