@@ -15,6 +15,8 @@ use crate::commands::spawn;
 
 /// The device.
 const DEVICE: &str = "/dev/kvm";
+/// Whoever sets this wants no KVM.
+const SWITCH: &str = "BANGER_NO_KVM";
 /// A guest that prints nothing while its VMM uses this much of a processor hangs.
 const SILENCE: Duration = Duration::from_secs(3);
 /// However slow the host is, a guest that has not printed its word by then is of no use.
@@ -26,6 +28,9 @@ const KEPT: usize = 8 << 10;
 
 /// Returns why the device cannot be used, or nothing if it can be opened.
 pub fn kvm_device() -> Option<Verdict> {
+    if std::env::var_os(SWITCH).is_some_and(|value| !value.is_empty()) {
+        return Some(Verdict::unusable(format!("it is switched off by {SWITCH}")));
+    }
     let error = fs_err::OpenOptions::new().read(true).write(true).open(DEVICE).err()?;
     Some(match error.kind() {
         io::ErrorKind::NotFound => Verdict::unusable(format!("{DEVICE} is not there")).fix(

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use banger_types::guest::Service;
 use banger_types::monitor::{self, MonitorReply, MonitorRequest};
@@ -52,6 +53,8 @@ pub struct Environment {
     data: PathBuf,
     /// What stands before banger's programs in `PATH`.
     fakes: Option<PathBuf>,
+    /// What its programs find in their environment beside the rest.
+    variables: Vec<(&'static str, String)>,
     _directory: Option<TempDir>,
 }
 
@@ -116,12 +119,19 @@ impl Environment {
             tempfile::Builder::new().prefix("home-").tempdir_in(seed::scratch()).expect("make a home");
         let data = directory.path().join("data");
         std::fs::create_dir(&data).expect("make a data directory");
-        Self { data, fakes: None, _directory: Some(directory) }
+        Self { data, fakes: None, variables: Vec::new(), _directory: Some(directory) }
     }
 
     /// Returns an environment whose data is in `data`, and stays.
     pub(crate) const fn at(data: PathBuf) -> Self {
-        Self { data, fakes: None, _directory: None }
+        Self { data, fakes: None, variables: Vec::new(), _directory: None }
+    }
+
+    /// Returns the environment, with one more variable for its programs.
+    #[must_use]
+    pub(crate) fn with_variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
     }
 
     /// Returns the data directory.
@@ -150,6 +160,7 @@ impl Environment {
             (None, Some(program)) => drop(command.env(FIRECRACKER, program)),
             (None, None) => {}
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -162,17 +173,22 @@ impl Environment {
 
     /// Runs `banger` to its end.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
-        outcome(&mut self.banger(arguments), &[])
+        outcome(&mut self.banger(arguments), &[], LIMIT)
     }
 
     /// Runs `banger` with this on its standard input.
     pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Outcome {
-        outcome(&mut self.banger(arguments), input)
+        outcome(&mut self.banger(arguments), input, LIMIT)
     }
 
     /// Runs a command to its end.
     pub fn outcome(&self, command: &mut Command) -> Outcome {
-        outcome(command, &[])
+        outcome(command, &[], LIMIT)
+    }
+
+    /// Runs a command to its end, which may take this long.
+    pub(crate) fn outcome_within(&self, limit: Duration, command: &mut Command) -> Outcome {
+        outcome(command, &[], limit)
     }
 
     /// Runs `banger`, which must succeed, and returns what it printed.
@@ -277,9 +293,9 @@ const FIRECRACKER: &str = "BANGER_FIRECRACKER";
 
 /// How long any program of a test may run: far more than the slowest needs on a busy machine, so that
 /// what hangs fails by name and does not stop all tests.
-const LIMIT_SECONDS: i64 = 600;
+const LIMIT: Duration = Duration::from_mins(10);
 
-fn outcome(command: &mut Command, input: &[u8]) -> Outcome {
+fn outcome(command: &mut Command, input: &[u8], limit: Duration) -> Outcome {
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
@@ -295,7 +311,7 @@ fn outcome(command: &mut Command, input: &[u8]) -> Outcome {
             // A program that has heard enough closes its end: no failure of the test's.
             scope.spawn(move || stdin.write_all(input).ok());
         }
-        let watch = scope.spawn(|| kill_if_it_hangs(&watched));
+        let watch = scope.spawn(|| kill_if_it_hangs(&watched, limit));
         let output = child.wait_with_output().expect("wait for a program");
         (output, watch.join().expect("a watch over a program"))
     });
@@ -307,7 +323,7 @@ fn outcome(command: &mut Command, input: &[u8]) -> Outcome {
 /// Waits until a program that the test has started itself has ended, and returns its exit code: 128 and the
 /// signal's number when a signal killed it.
 pub fn exit_code(child: &mut Child) -> i32 {
-    let hung = kill_if_it_hangs(&pidfd_of(child));
+    let hung = kill_if_it_hangs(&pidfd_of(child), LIMIT);
     let status = child.wait().expect("wait for a program");
     assert!(!hung, "the program did not end");
     code_of(status)
@@ -320,8 +336,8 @@ fn pidfd_of(child: &Child) -> OwnedFd {
 }
 
 /// Waits for a program's end; kills it, and returns true, when that does not come.
-fn kill_if_it_hangs(program: &OwnedFd) -> bool {
-    let limit = rustix::time::Timespec { tv_sec: LIMIT_SECONDS, tv_nsec: 0 };
+fn kill_if_it_hangs(program: &OwnedFd, limit: Duration) -> bool {
+    let limit = rustix::time::Timespec::try_from(limit).expect("a limit");
     let mut ended = [rustix::event::PollFd::new(program, rustix::event::PollFlags::IN)];
     if rustix::event::poll(&mut ended, Some(&limit)).expect("wait for a program's end") > 0 {
         return false;

@@ -20,8 +20,16 @@ pub const BUSYBOX: &str = "busybox";
 /// The image with a single static program and no shell.
 pub const PROBE: &str = "probe";
 
+/// Names a seed that was made elsewhere.
+pub(crate) const VARIABLE: &str = "BANGER_TEST_SEED";
+/// Names the directory where tests keep what lasts and what does not.
+pub(crate) const SCRATCH_VARIABLE: &str = "BANGER_TEST_SCRATCH";
+
 /// Returns the directory where tests keep what lasts and what does not.
 pub(crate) fn scratch() -> PathBuf {
+    if let Some(scratch) = std::env::var_os(SCRATCH_VARIABLE) {
+        return PathBuf::from(scratch);
+    }
     let target = programs().parent().and_then(Path::parent).map(Path::to_owned).expect("a target directory");
     let scratch = target.join("banger-tests");
     std::fs::create_dir_all(&scratch).expect("make a directory for tests");
@@ -32,6 +40,12 @@ pub(crate) fn scratch() -> PathBuf {
 pub fn directory() -> &'static Path {
     static SEED: OnceLock<PathBuf> = OnceLock::new();
     SEED.get_or_init(|| {
+        if let Some(seed) = std::env::var_os(VARIABLE).map(PathBuf::from) {
+            let lock = std::fs::File::create(seed.join("seed.lock")).expect("make a lock");
+            flock(&lock, FlockOperation::LockExclusive).expect("take a lock");
+            complete(&seed);
+            return seed;
+        }
         let seed = scratch().join(format!("seed-{:016x}", sources_key()));
         let lock = std::fs::File::create(scratch().join("seed.lock")).expect("make a lock");
         // Other test programs wait here until the first has made it.
@@ -39,9 +53,7 @@ pub fn directory() -> &'static Path {
         if !seed.join("complete").exists() {
             make(&seed);
         }
-        if !is_of_this_boot(&seed.join(KVM)) {
-            find_out_about_kvm(&seed);
-        }
+        complete(&seed);
         seed
     })
 }
@@ -74,7 +86,10 @@ fn is_of_this_boot(kvm: &Path) -> bool {
 }
 
 /// Lets the daemon choose an engine, once for all tests.
-fn find_out_about_kvm(seed: &Path) {
+fn complete(seed: &Path) {
+    if is_of_this_boot(&seed.join(KVM)) {
+        return;
+    }
     let environment = Environment::at(seed.to_owned());
     environment.succeed(&["vm", "create", "chooser", "--image", PROBE, "--net", "none", "--no-start"]);
 }
@@ -115,7 +130,7 @@ pub(crate) fn plant_links(home: &Path) {
 }
 
 /// Makes a second name of a file.
-type Link = fn(&Path, &Path) -> std::io::Result<()>;
+pub(crate) type Link = fn(&Path, &Path) -> std::io::Result<()>;
 
 fn plant_by(home: &Path, link: Link) {
     let seed = directory();
@@ -126,7 +141,7 @@ fn plant_by(home: &Path, link: Link) {
     }
 }
 
-fn link_tree(from: &Path, to: &Path, link: Link) {
+pub(crate) fn link_tree(from: &Path, to: &Path, link: Link) {
     std::fs::create_dir_all(to).expect("make a directory");
     for entry in std::fs::read_dir(from).expect("list a directory").flatten() {
         let (source, destination) = (entry.path(), to.join(entry.file_name()));

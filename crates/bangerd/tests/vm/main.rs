@@ -5,6 +5,7 @@ mod durability;
 mod ends;
 mod growth;
 mod guest;
+mod hosted;
 mod images;
 mod lifecycle;
 mod login;
