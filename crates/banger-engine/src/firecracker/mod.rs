@@ -5,6 +5,8 @@
 
 mod client;
 mod configuration;
+#[cfg(test)]
+mod specification;
 mod version;
 
 use std::os::unix::net::UnixStream;
