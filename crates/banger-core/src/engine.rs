@@ -6,12 +6,12 @@
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use banger_types::guest::GuestNetwork;
 use banger_types::monitor::{LaunchSpec, Program};
 use banger_types::size::Mebibytes;
-use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
+use banger_types::vm::{Accelerator, EngineKind};
 
 /// What a VM boots with. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +109,23 @@ pub enum Attachment {
     /// A connected stream socket, one end of this pair of the launch's, on which each frame comes
     /// after its length as 32 bits in network byte order.
     StreamPair(String),
+    /// A TAP device. The VMM is started through a program that makes the device and becomes what is named by its
+    /// further arguments.
+    Tap {
+        /// The device's name.
+        device: String,
+        /// The program.
+        through: Program,
+    },
+}
+
+/// What a VMM can do with Ethernet frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardKind {
+    /// [`Attachment::StreamPair`].
+    Stream,
+    /// [`Attachment::Tap`].
+    Tap,
 }
 
 /// Why an engine cannot run a VM.
@@ -132,15 +149,11 @@ pub enum EngineError {
         /// What can be done about it.
         fix: String,
     },
-    /// It has nothing of the kind.
-    #[error("{engine} has no {what}")]
-    Unsupported {
+    /// The network was planned for another engine.
+    #[error("{engine} cannot be attached to a network in this way")]
+    Attachment {
         /// The engine.
         engine: &'static str,
-        /// What is asked of it.
-        what: &'static str,
-        /// What can be done about it.
-        fix: String,
     },
     /// A path cannot be said on its command line.
     #[error("the path '{}' is not UTF-8, which {engine} cannot be told", path.display())]
@@ -165,12 +178,19 @@ impl EngineError {
     /// Returns what a person can do about it.
     pub fn fix(&self) -> Option<&str> {
         match self {
-            Self::NotInstalled { fix, .. } | Self::Unusable { fix, .. } | Self::Unsupported { fix, .. } => {
-                Some(fix)
-            }
-            Self::Path { .. } | Self::Control { .. } => None,
+            Self::NotInstalled { fix, .. } | Self::Unusable { fix, .. } => Some(fix),
+            Self::Attachment { .. } | Self::Path { .. } | Self::Control { .. } => None,
         }
     }
+}
+
+/// A VMM that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningVmm {
+    /// Its VM's directory, in which it works.
+    pub directory: PathBuf,
+    /// Its process id.
+    pub pid: u32,
 }
 
 /// What a VMM says of itself.
@@ -202,8 +222,8 @@ pub trait Engine: Send + Sync {
     /// Looks for its program, and asks that for its version.
     fn program(&self) -> Result<EngineProgram, EngineError>;
 
-    /// Refuses networks that it has no way for.
-    fn supports(&self, network: NetworkMode) -> Result<(), EngineError>;
+    /// Returns how its VMMs are attached to networks.
+    fn card_kind(&self) -> CardKind;
 
     /// Returns how a guest is booted by KVM that only shows that guests boot.
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError>;
@@ -211,30 +231,30 @@ pub trait Engine: Send + Sync {
     /// Returns what a monitor has to start for this VM.
     fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError>;
 
-    /// Asks the VMM that runs in `directory`. Blocks for as long as it takes to answer.
-    fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError>;
+    /// Asks a VMM. Blocks for as long as it takes to answer.
+    fn inspect(&self, vmm: &RunningVmm) -> Result<VmmStatus, EngineError>;
 
-    /// Connects to the VMM that runs in `directory`, for lines that [`Engine::event`] reads, until it ends; `None` where
+    /// Connects to a VMM, for lines that [`Engine::event`] reads, until it ends; `None` where
     /// VMMs tell nothing by themselves.
-    fn events(&self, directory: &Path) -> Result<Option<UnixStream>, EngineError>;
+    fn events(&self, vmm: &RunningVmm) -> Result<Option<UnixStream>, EngineError>;
 
     /// Returns what a line of [`Engine::events`] tells, if it is of any concern.
     fn event(&self, line: &str) -> Option<VmmEvent>;
 
-    /// Makes the virtual CPUs of the VMM that runs in `directory` stand still. Blocks until they do.
-    fn pause(&self, directory: &Path) -> Result<(), EngineError>;
+    /// Makes a VMM's virtual CPUs stand still. Blocks until they do.
+    fn pause(&self, vmm: &RunningVmm) -> Result<(), EngineError>;
 
-    /// Lets the virtual CPUs of the VMM that runs in `directory` go on. The guest's clock stands where it stood.
-    fn resume(&self, directory: &Path) -> Result<(), EngineError>;
+    /// Lets a VMM's virtual CPUs go on. The guest's clock may stand where it stood.
+    fn resume(&self, vmm: &RunningVmm) -> Result<(), EngineError>;
 }
 
 /// The port to networks.
 pub trait Networks: Send + Sync {
-    /// Returns the plan of a user-mode network, which needs no root.
+    /// Returns the plan of a user-mode network, which needs no root, for a VMM that is attached in this way.
     ///
     /// `nameservers` are the host's own; those on its loopback are reached through the network
     /// itself, never directly.
-    fn user(&self, nameservers: &[std::net::IpAddr]) -> Result<NetworkPlan, NetworkError>;
+    fn user(&self, nameservers: &[std::net::IpAddr], card: CardKind) -> Result<NetworkPlan, NetworkError>;
 }
 
 /// Why there is no such network.

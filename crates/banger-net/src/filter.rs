@@ -62,6 +62,48 @@ pub fn pass_frames(mut from: impl Read, mut to: impl Write, guest: Ipv4Addr) -> 
     }
 }
 
+/// Passes the guest's frames on that `receive` gives one by one, as [`pass_frames`] does.
+///
+/// # Errors
+/// When either end breaks.
+pub fn pass_packets(
+    mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    mut to: impl Write,
+    guest: Ipv4Addr,
+) -> io::Result<()> {
+    let mut buffer = vec![0; LENGTH + LONGEST];
+    loop {
+        let length = receive(&mut buffer[LENGTH..])?.min(LONGEST);
+        buffer[..LENGTH].copy_from_slice(&u32::try_from(length).unwrap_or_default().to_be_bytes());
+        if may_leave(&buffer[LENGTH..LENGTH + length], guest) {
+            to.write_all(&buffer[..LENGTH + length])?;
+        }
+    }
+}
+
+/// Takes the world's frames, each after its length, and gives them to `send` one by one, until the world's end closes.
+///
+/// # Errors
+/// When the world's end breaks, or sends what is no frame.
+pub fn deliver(mut from: impl Read, mut send: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; 2 * (LENGTH + LONGEST)];
+    let mut filled = 0;
+    loop {
+        let read = from.read(&mut buffer[filled..])?;
+        if read == 0 {
+            return Ok(());
+        }
+        filled += read;
+        let mut at = 0;
+        while let Some(end) = end_of_frame(&buffer[..filled], at)? {
+            send(&buffer[at + LENGTH..end]);
+            at = end;
+        }
+        buffer.copy_within(at..filled, 0);
+        filled -= at;
+    }
+}
+
 /// Passes the whole frames at the beginning of `bytes` on, neighbours together. Returns how many
 /// bytes they were.
 fn pass_whole(bytes: &[u8], to: &mut impl Write, guest: Ipv4Addr) -> io::Result<usize> {
@@ -136,6 +178,28 @@ mod tests {
             assert!(!may_leave(&frame, GUEST), "{other:x?}");
         }
         assert!(!may_leave(&packet(GUEST, GUEST)[..33], GUEST), "cut off");
+    }
+
+    #[test]
+    fn packets_are_passed_and_delivered_as_frames() {
+        let frames = [
+            packet(GUEST, Ipv4Addr::new(9, 9, 9, 9)),
+            packet(GUEST, Ipv4Addr::LOCALHOST),
+            packet(GUEST, Ipv4Addr::new(8, 8, 8, 8)),
+        ];
+        let mut waiting = frames.iter();
+        let receive = |buffer: &mut [u8]| {
+            let frame = waiting.next().ok_or(io::ErrorKind::UnexpectedEof)?;
+            buffer[..frame.len()].copy_from_slice(frame);
+            Ok(frame.len())
+        };
+        let mut out = Vec::new();
+        assert!(pass_packets(receive, &mut out, GUEST).is_err());
+        assert_eq!(out, framed(&[frames[0].clone(), frames[2].clone()]));
+
+        let mut delivered = Vec::new();
+        deliver(Pieces(&out, vec![1, 40, 3, 7]), |frame| delivered.push(frame.to_vec())).unwrap();
+        assert_eq!(delivered, [frames[0].clone(), frames[2].clone()]);
     }
 
     #[test]

@@ -3,16 +3,19 @@
 //! ```text
 //!   VMM ──"guest"── banger-filter ──"world"── passt ── sockets of the host
 //! ```
+//!
+//! For a VMM that knows nothing but TAP devices, the filter gets the other side of one instead (see [`crate::TAP`]).
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_core::command::Commands;
-use banger_core::engine::{Attachment, NetworkError, NetworkPlan, Networks};
+use banger_core::engine::{Attachment, CardKind, NetworkError, NetworkPlan, Networks};
 use banger_types::monitor::{InheritedDescriptor, Program};
 
 use crate::plan::{AddressPlan, USER_NETWORK};
+use crate::tap::TAP;
 
 /// The socket pair between the VMM and the filter.
 const GUEST_PAIR: &str = "guest";
@@ -28,7 +31,8 @@ pub const FILTER_WORLD_DESCRIPTOR: i32 = 4;
 /// Networks by the host's `passt`.
 pub struct Passt {
     commands: Arc<dyn Commands>,
-    filter: PathBuf,
+    /// Where `banger-filter` and `banger-tap` are.
+    programs: PathBuf,
 }
 
 impl std::fmt::Debug for Passt {
@@ -38,20 +42,29 @@ impl std::fmt::Debug for Passt {
 }
 
 impl Passt {
-    /// Returns networks that look for `passt` through `commands`; `filter` is `banger-filter`.
-    pub fn new(commands: Arc<dyn Commands>, filter: PathBuf) -> Self {
-        Self { commands, filter }
+    /// Returns networks that look for `passt` through `commands`; `programs` is the directory of `banger-filter` and
+    /// `banger-tap`.
+    pub fn new(commands: Arc<dyn Commands>, programs: PathBuf) -> Self {
+        Self { commands, programs }
     }
 }
 
 impl Networks for Passt {
-    fn user(&self, nameservers: &[IpAddr]) -> Result<NetworkPlan, NetworkError> {
+    fn user(&self, nameservers: &[IpAddr], card: CardKind) -> Result<NetworkPlan, NetworkError> {
         let not_installed = NetworkError::NotInstalled { program: "passt", package: "passt" };
         let path = self.commands.find("passt").ok_or(not_installed)?;
         let plan = USER_NETWORK;
         Ok(NetworkPlan {
-            helpers: vec![passt(path, &plan, nameservers), filter(self.filter.clone(), &plan)],
-            attachment: Attachment::StreamPair(GUEST_PAIR.to_owned()),
+            helpers: vec![
+                passt(path, &plan, nameservers),
+                filter(self.programs.join("banger-filter"), &plan, card),
+            ],
+            attachment: match card {
+                CardKind::Stream => Attachment::StreamPair(GUEST_PAIR.to_owned()),
+                CardKind::Tap => {
+                    Attachment::Tap { device: TAP.to_owned(), through: tap(self.programs.join("banger-tap")) }
+                }
+            },
             guest: plan.guest(nameservers),
         })
     }
@@ -91,11 +104,22 @@ fn passt(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program {
     }
 }
 
-fn filter(path: PathBuf, plan: &AddressPlan) -> Program {
+/// What gives the VMM its TAP device, and the filter that device's other side.
+fn tap(path: PathBuf) -> Program {
+    Program {
+        name: "banger-tap".to_owned(),
+        path,
+        arguments: Vec::new(),
+        descriptors: vec![inherited(FILTER_GUEST_DESCRIPTOR, GUEST_PAIR)],
+    }
+}
+
+fn filter(path: PathBuf, plan: &AddressPlan, card: CardKind) -> Program {
+    let packets = (card == CardKind::Tap).then(|| "--packets".to_owned());
     Program {
         name: "banger-filter".to_owned(),
         path,
-        arguments: vec![plan.address.to_string()],
+        arguments: [plan.address.to_string()].into_iter().chain(packets).collect(),
         descriptors: vec![
             inherited(FILTER_GUEST_DESCRIPTOR, GUEST_PAIR),
             inherited(FILTER_WORLD_DESCRIPTOR, WORLD_PAIR),
@@ -130,19 +154,19 @@ mod tests {
     }
 
     fn networks(installed: Option<&'static str>) -> Passt {
-        Passt::new(Arc::new(Installed(installed)), PathBuf::from("/lib/banger-filter"))
+        Passt::new(Arc::new(Installed(installed)), PathBuf::from("/lib"))
     }
 
     #[test]
     fn the_gateway_never_leads_to_the_host() {
-        let plan = networks(Some("passt")).user(&[]).unwrap();
+        let plan = networks(Some("passt")).user(&[], CardKind::Stream).unwrap();
         let arguments = &plan.helpers[0].arguments;
         assert!(arguments.iter().any(|argument| argument == "--no-map-gw"), "{arguments:?}");
     }
 
     #[test]
     fn the_filter_stands_between_the_vmm_and_passt() {
-        let plan = networks(Some("passt")).user(&[]).unwrap();
+        let plan = networks(Some("passt")).user(&[], CardKind::Stream).unwrap();
         let pairs = |program: &Program| -> Vec<String> {
             program.descriptors.iter().map(|descriptor| descriptor.pair.clone()).collect()
         };
@@ -152,8 +176,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tap_goes_through_the_filter_too() {
+        let plan = networks(Some("passt")).user(&[], CardKind::Tap).unwrap();
+        assert_eq!(plan.helpers[1].arguments, ["198.18.0.2", "--packets"]);
+        let Attachment::Tap { device, through } = plan.attachment else { panic!("no TAP") };
+        assert_eq!((device.as_str(), through.descriptors[0].pair.as_str()), (TAP, "guest"));
+        assert_eq!(plan.helpers[1].descriptors[0], through.descriptors[0]);
+    }
+
+    #[test]
     fn a_missing_passt_is_named_with_its_package() {
-        let error = networks(None).user(&[]).unwrap_err();
+        let error = networks(None).user(&[], CardKind::Stream).unwrap_err();
         assert_eq!(error.to_string(), "the program 'passt' is not installed");
     }
 }

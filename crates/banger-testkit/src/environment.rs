@@ -186,11 +186,6 @@ impl Environment {
         outcome(command, &[], LIMIT)
     }
 
-    /// Runs a command to its end, which may take this long.
-    pub(crate) fn outcome_within(&self, limit: Duration, command: &mut Command) -> Outcome {
-        outcome(command, &[], limit)
-    }
-
     /// Runs `banger`, which must succeed, and returns what it printed.
     pub fn succeed(&self, arguments: &[&str]) -> String {
         let outcome = self.run(arguments);
@@ -295,7 +290,8 @@ const FIRECRACKER: &str = "BANGER_FIRECRACKER";
 /// what hangs fails by name and does not stop all tests.
 const LIMIT: Duration = Duration::from_mins(10);
 
-fn outcome(command: &mut Command, input: &[u8], limit: Duration) -> Outcome {
+/// Runs a program to its end, which may take so long.
+pub(crate) fn outcome(command: &mut Command, input: &[u8], limit: Duration) -> Outcome {
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }

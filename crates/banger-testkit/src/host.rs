@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::environment::{Environment, Outcome, programs};
+use crate::environment::{Environment, Outcome, outcome, programs};
 use crate::seed;
 
 /// What a host has beside what every Debian image has.
@@ -41,7 +41,7 @@ const BOOT: &str = "set -e
     chmod 666 /dev/net/tun";
 
 /// How long a suite may run in a host: beyond that it hangs.
-const LIMIT: Duration = Duration::from_mins(60);
+const LIMIT: Duration = Duration::from_hours(1);
 
 /// Who does something in a test host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +89,15 @@ impl TestHost {
 
     /// Puts banger's programs, as they are now, and the Firecracker at this path into the host.
     pub fn install(&self, firecracker: &Path) {
-        let names =
-            ["banger", "bangerd", "banger-monitor", "banger-filter", "banger-guest", "banger-test-probe"];
+        let names = [
+            "banger",
+            "bangerd",
+            "banger-monitor",
+            "banger-filter",
+            "banger-tap",
+            "banger-guest",
+            "banger-test-probe",
+        ];
         for name in names {
             self.copy_in(&programs().join(name), &format!("{PLACE}/programs/{name}"));
         }
@@ -118,7 +125,7 @@ impl TestHost {
 
     /// Runs a program in the host to its end.
     pub fn run(&self, user: User, command: &[&str]) -> Outcome {
-        self.environment.outcome_within(LIMIT, &mut self.command(user, command))
+        outcome(&mut self.command(user, command), &[], LIMIT)
     }
 
     /// Runs a program that must succeed, and returns what it printed.
@@ -154,7 +161,7 @@ fn hard_link(file: &Path, name: &Path) -> std::io::Result<()> {
 }
 
 fn create(environment: &Environment, more: &[&str]) {
-    let sizes = ["--vcpus", "2", "--memory", "4G", "--disk", "20G", "--net", "none", "--engine", "qemu"];
+    let sizes = ["--vcpus", "2", "--memory", "4G", "--disk", "20G", "--engine", "qemu"];
     environment.succeed(&[&["vm", "create", NAME, "--image", IMAGE_NAME], &sizes[..], more].concat());
 }
 

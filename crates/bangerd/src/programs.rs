@@ -15,8 +15,8 @@ pub(crate) struct Programs {
     pub(crate) client: PathBuf,
     /// `banger-monitor`.
     pub(crate) monitor: PathBuf,
-    /// `banger-filter`, which stands between a guest and the world.
-    pub(crate) filter: PathBuf,
+    /// Where they are, and with them those of a VM's network: `banger-filter` and `banger-tap`.
+    pub(crate) directory: PathBuf,
     /// `banger-guest`, which goes into every initramfs.
     pub(crate) guest: GuestProgram,
 }
@@ -75,8 +75,8 @@ impl Programs {
         Ok(Self {
             client: directory.join("banger"),
             monitor: find("banger-monitor")?,
-            filter: find("banger-filter")?,
             guest: GuestProgram::new(find("banger-guest")?),
+            directory: find("banger-filter").and_then(|_| find("banger-tap")).map(|_| directory.clone())?,
         })
     }
 }

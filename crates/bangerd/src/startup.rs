@@ -211,7 +211,7 @@ fn compose(
             Arc::new(Qemu::new(Arc::clone(&commands))),
         ),
         verdicts: Verdicts::new(layout.kvm_verdicts()),
-        networks: Arc::new(Passt::new(commands, programs.filter.clone())),
+        networks: Arc::new(Passt::new(commands, programs.directory.clone())),
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),
         ssh: SshConfig::new(programs.client.clone(), socket.to_owned()),

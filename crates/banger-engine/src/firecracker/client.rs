@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::API_SOCKET;
 use crate::socket;
 
-/// How long Firecracker may take for one answer; a pause waits for the virtual CPUs.
+/// How long Firecracker may take for one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Longest answer, bytes.
 const LENGTH_LIMIT: u64 = 64 << 10;
@@ -23,16 +23,6 @@ pub(super) struct Request {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     pub(super) body: &'static str,
-}
-
-/// Stops the virtual CPUs.
-pub(super) const fn pause() -> Request {
-    Request { method: "PATCH", path: "/vm", body: r#"{"state":"Paused"}"# }
-}
-
-/// Lets the virtual CPUs go on.
-pub(super) const fn resume() -> Request {
-    Request { method: "PATCH", path: "/vm", body: r#"{"state":"Resumed"}"# }
 }
 
 /// Asks for the state.
@@ -111,11 +101,6 @@ impl Client {
         Ok(info.state)
     }
 
-    /// Makes a request whose answer says nothing.
-    pub(super) fn change(self, request: &Request) -> Result<(), EngineError> {
-        self.ask(request).map(drop)
-    }
-
     fn ask(self, request: &Request) -> Result<Vec<u8>, EngineError> {
         let asked = (&self.stream).write_all(request.to_string().as_bytes());
         let answer = asked.map_err(AnswerError::Io).and_then(|()| read(&self.stream));
@@ -171,8 +156,9 @@ mod tests {
     #[test]
     fn a_request_is_written_as_http() {
         assert_eq!(describe().to_string(), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let change = Request { method: "PATCH", path: "/vm", body: r#"{"state":"Paused"}"# };
         assert_eq!(
-            pause().to_string(),
+            change.to_string(),
             "PATCH /vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: 18\r\n\r\n{\"state\":\"Paused\"}"
         );

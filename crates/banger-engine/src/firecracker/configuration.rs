@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use banger_core::engine::{BootPlan, EngineError, ProbePlan};
+use banger_core::engine::{Attachment, BootPlan, EngineError, ProbePlan};
 use serde::Serialize;
 
 use super::VSOCK;
@@ -22,6 +22,8 @@ const GUEST_CID: u32 = 3;
 struct Configuration<'a> {
     boot_source: BootSource<'a>,
     drives: Vec<Drive<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network_interfaces: Vec<NetworkInterface<'a>>,
     machine_config: MachineConfiguration,
     #[serde(skip_serializing_if = "Option::is_none")]
     vsock: Option<Vsock>,
@@ -55,6 +57,14 @@ struct MachineConfiguration {
     mem_size_mib: u64,
 }
 
+/// `PUT /network-interfaces/{iface_id}`.
+#[derive(Serialize)]
+struct NetworkInterface<'a> {
+    iface_id: &'static str,
+    guest_mac: &'a str,
+    host_dev_name: &'a str,
+}
+
 /// `PUT /vsock`.
 #[derive(Serialize)]
 struct Vsock {
@@ -71,6 +81,14 @@ pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
         let path_on_host = text(path)?;
         Ok(Drive { drive_id, path_on_host, is_root_device: false, is_read_only, cache_type: "Writeback" })
     };
+    let network_interfaces = plan.network.iter().filter_map(|network| match &network.attachment {
+        Attachment::Tap { device, .. } => Some(NetworkInterface {
+            iface_id: "network",
+            guest_mac: &network.guest.mac,
+            host_dev_name: device,
+        }),
+        Attachment::StreamPair(_) => None,
+    });
     let configuration = Configuration {
         boot_source: BootSource {
             kernel_image_path: text(&plan.vmlinux)?,
@@ -84,6 +102,7 @@ pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
             drive("modules", &plan.modules, true)?,
             drive("configuration", &plan.configuration, true)?,
         ],
+        network_interfaces: network_interfaces.collect(),
         machine_config: MachineConfiguration { vcpu_count: plan.vcpus, mem_size_mib: plan.memory.0 },
         vsock: Some(Vsock { guest_cid: GUEST_CID, uds_path: VSOCK }),
         entropy: Some(Entropy {}),
@@ -100,6 +119,7 @@ pub(super) fn probe(plan: &ProbePlan) -> Result<Vec<u8>, EngineError> {
             boot_args: kernel_parameters::of_probe(KERNEL_PARAMETERS),
         },
         drives: Vec::new(),
+        network_interfaces: Vec::new(),
         machine_config: MachineConfiguration { vcpu_count: 1, mem_size_mib: PROBE_MEMORY },
         vsock: None,
         entropy: None,

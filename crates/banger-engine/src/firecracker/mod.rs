@@ -1,28 +1,30 @@
 //! Firecracker, with KVM.
 //!
 //! It reads its whole configuration from a file when it starts, so that a monitor can start it again for a guest that
-//! reboots, without anybody to make requests. Its API is for what comes later: pausing, and asking.
+//! reboots, without anybody to make requests. Its API is only asked how it is.
 
 mod client;
 mod configuration;
+mod process;
 #[cfg(test)]
 mod specification;
 mod version;
 
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_core::command::Commands;
 use banger_core::engine::{
-    BootPlan, Engine, EngineError, EngineProgram, LaunchPlan, PlannedFile, Probe, ProbePlan, VmmEvent,
-    VmmStatus,
+    Attachment, BootPlan, CardKind, Engine, EngineError, EngineProgram, LaunchPlan, NetworkPlan, PlannedFile,
+    Probe, ProbePlan, RunningVmm, VmmEvent, VmmStatus,
 };
 use banger_types::guest::CONTROL_SOCKET_PORT;
-use banger_types::monitor::{ChannelSource, DialTerms, LaunchSpec, Program, SocketQuestion, SocketRequest};
-use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
+use banger_types::monitor::{ChannelSource, DialTerms, LaunchSpec, Program, SocketRequest};
+use banger_types::vm::{Accelerator, EngineKind};
 
 use self::client::{Client, VmState};
+use self::process::Process;
 use self::version::Version;
 use crate::program::{Versions, chain};
 
@@ -99,15 +101,8 @@ impl Engine for Firecracker {
         Ok(EngineProgram { path, version: version.to_string() })
     }
 
-    fn supports(&self, network: NetworkMode) -> Result<(), EngineError> {
-        match network {
-            NetworkMode::None => Ok(()),
-            NetworkMode::User => Err(EngineError::Unsupported {
-                engine: PROGRAM,
-                what: "user-mode network yet",
-                fix: "create the VM with `--net none` or `--engine qemu`".to_owned(),
-            }),
-        }
+    fn card_kind(&self) -> CardKind {
+        CardKind::Tap
     }
 
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError> {
@@ -121,40 +116,39 @@ impl Engine for Firecracker {
 
     fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError> {
         let (path, _, warning) = self.look()?;
-        if plan.network.is_some() {
-            self.supports(NetworkMode::User)?;
-        }
         let content = configuration::document(plan)?;
         let api = ["--api-sock", API_SOCKET];
         let rest = ["--config-file", CONFIGURATION, "--log-path", "/dev/stderr", "--level", LEVEL];
         let vmm = program(path, &[&api[..], &rest[..]].concat());
+        let (vmm, helpers) = match &plan.network {
+            None => (vmm, Vec::new()),
+            Some(NetworkPlan { attachment: Attachment::Tap { through, .. }, helpers, .. }) => {
+                (start_through(through, vmm)?, helpers.clone())
+            }
+            Some(_) => return Err(EngineError::Attachment { engine: PROGRAM }),
+        };
         let launch = LaunchSpec {
-            helpers: Vec::new(),
+            helpers,
             vmm,
             channel: ChannelSource::Dial(dial()),
             sockets: vec![API_SOCKET.into(), VSOCK.into()],
-            resume: Some(request(&client::resume())),
-            standing: Some(SocketQuestion {
-                ask: request(&client::describe()),
-                yes: vec!["\"state\":\"Paused\"".to_owned()],
-                no: vec!["\"state\":\"Running\"".to_owned()],
-            }),
+            // A guest that stands still does so with its whole VMM, which monitors see and change by themselves.
+            resume: None,
+            standing: None,
             log_limit: LOG_LIMIT,
         };
         let files = vec![PlannedFile { name: CONFIGURATION, content }];
         Ok(LaunchPlan { launch, files, warnings: warning.into_iter().collect() })
     }
 
-    fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError> {
-        let state = Client::connect(directory)?.state()?;
-        Ok(VmmStatus {
-            running: state == VmState::Running,
-            out_of_space: false,
-            accelerator: Accelerator::Kvm,
-        })
+    fn inspect(&self, vmm: &RunningVmm) -> Result<VmmStatus, EngineError> {
+        // One that stands still answers nobody.
+        let running = !Process::of(vmm)?.stands_still()?
+            && Client::connect(&vmm.directory)?.state()? == VmState::Running;
+        Ok(VmmStatus { running, out_of_space: false, accelerator: Accelerator::Kvm })
     }
 
-    fn events(&self, _directory: &Path) -> Result<Option<UnixStream>, EngineError> {
+    fn events(&self, _vmm: &RunningVmm) -> Result<Option<UnixStream>, EngineError> {
         Ok(None)
     }
 
@@ -162,13 +156,27 @@ impl Engine for Firecracker {
         None
     }
 
-    fn pause(&self, directory: &Path) -> Result<(), EngineError> {
-        Client::connect(directory)?.change(&client::pause())
+    /// Not by its API: in 1.16, a guest that went on after that would hear nothing more through its socket device
+    /// (firecracker-microvm/firecracker, pull request 6100).
+    fn pause(&self, vmm: &RunningVmm) -> Result<(), EngineError> {
+        Process::of(vmm)?.stop()
     }
 
-    fn resume(&self, directory: &Path) -> Result<(), EngineError> {
-        Client::connect(directory)?.change(&client::resume())
+    fn resume(&self, vmm: &RunningVmm) -> Result<(), EngineError> {
+        Process::of(vmm)?.go_on()
     }
+}
+
+/// Firecracker started through another program, which becomes it.
+fn start_through(through: &Program, vmm: Program) -> Result<Program, EngineError> {
+    let path = vmm.path.to_str().map(str::to_owned);
+    let path = path.ok_or_else(|| EngineError::Path { engine: PROGRAM, path: vmm.path.clone() })?;
+    Ok(Program {
+        name: vmm.name,
+        path: through.path.clone(),
+        arguments: through.arguments.iter().cloned().chain([path]).chain(vmm.arguments).collect(),
+        descriptors: through.descriptors.clone(),
+    })
 }
 
 /// How the monitor connects to the guest (Firecracker, docs/vsock.md).
@@ -178,9 +186,4 @@ fn dial() -> DialTerms {
         ask: SocketRequest { socket: VSOCK.into(), request: format!("CONNECT {CONTROL_SOCKET_PORT}\n") },
         accepted: "OK ".to_owned(),
     }
-}
-
-/// A request of the API, for who speaks no HTTP.
-fn request(request: &client::Request) -> SocketRequest {
-    SocketRequest { socket: API_SOCKET.into(), request: request.to_string() }
 }

@@ -9,16 +9,16 @@ mod control;
 mod events;
 
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_core::command::Commands;
 use banger_core::engine::{
-    Attachment, BootPlan, Engine, EngineError, EngineProgram, LaunchPlan, Probe, ProbePlan, VmmEvent,
-    VmmStatus,
+    Attachment, BootPlan, CardKind, Engine, EngineError, EngineProgram, LaunchPlan, Probe, ProbePlan,
+    RunningVmm, VmmEvent, VmmStatus,
 };
 use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Program};
-use banger_types::vm::{EngineKind, NetworkMode};
+use banger_types::vm::EngineKind;
 
 use self::clock::{Counter, HostClocks};
 use crate::program::{Versions, chain};
@@ -73,8 +73,8 @@ impl Engine for Qemu {
         Ok(EngineProgram { path, version })
     }
 
-    fn supports(&self, _network: NetworkMode) -> Result<(), EngineError> {
-        Ok(())
+    fn card_kind(&self) -> CardKind {
+        CardKind::Stream
     }
 
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError> {
@@ -92,7 +92,9 @@ impl Engine for Qemu {
         let mut descriptors =
             vec![InheritedDescriptor { number: CONTROL_DESCRIPTOR, pair: CONTROL_PAIR.to_owned() }];
         if let Some(network) = &plan.network {
-            let Attachment::StreamPair(pair) = &network.attachment;
+            let Attachment::StreamPair(pair) = &network.attachment else {
+                return Err(EngineError::Attachment { engine: "qemu" });
+            };
             descriptors.push(InheritedDescriptor { number: NETWORK_DESCRIPTOR, pair: pair.clone() });
         }
         let vmm = Program {
@@ -114,23 +116,23 @@ impl Engine for Qemu {
         Ok(LaunchPlan { launch, files: Vec::new(), warnings: Vec::new() })
     }
 
-    fn inspect(&self, directory: &Path) -> Result<VmmStatus, EngineError> {
-        control::inspect(directory)
+    fn inspect(&self, vmm: &RunningVmm) -> Result<VmmStatus, EngineError> {
+        control::inspect(&vmm.directory)
     }
 
-    fn events(&self, directory: &Path) -> Result<Option<UnixStream>, EngineError> {
-        events::connect(directory).map(Some)
+    fn events(&self, vmm: &RunningVmm) -> Result<Option<UnixStream>, EngineError> {
+        events::connect(&vmm.directory).map(Some)
     }
 
     fn event(&self, line: &str) -> Option<VmmEvent> {
         events::parse(line)
     }
 
-    fn pause(&self, directory: &Path) -> Result<(), EngineError> {
-        control::pause(directory)
+    fn pause(&self, vmm: &RunningVmm) -> Result<(), EngineError> {
+        control::pause(&vmm.directory)
     }
 
-    fn resume(&self, directory: &Path) -> Result<(), EngineError> {
-        control::resume(directory)
+    fn resume(&self, vmm: &RunningVmm) -> Result<(), EngineError> {
+        control::resume(&vmm.directory)
     }
 }

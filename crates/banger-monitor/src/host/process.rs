@@ -162,6 +162,13 @@ impl Process {
         self.status.is_some()
     }
 
+    /// Whether somebody has stopped it (proc(5), `/proc/PID/stat`, field 3).
+    pub(crate) fn stands_still(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        // The name may have blanks and brackets of its own.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Sends a signal, unless it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         if !self.has_ended() {

@@ -5,8 +5,8 @@
 //! or not, and nothing that it still had to do is lost.
 //!
 //! A program of the guest can print the same words: the console of a VM inside the VM, say. Such a guest lives, so its
-//! agent answers, and the words count for nothing. Nor do they where the VMM says that the virtual CPUs stand still: no
-//! agent answers then.
+//! agent answers, and the words count for nothing. Nor do they where the VMM is stopped, or says that the virtual CPUs
+//! stand still: no agent answers then.
 
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,11 @@ impl Monitor {
         {
             farewell.step = Step::Question(now + PROBE_LIMIT);
             self.flush_channel();
+            return;
+        }
+        if self.programs.vmm.stands_still() {
+            self.words.say("the VMM is stopped, so its guest's last words count for nothing");
+            self.guest_is_alive();
             return;
         }
         if !matches!(farewell.step, Step::Kill(_))

@@ -21,6 +21,7 @@ use banger_types::monitor::{LaunchSpec, MonitorStatus};
 use mio::net::UnixListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
+use rustix::process::Signal;
 
 use self::boot::Boot;
 use self::client::Client;
@@ -284,6 +285,7 @@ impl Monitor {
 
     /// A guest that stands still does not hear that it is to go down.
     fn let_guest_go_on(&mut self) {
+        self.programs.vmm.signal(Signal::CONT);
         let Some(resume) = &self.spec.resume else { return };
         match vmm::tell(resume) {
             Ok(vmm) => self.vmm_control = Some(vmm),

@@ -9,7 +9,7 @@ use banger_types::monitor::{
     EndReason, LaunchSpec, MonitorPhase, MonitorReply, MonitorRequest, SocketQuestion, SocketRequest, file,
 };
 
-use crate::support::{Vm, end, eventually, launch};
+use crate::support::{Vm, end, eventually, kill, launch};
 
 /// How long the end of a guest may take to be known. On a busy machine it takes longer, but not because of a wait.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -118,6 +118,17 @@ fn a_guest_that_stands_still_is_not_dead_however_silent_it_is() {
     let _second = answer("{\"still\":\r\nfalse}");
     let status = vm.wait_for_end();
     assert_eq!(end(&status).announced, Some(ShutdownAction::Poweroff));
+}
+
+#[test]
+fn a_vmm_that_is_stopped_is_not_dead() {
+    let mut vm = Vm::start(&launch(), "mute");
+    vm.await_ready();
+    let mut stream = vm.command("say [   12.345678] reboot: System halted\nstop");
+    eventually("the words count for nothing", || vm.read(file::MONITOR_LOG).contains("the VMM is stopped"));
+    kill(vm.status.vmm_pid, rustix::process::Signal::CONT);
+    stream.write(b"exit 3\n");
+    assert_eq!(end(&vm.wait_for_end()).code, Some(3));
 }
 
 #[test]

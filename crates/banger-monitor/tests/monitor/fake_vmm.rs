@@ -15,11 +15,13 @@ use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use crate::support::{DIALED, KNOCK};
 use banger_channel::{Endpoint, Event, StreamId};
 use banger_types::guest::{
     GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, ShutdownAction,
 };
+use rustix::process::Signal;
+
+use crate::support::{DIALED, KNOCK};
 
 /// Sends back what it gets.
 pub(crate) const ECHO: u16 = 7;
@@ -295,6 +297,7 @@ impl Guest {
                 }
             }
             "say" => say(line.trim_end().split_once(' ').unwrap().1),
+            "stop" => rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).unwrap(),
             // Dead, as a halted machine is.
             "stand" => loop {
                 std::thread::park();

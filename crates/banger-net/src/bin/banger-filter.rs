@@ -9,7 +9,11 @@ use std::os::fd::FromRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use banger_net::{FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, pass_frames};
+use banger_net::{
+    FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, deliver, pass_frames, pass_packets, receive_descriptor,
+};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 
 fn main() -> ExitCode {
     match run() {
@@ -27,9 +31,45 @@ fn complain(error: &io::Error) {
 }
 
 fn run() -> io::Result<()> {
-    let usage = || io::Error::new(io::ErrorKind::InvalidInput, "usage: banger-filter GUEST-ADDRESS");
-    let guest: Ipv4Addr = std::env::args().nth(1).and_then(|text| text.parse().ok()).ok_or_else(usage)?;
-    let (from_guest, from_world) = (inherited(FILTER_GUEST_DESCRIPTOR), inherited(FILTER_WORLD_DESCRIPTOR));
+    let usage =
+        || io::Error::new(io::ErrorKind::InvalidInput, "usage: banger-filter GUEST-ADDRESS [--packets]");
+    let mut arguments = std::env::args().skip(1);
+    let guest = arguments.next().and_then(|text| text.parse().ok()).ok_or_else(usage)?;
+    let (guests_end, worlds_end) = (inherited(FILTER_GUEST_DESCRIPTOR), inherited(FILTER_WORLD_DESCRIPTOR));
+    match arguments.next().as_deref() {
+        None => between_streams(guest, guests_end, worlds_end),
+        Some("--packets") => between_packets_and_stream(guest, guests_end, worlds_end),
+        Some(_) => Err(usage()),
+    }
+}
+
+/// The guest's frames come as packets, through a socket that comes first.
+fn between_packets_and_stream(
+    guest: Ipv4Addr,
+    guests_end: UnixStream,
+    from_world: UnixStream,
+) -> io::Result<()> {
+    let packets = receive_descriptor(&guests_end)?;
+    let (to_guest, to_world) = (packets.try_clone()?, from_world.try_clone()?);
+    std::thread::spawn(move || {
+        // As on a real network, what cannot be sent is lost.
+        let send = |frame: &[u8]| {
+            rustix::net::send(&to_guest, frame, SendFlags::empty()).ok();
+        };
+        end(&deliver(&from_world, send));
+    });
+    let receive = |buffer: &mut [u8]| loop {
+        match rustix::net::recv(&packets, &mut *buffer, RecvFlags::empty()) {
+            Ok((_, length)) => return Ok(length),
+            // The VMM has the device not yet, or no more.
+            Err(Errno::NETDOWN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    pass_packets(receive, &to_world, guest)
+}
+
+fn between_streams(guest: Ipv4Addr, from_guest: UnixStream, from_world: UnixStream) -> io::Result<()> {
     let (to_guest, to_world) = (from_guest.try_clone()?, from_world.try_clone()?);
     std::thread::spawn(move || {
         let copied = io::copy(&mut &from_world, &mut &to_guest).map(drop);

@@ -78,7 +78,8 @@ impl Preparation<'_> {
         match self.record.spec.network {
             NetworkMode::None => Ok(None),
             NetworkMode::User => {
-                let plan = self.context.networks.user(&banger_host::nameservers());
+                let card = self.context.engine(self.record).card_kind();
+                let plan = self.context.networks.user(&banger_host::nameservers(), card);
                 plan.map(Some).map_err(|error| {
                     let what = format!("cannot start '{}'", self.record.name);
                     ApiError::caused_by(ErrorKind::NotPermitted, what, &error)

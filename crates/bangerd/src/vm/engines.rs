@@ -6,7 +6,7 @@ use banger_core::engine::{Engine, EngineError};
 use banger_core::kvm::{Choice, Obstacle};
 use banger_core::store::VmRecord;
 use banger_core::work::Work;
-use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
+use banger_types::vm::{Accelerator, EngineKind};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
 use super::context::Context;
@@ -23,7 +23,6 @@ pub(super) struct Wishes<'a> {
     /// The engine, if that was asked for.
     pub(super) engine: Option<EngineKind>,
     pub(super) kernel: &'a KernelId,
-    pub(super) network: NetworkMode,
 }
 
 impl Engines {
@@ -73,8 +72,7 @@ impl Context {
 
     /// Returns what isolates a VM that is started now, by the engine that it has.
     pub(super) async fn accelerator(&self, vm: &VmRecord, work: &dyn Work) -> Result<Accelerator, ApiError> {
-        let wishes =
-            Wishes { engine: Some(vm.spec.engine), kernel: &vm.spec.kernel, network: vm.spec.network };
+        let wishes = Wishes { engine: Some(vm.spec.engine), kernel: &vm.spec.kernel };
         let what = format!("cannot start '{}'", vm.name);
         Ok(self.choose_engine(&what, wishes, work).await?.accelerator)
     }
@@ -105,10 +103,7 @@ impl Context {
         work: &dyn Work,
     ) -> Result<Option<Obstacle>, ApiError> {
         let engine = self.engines.get(kind);
-        let program = match engine.program().and_then(|program| {
-            engine.supports(wishes.network)?;
-            Ok(program)
-        }) {
+        let program = match engine.program() {
             Ok(program) => program,
             Err(error) => return Ok(Some(obstacle(&error))),
         };

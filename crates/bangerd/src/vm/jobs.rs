@@ -1,10 +1,10 @@
 //! What is done for a request, beside the VM's task so that the task can go on listening.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use banger_core::engine::{Engine, EngineError};
+use banger_core::engine::{Engine, EngineError, RunningVmm};
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request};
 use banger_core::work::Work as _;
@@ -96,6 +96,12 @@ impl Attempt {
         self.terms.context.layout.vm(&self.terms.record.id)
     }
 
+    /// Returns its VMM, as far as that is known.
+    fn vmm(&self) -> Option<RunningVmm> {
+        let pid = self.terms.published.borrow().vmm_pid?;
+        Some(RunningVmm { directory: self.directory(), pid })
+    }
+
     fn is_alive(&self) -> bool {
         self.terms.published.borrow().state.is_alive()
     }
@@ -141,7 +147,7 @@ impl Attempt {
                 Err(cancelled(what))
             }
             Outcome::TooLate => {
-                let reason = why_too_late(&self.terms.context, &self.terms.record).await;
+                let reason = why_too_late(&self.terms.context, &self.terms.record, self.vmm()).await;
                 let error = self.boot_failure(what, reason.clone());
                 self.observe(Observation::LaunchFailed(reason)).await;
                 self.abandon().await;
@@ -200,7 +206,7 @@ impl Attempt {
     async fn pause(&self) -> Result<(), ApiError> {
         self.terms.operation.forbid_cancel();
         self.terms.operation.stage("pause the VM");
-        self.ask_engine("pause", |engine, directory| engine.pause(directory)).await?;
+        self.ask_engine("pause", |engine, vmm| engine.pause(vmm)).await?;
         FaultPoint::PauseDone.reach();
         self.observe(Observation::Paused).await;
         Ok(())
@@ -209,7 +215,7 @@ impl Attempt {
     async fn resume(&self) -> Result<(), ApiError> {
         self.terms.operation.forbid_cancel();
         self.terms.operation.stage("resume the VM");
-        self.ask_engine("resume", |engine, directory| engine.resume(directory)).await?;
+        self.ask_engine("resume", |engine, vmm| engine.resume(vmm)).await?;
         FaultPoint::ResumeDone.reach();
         self.observe(Observation::Resumed).await;
         // The guest's clock stood still with it. A guest that does not answer is told when its agent greets again.
@@ -237,18 +243,20 @@ impl Attempt {
     }
 
     async fn is_out_of_space(&self) -> bool {
-        is_out_of_space(&self.terms.context, &self.terms.record).await
+        is_out_of_space(&self.terms.context, &self.terms.record, self.vmm()).await
     }
 
     async fn ask_engine(
         &self,
         verb: &str,
-        ask: impl FnOnce(&dyn Engine, &Path) -> Result<(), EngineError> + Send + 'static,
+        ask: impl FnOnce(&dyn Engine, &RunningVmm) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<(), ApiError> {
         let what = format!("cannot {verb} '{}'", self.name());
-        let directory = self.directory();
+        let Some(vmm) = self.vmm() else {
+            return Err(ApiError::new(ErrorKind::Conflict, what).because("it does not run"));
+        };
         let engine = self.terms.context.engine(&self.terms.record);
-        let asked = blocking(&format!("{verb} a VM"), move || ask(engine.as_ref(), &directory)).await?;
+        let asked = blocking(&format!("{verb} a VM"), move || ask(engine.as_ref(), &vmm)).await?;
         asked.map_err(|error| failed(what, &error))
     }
 
@@ -385,16 +393,17 @@ impl Attempt {
 }
 
 /// Why a guest has not become ready in the time that it was given.
-pub(super) async fn why_too_late(context: &Context, vm: &VmRecord) -> String {
-    if is_out_of_space(context, vm).await {
+pub(super) async fn why_too_late(context: &Context, vm: &VmRecord, vmm: Option<RunningVmm>) -> String {
+    if is_out_of_space(context, vm, vmm).await {
         return "the host's file system has no room for what the guest writes".to_owned();
     }
     format!("the guest did not become ready within {} s", context.boot_limit.as_secs())
 }
 
-async fn is_out_of_space(context: &Context, vm: &VmRecord) -> bool {
-    let (engine, directory) = (context.engine(vm), context.layout.vm(&vm.id));
-    let asked = blocking("ask a VMM", move || engine.inspect(&directory)).await;
+async fn is_out_of_space(context: &Context, vm: &VmRecord, vmm: Option<RunningVmm>) -> bool {
+    let Some(vmm) = vmm else { return false };
+    let engine = context.engine(vm);
+    let asked = blocking("ask a VMM", move || engine.inspect(&vmm)).await;
     matches!(asked, Ok(Ok(status)) if status.out_of_space)
 }
 

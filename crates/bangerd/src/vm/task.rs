@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use banger_core::engine::VmmStatus;
+use banger_core::engine::{RunningVmm, VmmStatus};
 use banger_core::store::VmRecord;
 use banger_core::vm::{
     Admission, ForwardChanges, Observation, Request, RequestQueue, Restarts, Wanted, wanted_after,
@@ -334,7 +334,9 @@ impl Task {
     /// The guest did not come up by itself in time.
     async fn end_boot(&mut self) {
         self.boot_until = None;
-        let reason = jobs::why_too_late(&self.context, &self.record).await;
+        let directory = self.context.layout.vm(&self.record.id);
+        let vmm = self.live.as_ref().map(|live| RunningVmm { directory, pid: live.vmm_pid });
+        let reason = jobs::why_too_late(&self.context, &self.record, vmm).await;
         self.observe(&Observation::LaunchFailed(reason)).await;
         if let Err(error) = monitors::kill(&self.context.layout.vm(&self.record.id)).await {
             tracing::warn!(vm = %self.record.name, %error, "a boot that failed may have left something");

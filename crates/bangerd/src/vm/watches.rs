@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use banger_core::engine::{Engine, VmmEvent};
+use banger_core::engine::{Engine, RunningVmm, VmmEvent};
 use banger_core::store::VmRecord;
 use banger_core::vm::ForwardChanges;
 use banger_host::{ProcessWatch, StatusStream};
@@ -54,9 +54,9 @@ pub(super) fn statuses(mut stream: StatusStream, attachment: u64, events: &mpsc:
 
 /// A VMM, and who wants to hear of it.
 struct Listening {
-    context: Arc<Context>,
     vm: VmId,
     engine: Arc<dyn Engine>,
+    vmm: RunningVmm,
     attachment: u64,
     events: mpsc::Sender<Event>,
 }
@@ -71,28 +71,29 @@ pub(super) fn vmm(
     events: &mpsc::Sender<Event>,
 ) {
     let listening = Listening {
-        context: Arc::clone(context),
         vm: vm.id.clone(),
         engine: context.engine(vm),
+        vmm: RunningVmm { directory: context.layout.vm(&vm.id), pid },
         attachment,
         events: events.clone(),
     };
     tokio::spawn(async move {
         if let Err(error) = listening.follow().await {
+            // It may be heard another time.
+            listening.events.send(Event::Unheard(pid)).await.ok();
             tracing::warn!(vm = %listening.vm, %error, source = ?error.source(), "a VMM tells nothing by itself");
             listening.inspect().await;
         }
-        listening.events.send(Event::Unheard(pid)).await.ok();
     });
 }
 
 impl Listening {
     async fn follow(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let (engine, directory) = (Arc::clone(&self.engine), self.context.layout.vm(&self.vm));
-        let Some(stream) = blocking("listen to a VMM", move || engine.events(&directory)).await?? else {
-            self.inspect().await;
+        let (engine, vmm) = (Arc::clone(&self.engine), self.vmm.clone());
+        let Some(stream) = blocking("listen to a VMM", move || engine.events(&vmm)).await?? else {
             // There is nothing more to hear for as long as it runs.
-            return std::future::pending().await;
+            self.inspect().await;
+            return Ok(());
         };
         stream.set_nonblocking(true)?;
         let lines = LinesCodec::new_with_max_length(LINE_LIMIT);
@@ -112,8 +113,8 @@ impl Listening {
     }
 
     async fn inspect(&self) {
-        let (engine, directory) = (Arc::clone(&self.engine), self.context.layout.vm(&self.vm));
-        match blocking("ask a VMM", move || engine.inspect(&directory)).await {
+        let (engine, vmm) = (Arc::clone(&self.engine), self.vmm.clone());
+        match blocking("ask a VMM", move || engine.inspect(&vmm)).await {
             Ok(Ok(status)) => drop(self.events.send(Event::Inspected(self.attachment, status)).await),
             Ok(Err(error)) => {
                 tracing::warn!(vm = %self.vm, %error, source = ?error.source(), "a VMM is mute");

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use banger_core::engine::Engine as _;
+use banger_core::engine::{Engine as _, RunningVmm};
 use banger_engine::Qemu;
 use banger_host::HostCommands;
 use banger_testkit::Environment;
@@ -51,7 +51,8 @@ fn a_vm_is_made_stopped_started_killed_paused_resumed_and_deleted() {
 
     // A guest that stands still answers nobody, and everybody once it goes on.
     let engine = Qemu::new(Arc::new(HostCommands));
-    let at = directory(&environment, "one");
+    let pid = u32::try_from(environment.vm("one")["vmm_pid"].as_u64().unwrap()).unwrap();
+    let at = RunningVmm { directory: directory(&environment, "one"), pid };
     let mut stream = environment.connect("one", 7);
     engine.pause(&at).unwrap();
     assert!(!engine.inspect(&at).unwrap().running);

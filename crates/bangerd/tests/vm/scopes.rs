@@ -26,7 +26,8 @@ impl Host {
         environment.succeed(&[&["vm", "create", VM], &small(&DEBIAN)[..]].concat());
         let host = Self { environment };
         host.root(&format!("install -d -o dev -g dev {PLACE}"));
-        for program in ["banger", "bangerd", "banger-monitor", "banger-filter", "banger-guest"] {
+        for program in ["banger", "bangerd", "banger-monitor", "banger-filter", "banger-tap", "banger-guest"]
+        {
             host.copy(&programs().join(program), &format!("{PLACE}/{program}"));
         }
         host.copy(&programs().join("banger-test-vmm"), &format!("{PLACE}/qemu-system-x86_64"));

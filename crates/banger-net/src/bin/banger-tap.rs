@@ -1,0 +1,58 @@
+//! Starts a VMM that knows nothing but TAP devices, in namespaces of its own that have one.
+//!
+//! `banger-tap PROGRAM ARGUMENT…` makes the device, hands its other side to the filter, and becomes the program.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::FromRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use banger_net::{FILTER_GUEST_DESCRIPTOR, enter_namespaces, make_tap, packet_socket, send_descriptor};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+fn main() -> ExitCode {
+    let error = become_program();
+    complain(&error);
+    ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stderr, reason = "the monitor keeps it in the engine's log")]
+fn complain(error: &io::Error) {
+    eprintln!("banger-tap: {error}");
+}
+
+/// Returns only when that fails.
+fn become_program() -> io::Error {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(program) = arguments.next() else {
+        return io::Error::new(io::ErrorKind::InvalidInput, "usage: banger-tap PROGRAM ARGUMENT...");
+    };
+    match prepare() {
+        Ok(()) => run(program, arguments.collect()),
+        Err(error) => error,
+    }
+}
+
+fn run(program: OsString, arguments: Vec<OsString>) -> io::Error {
+    Command::new(program).args(arguments).exec()
+}
+
+fn prepare() -> io::Result<()> {
+    let monitor = getppid();
+    // SAFETY: the monitor opens it for this program, which takes it once; otherwise the first use fails.
+    #[expect(unsafe_code, reason = "a descriptor that is known by its number alone")]
+    let filter = unsafe { UnixStream::from_raw_fd(FILTER_GUEST_DESCRIPTOR) };
+    let named =
+        |what: &'static str| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    enter_namespaces().map_err(named("cannot make namespaces"))?;
+    // New credentials have cost the process its signal.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != monitor {
+        return Err(io::Error::other("the monitor is gone"));
+    }
+    make_tap().map_err(named("cannot make a TAP device"))?;
+    let packets = packet_socket().map_err(named("cannot listen to the TAP device"))?;
+    send_descriptor(&filter, &packets).map_err(named("cannot hand it to the filter"))
+}
