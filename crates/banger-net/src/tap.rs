@@ -26,16 +26,22 @@ pub const TAP: &str = "tap0";
 /// Where TAPs are made (Linux, Documentation/networking/tuntap.rst).
 const TUN_DEVICE: &str = "/dev/net/tun";
 
-/// Moves this process into a user namespace in which it is who it was, and a network namespace of its own. It must have
-/// one thread. Afterwards no signal tells it of its parent's end any more: the kernel takes that away.
+/// Moves this process into a network namespace of its own. Unless it is root, that takes a user namespace, in which it is
+/// who it was. It must have one thread. Afterwards no signal tells it of its parent's end any more: the kernel takes that
+/// away.
 ///
 /// # Errors
 /// When the host's kernel does not let users make namespaces.
 pub fn enter_namespaces() -> io::Result<()> {
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    let own = UnshareFlags::NEWNET;
+    let namespaces = if geteuid().is_root() { own } else { own | UnshareFlags::NEWUSER };
     // SAFETY: descriptors stay shared; there is no other thread that could be surprised.
     #[expect(unsafe_code, reason = "unsharing is unsafe for some flags, which are not used here")]
-    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) }?;
+    unsafe { unshare_unsafe(namespaces) }?;
+    if geteuid().is_root() {
+        return Ok(());
+    }
     // user_namespaces(7): without this, groups cannot be mapped without privilege.
     std::fs::write("/proc/self/setgroups", "deny")?;
     std::fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;

@@ -136,7 +136,7 @@ impl TestHost {
     }
 
     /// Returns the environment with which programs of the tests run in the host.
-    pub fn variables(&self) -> Vec<String> {
+    fn variables(&self) -> Vec<String> {
         vec![
             format!("BANGER_PROGRAM_DIR={PLACE}/programs"),
             format!("BANGER_FIRECRACKER={PLACE}/programs/firecracker"),
@@ -210,7 +210,56 @@ fn make(place: &Path, seed: &Path) {
     std::fs::rename(partial, place.join("disk.ext4")).expect("name the disk");
 }
 
+/// Which tests of a program run in a host.
+#[derive(Debug, Clone, Copy)]
+pub enum Tests<'a> {
+    /// These, by their whole names.
+    These(&'a [&'a str]),
+    /// All but those whose names have one of these in them.
+    AllBut(&'a [&'a str]),
+}
+
+/// Marks the programs that run in a host.
+const HOSTED: &str = "BANGER_TEST_HOSTED";
+
+/// Whether this program runs in a test host.
+pub fn is_hosted() -> bool {
+    std::env::var_os(HOSTED).is_some()
+}
+
+/// Returns the Firecracker of this machine, if there is one: what `BANGER_FIRECRACKER` names, or what is on `PATH`.
+pub fn firecracker() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("BANGER_FIRECRACKER") {
+        return Some(PathBuf::from(named));
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(PROGRAM)).find(|file| file.is_file())
+}
+
+/// Firecracker's program.
+const PROGRAM: &str = "firecracker";
+
 impl TestHost {
+    /// Runs tests of this very test program once more, in the host, where they find Firecracker and KVM.
+    pub fn run_own_tests(&self, user: User, tests: Tests<'_>) -> Outcome {
+        let program = format!("{PLACE}/programs/tests");
+        self.copy_in(&std::env::current_exe().expect("the test's own path"), &program);
+        let mut command = vec!["env".to_owned(), format!("{HOSTED}=1")];
+        command.extend(self.variables());
+        command.extend([program, "--test-threads=2".to_owned()]);
+        match tests {
+            Tests::These(names) => {
+                command.push("--exact".to_owned());
+                command.extend(names.iter().copied().map(str::to_owned));
+            }
+            Tests::AllBut(names) => {
+                command.extend(names.iter().flat_map(|name| ["--skip".to_owned(), (*name).to_owned()]));
+            }
+        }
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.run(user, &command)
+    }
+
     /// Copies the kernel, the images and the database into the host.
     fn take_seed(&self, seed: &Path) {
         let mut tar = Command::new("tar")

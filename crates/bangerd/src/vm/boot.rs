@@ -21,6 +21,8 @@ use crate::layout::vm_file;
 
 /// How many of the console's last lines a failed boot shows.
 const LAST_LINES: usize = 5;
+/// How many of the VMM's own last lines a failed boot shows whose guest has printed nothing.
+const ENGINES_LINES: usize = 3;
 /// How much of the console's end is looked at for them, bytes.
 const LAST_BYTES: u64 = 4096;
 
@@ -159,11 +161,20 @@ pub(super) fn unix_time_ns() -> u64 {
 
 /// Returns the last lines that the guest printed on its console, oldest first.
 pub(super) fn last_words(directory: &Path) -> Vec<String> {
-    let tail = tail_of(directory.join(file::SERIAL_LOG)).unwrap_or_default();
+    last_lines(directory.join(file::SERIAL_LOG), LAST_LINES)
+}
+
+/// Returns the last lines that the VMM and its helpers printed, oldest first.
+pub(super) fn engines_words(directory: &Path) -> Vec<String> {
+    last_lines(directory.join(file::ENGINE_LOG), ENGINES_LINES)
+}
+
+fn last_lines(log: PathBuf, most: usize) -> Vec<String> {
+    let tail = tail_of(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&tail);
     let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
     let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].to_vec()
+    lines[lines.len().saturating_sub(most)..].to_vec()
 }
 
 fn tail_of(path: PathBuf) -> std::io::Result<Vec<u8>> {

@@ -166,6 +166,10 @@ impl Attempt {
         let words = boot::last_words(&self.directory());
         if words.is_empty() {
             error = error.because("nothing was printed on the console");
+            // Then it may be the VMM that has something to say.
+            for line in boot::engines_words(&self.directory()) {
+                error = error.because(line);
+            }
         }
         for line in words {
             error = error.because(format!("console: {line}"));
