@@ -57,7 +57,7 @@ pub fn make_tap() -> io::Result<()> {
     let mut request = interface_request();
     // An empty frame header, as Firecracker wants it.
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    request.ifr_ifru.ifru_flags = narrow(flags)?;
     control(&tun, libc::TUNSETIFF, &raw mut request as libc::c_ulong)?;
     control(&tun, libc::TUNSETOWNER, libc::c_ulong::from(geteuid().as_raw()))?;
     control(&tun, libc::TUNSETPERSIST, 1)?;
@@ -65,7 +65,7 @@ pub fn make_tap() -> io::Result<()> {
     std::fs::write(format!("/proc/sys/net/ipv6/conf/{TAP}/disable_ipv6"), "1").or_else(ignore_missing)?;
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
     let mut request = interface_request();
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    request.ifr_ifru.ifru_flags = narrow(libc::IFF_UP)?;
     control(&socket, libc::SIOCSIFFLAGS, &raw mut request as libc::c_ulong)
 }
 
@@ -74,7 +74,8 @@ pub fn make_tap() -> io::Result<()> {
 /// # Errors
 /// When the process has no right to, or the device is not there.
 pub fn packet_socket() -> io::Result<OwnedFd> {
-    let protocol = (libc::ETH_P_ALL as u16).to_be();
+    let (protocol, family) = (narrow::<u16>(libc::ETH_P_ALL)?.to_be(), narrow(libc::AF_PACKET)?);
+    let sizes = (narrow(size_of::<libc::sockaddr_ll>())?, narrow(size_of::<libc::c_int>())?);
     // SAFETY: takes no pointers, and returns a descriptor that is nobody's yet.
     #[expect(unsafe_code, reason = "rustix knows no packet sockets")]
     let socket = unsafe {
@@ -90,12 +91,10 @@ pub fn packet_socket() -> io::Result<OwnedFd> {
     #[expect(unsafe_code, reason = "rustix knows no addresses of packet sockets")]
     let bound = unsafe {
         let mut address: libc::sockaddr_ll = std::mem::zeroed();
-        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_family = family;
         address.sll_protocol = protocol;
         address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
-        let size = |bytes: usize| bytes as libc::socklen_t;
-        let bound =
-            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size(size_of::<libc::sockaddr_ll>()));
+        let bound = libc::bind(socket.as_raw_fd(), (&raw const address).cast(), sizes.0);
         // What goes to the guest is not to come back.
         bound
             | libc::setsockopt(
@@ -103,7 +102,7 @@ pub fn packet_socket() -> io::Result<OwnedFd> {
                 libc::SOL_PACKET,
                 libc::PACKET_IGNORE_OUTGOING,
                 (&raw const ignore).cast(),
-                size(size_of::<libc::c_int>()),
+                sizes.1,
             )
     };
     if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
@@ -144,7 +143,7 @@ fn interface_request() -> libc::ifreq {
     #[expect(unsafe_code, reason = "a structure of the kernel's with a union in it")]
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(TAP.bytes()) {
-        *to = from as libc::c_char;
+        *to = from.cast_signed();
     }
     request
 }
@@ -154,6 +153,11 @@ fn control(descriptor: &impl AsFd, operation: libc::Ioctl, argument: libc::c_ulo
     #[expect(unsafe_code, reason = "rustix knows none of these operations")]
     let result = unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), operation, argument) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The kernel's constants have the type of no field.
+fn narrow<N>(number: impl TryInto<N>) -> io::Result<N> {
+    number.try_into().map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {

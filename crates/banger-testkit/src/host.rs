@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::environment::{Environment, Outcome, outcome, programs};
+use crate::not_run::not_run;
 use crate::seed;
 
 /// What a host has beside what every Debian image has.
@@ -71,6 +72,21 @@ pub struct TestHost {
 }
 
 impl TestHost {
+    /// Boots a host with banger's programs and this machine's Firecracker in it, for `test`. Returns nothing when there is
+    /// no Firecracker, and says so; or when this is a host already.
+    pub fn with_firecracker(test: &str) -> Option<Self> {
+        if is_hosted() {
+            return None;
+        }
+        let Some(firecracker) = firecracker() else {
+            not_run(test, "there is no firecracker on PATH, nor in BANGER_FIRECRACKER");
+            return None;
+        };
+        let host = Self::start();
+        host.install(&firecracker);
+        Some(host)
+    }
+
     /// Boots a host. The first one of a state of the sources is made before, which takes minutes.
     pub fn start() -> Self {
         let prepared = prepared();
@@ -135,16 +151,6 @@ impl TestHost {
         outcome.text()
     }
 
-    /// Returns the environment with which programs of the tests run in the host.
-    fn variables(&self) -> Vec<String> {
-        vec![
-            format!("BANGER_PROGRAM_DIR={PLACE}/programs"),
-            format!("BANGER_FIRECRACKER={PLACE}/programs/firecracker"),
-            format!("{}={PLACE}/seed", seed::VARIABLE),
-            format!("{}={PLACE}/scratch", seed::SCRATCH_VARIABLE),
-        ]
-    }
-
     fn command(&self, user: User, command: &[&str]) -> Command {
         let session = ["exec", "--user", user.name(), NAME, "--"];
         self.environment.banger(&[&session[..], command].concat())
@@ -173,6 +179,16 @@ fn disk(environment: &Environment) -> PathBuf {
 fn copy_sparse(from: &Path, to: &Path) {
     let copy = Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to).status();
     assert!(copy.expect("run cp").success(), "cannot copy {}", from.display());
+}
+
+/// Returns the environment with which programs of the tests run in the host.
+fn variables() -> Vec<String> {
+    vec![
+        format!("BANGER_PROGRAM_DIR={PLACE}/programs"),
+        format!("BANGER_FIRECRACKER={PLACE}/programs/firecracker"),
+        format!("{}={PLACE}/seed", seed::VARIABLE),
+        format!("{}={PLACE}/scratch", seed::SCRATCH_VARIABLE),
+    ]
 }
 
 /// Returns the directory with the image and the disk that hosts begin with; makes it when it is not there.
@@ -223,12 +239,12 @@ pub enum Tests<'a> {
 const HOSTED: &str = "BANGER_TEST_HOSTED";
 
 /// Whether this program runs in a test host.
-pub fn is_hosted() -> bool {
+fn is_hosted() -> bool {
     std::env::var_os(HOSTED).is_some()
 }
 
 /// Returns the Firecracker of this machine, if there is one: what `BANGER_FIRECRACKER` names, or what is on `PATH`.
-pub fn firecracker() -> Option<PathBuf> {
+fn firecracker() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("BANGER_FIRECRACKER") {
         return Some(PathBuf::from(named));
     }
@@ -240,12 +256,13 @@ pub fn firecracker() -> Option<PathBuf> {
 const PROGRAM: &str = "firecracker";
 
 impl TestHost {
-    /// Runs tests of this very test program once more, in the host, where they find Firecracker and KVM.
-    pub fn run_own_tests(&self, user: User, tests: Tests<'_>) -> Outcome {
+    /// Runs tests of this very test program once more, in the host, where they find Firecracker and KVM. All of them
+    /// must pass.
+    pub fn pass_own_tests(&self, user: User, tests: Tests<'_>) {
         let program = format!("{PLACE}/programs/tests");
         self.copy_in(&std::env::current_exe().expect("the test's own path"), &program);
         let mut command = vec!["env".to_owned(), format!("{HOSTED}=1")];
-        command.extend(self.variables());
+        command.extend(variables());
         command.extend([program, "--test-threads=2".to_owned()]);
         match tests {
             Tests::These(names) => {
@@ -257,7 +274,11 @@ impl TestHost {
             }
         }
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
-        self.run(user, &command)
+        let outcome = self.run(user, &command);
+        let text = outcome.text();
+        assert_eq!(outcome.code, 0, "{text}\n{}", outcome.stderr);
+        // A name that fits no test would pass as well.
+        assert!(!text.contains("running 0 tests"), "{text}");
     }
 
     /// Copies the kernel, the images and the database into the host.

@@ -14,7 +14,7 @@ mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
 pub use environment::{Environment, Outcome, exit_code, programs};
-pub use host::{TestHost, Tests, User, firecracker, is_hosted};
+pub use host::{TestHost, Tests, User};
 pub use not_run::not_run;
 pub use process::{pidfd, wait_for_end};
 pub use terminal::Terminal;

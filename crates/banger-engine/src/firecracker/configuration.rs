@@ -42,7 +42,8 @@ struct BootSource<'a> {
 /// `PUT /drives/{drive_id}`.
 #[derive(Serialize)]
 struct Drive<'a> {
-    drive_id: &'static str,
+    #[serde(rename = "drive_id")]
+    id: &'static str,
     path_on_host: &'a str,
     is_root_device: bool,
     is_read_only: bool,
@@ -77,9 +78,9 @@ struct Vsock {
 struct Entropy {}
 
 pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
-    let drive = |drive_id, path, is_read_only| {
+    let drive = |id, path, is_read_only| {
         let path_on_host = text(path)?;
-        Ok(Drive { drive_id, path_on_host, is_root_device: false, is_read_only, cache_type: "Writeback" })
+        Ok(Drive { id, path_on_host, is_root_device: false, is_read_only, cache_type: "Writeback" })
     };
     let network_interfaces = plan.network.iter().filter_map(|network| match &network.attachment {
         Attachment::Tap { device, .. } => Some(NetworkInterface {

@@ -1,4 +1,4 @@
-//! Everything that Firecracker is told, held against its own description of its API (OpenAPI 2.0), where a source tree
+//! Everything that Firecracker is told, held against its own description of its API (`OpenAPI` 2.0), where a source tree
 //! of it is at hand: `BANGER_FIRECRACKER_SOURCE` names one.
 
 use std::path::{Path, PathBuf};

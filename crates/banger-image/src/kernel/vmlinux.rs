@@ -64,10 +64,10 @@ pub(super) fn extract(image: &[u8]) -> Result<Vec<u8>, VmlinuxError> {
         return Ok(image.to_vec());
     }
     let payload = payload(image)?;
-    let (format, compressed, announced) = open(payload)?;
+    let Opened { format, content, announced } = open(payload)?;
     let mut kernel = Vec::new();
     let failed = |source| VmlinuxError::Decompression { format, source };
-    compressed.take(LIMIT + 1).read_to_end(&mut kernel).map_err(failed)?;
+    content.take(LIMIT + 1).read_to_end(&mut kernel).map_err(failed)?;
     let found = kernel.len() as u64;
     if let Some(expected) = announced.filter(|expected| u64::from(*expected) != found) {
         return Err(VmlinuxError::Length { found, expected });
@@ -93,31 +93,39 @@ fn payload(image: &[u8]) -> Result<&[u8], VmlinuxError> {
     image.get(begin..begin + length as usize).ok_or(VmlinuxError::NotAnImage)
 }
 
-/// Returns the format, what decompresses it, and how long the result is as far as that was announced: the kernel's
-/// build appends it to what does not say so itself (Linux, scripts/Makefile.lib, `size_append`).
-fn open(payload: &[u8]) -> Result<(&'static str, Box<dyn Read + '_>, Option<u32>), VmlinuxError> {
+/// A payload, and what decompresses it.
+struct Opened<'a> {
+    format: &'static str,
+    content: Box<dyn Read + 'a>,
+    /// How long the result is, as far as that was announced: the kernel's build appends it to what does not say so itself
+    /// (Linux, scripts/Makefile.lib, `size_append`).
+    announced: Option<u32>,
+}
+
+fn open(payload: &[u8]) -> Result<Opened<'_>, VmlinuxError> {
+    let opened = |format, content, announced| Opened { format, content, announced };
     let begin: [u8; 4] = payload.first_chunk().copied().ok_or(VmlinuxError::NotElf)?;
     let split = || {
         let (compressed, length) = payload.split_last_chunk::<4>().unwrap_or((payload, &[0; 4]));
         (compressed, Some(u32::from_le_bytes(*length)))
     };
     Ok(match begin {
-        [0x1f, 0x8b, ..] => ("gzip", Box::new(flate2::read::GzDecoder::new(payload)), None),
+        [0x1f, 0x8b, ..] => opened("gzip", Box::new(flate2::read::GzDecoder::new(payload)), None),
         [0x02, 0x21, 0x4c, 0x18] => {
             let (compressed, length) = split();
-            ("lz4", Box::new(lz4_flex::frame::FrameDecoder::new(compressed)), length)
+            opened("lz4", Box::new(lz4_flex::frame::FrameDecoder::new(compressed)), length)
         }
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let (compressed, length) = split();
             let decoder = zstd::stream::read::Decoder::with_buffer(compressed);
             let failed = |source| VmlinuxError::Decompression { format: "zstd", source };
-            ("zstd", Box::new(decoder.map_err(failed)?.single_frame()), length)
+            opened("zstd", Box::new(decoder.map_err(failed)?.single_frame()), length)
         }
         [0xfd, b'7', b'z', b'X'] => {
             let (compressed, length) = split();
-            ("xz", Box::new(liblzma::read::XzDecoder::new(compressed)), length)
+            opened("xz", Box::new(liblzma::read::XzDecoder::new(compressed)), length)
         }
-        [0x7f, b'E', b'L', b'F'] => ("none", Box::new(payload), None),
+        [0x7f, b'E', b'L', b'F'] => opened("none", Box::new(payload), None),
         other => return Err(VmlinuxError::Compression(other)),
     })
 }

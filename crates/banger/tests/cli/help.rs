@@ -136,6 +136,7 @@ fn the_help_of_a_noun_names_its_verbs() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a help page is as long as it is")]
 fn the_help_of_sessions_tells_their_exit_codes() {
     let world = World::without_daemon();
     insta::assert_snapshot!(world.run(["run", "--help"]), @r"

@@ -9,6 +9,7 @@ mod edits;
 mod ends;
 mod faults;
 mod host;
+mod hosted;
 mod input;
 mod life;
 mod state;
