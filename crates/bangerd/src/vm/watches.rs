@@ -104,7 +104,7 @@ impl Listening {
                 // Not sooner: what happens between the question and this would go unseen.
                 Some(VmmEvent::Listening) => self.inspect().await,
                 Some(VmmEvent::OutOfSpace) => {
-                    drop(self.events.send(Event::OutOfSpace(self.attachment)).await)
+                    drop(self.events.send(Event::OutOfSpace(self.attachment)).await);
                 }
                 None => {}
             }
