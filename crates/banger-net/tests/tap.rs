@@ -30,7 +30,7 @@ fn frames_go_through_the_device_both_ways() {
 /// Tests run in threads of their own, and only a process with one thread can enter namespaces: a child of this one.
 #[test]
 #[ignore = "no test: what runs in the namespaces"]
-#[expect(unsafe_code, clippy::print_stdout, reason = "the standard library has no fork")]
+#[expect(unsafe_code, reason = "the standard library has no fork")]
 fn inside() {
     // SAFETY: the other thread of this process only waits for this one, and holds no lock that the child needs.
     match unsafe { libc::fork() } {

@@ -37,8 +37,8 @@ fn run() -> io::Result<()> {
     let guest = arguments.next().and_then(|text| text.parse().ok()).ok_or_else(usage)?;
     let (guests_end, worlds_end) = (inherited(FILTER_GUEST_DESCRIPTOR), inherited(FILTER_WORLD_DESCRIPTOR));
     match arguments.next().as_deref() {
-        None => between_streams(guest, guests_end, worlds_end),
-        Some("--packets") => between_packets_and_stream(guest, guests_end, worlds_end),
+        None => between_streams(guest, &guests_end, worlds_end),
+        Some("--packets") => between_packets_and_stream(guest, &guests_end, worlds_end),
         Some(_) => Err(usage()),
     }
 }
@@ -46,10 +46,10 @@ fn run() -> io::Result<()> {
 /// The guest's frames come as packets, through a socket that comes first.
 fn between_packets_and_stream(
     guest: Ipv4Addr,
-    guests_end: UnixStream,
+    guests_end: &UnixStream,
     from_world: UnixStream,
 ) -> io::Result<()> {
-    let packets = receive_descriptor(&guests_end)?;
+    let packets = receive_descriptor(guests_end)?;
     let (to_guest, to_world) = (packets.try_clone()?, from_world.try_clone()?);
     std::thread::spawn(move || {
         // As on a real network, what cannot be sent is lost.
@@ -69,14 +69,14 @@ fn between_packets_and_stream(
     pass_packets(receive, &to_world, guest)
 }
 
-fn between_streams(guest: Ipv4Addr, from_guest: UnixStream, from_world: UnixStream) -> io::Result<()> {
+fn between_streams(guest: Ipv4Addr, from_guest: &UnixStream, from_world: UnixStream) -> io::Result<()> {
     let (to_guest, to_world) = (from_guest.try_clone()?, from_world.try_clone()?);
     std::thread::spawn(move || {
         let copied = io::copy(&mut &from_world, &mut &to_guest).map(drop);
         // passt has ended, or the VMM: there is nothing left to pass on, either way.
         end(&copied);
     });
-    pass_frames(&from_guest, &to_world, guest)
+    pass_frames(from_guest, &to_world, guest)
 }
 
 /// Ends the process from the thread that saw the other end go.
