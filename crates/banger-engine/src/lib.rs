@@ -4,6 +4,8 @@ mod firecracker;
 mod kernel_parameters;
 mod program;
 mod qemu;
+#[cfg(test)]
+mod sample;
 mod socket;
 
 pub use firecracker::Firecracker;

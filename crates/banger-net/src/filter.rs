@@ -47,7 +47,12 @@ fn may_be_routed(packet: &[u8], guest: Ipv4Addr) -> bool {
 ///
 /// # Errors
 /// When either end breaks, or the guest's end sends what is no frame.
-pub fn pass_frames(mut from: impl Read, mut to: impl Write, guest: Ipv4Addr) -> io::Result<()> {
+pub fn pass_frames(from: impl Read, mut to: impl Write, guest: Ipv4Addr) -> io::Result<()> {
+    read_pieces(from, |bytes| pass_whole(bytes, &mut to, guest))
+}
+
+/// Gives `take` what comes, as much as there is of it, until the end; it returns how much of that it has done with.
+fn read_pieces(mut from: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
     let mut buffer = vec![0; 2 * (LENGTH + LONGEST)];
     let mut filled = 0;
     loop {
@@ -56,7 +61,7 @@ pub fn pass_frames(mut from: impl Read, mut to: impl Write, guest: Ipv4Addr) -> 
             return Ok(());
         }
         filled += read;
-        let taken = pass_whole(&buffer[..filled], &mut to, guest)?;
+        let taken = take(&buffer[..filled])?;
         buffer.copy_within(taken..filled, 0);
         filled -= taken;
     }
@@ -85,23 +90,15 @@ pub fn pass_packets(
 ///
 /// # Errors
 /// When the world's end breaks, or sends what is no frame.
-pub fn deliver(mut from: impl Read, mut send: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = vec![0; 2 * (LENGTH + LONGEST)];
-    let mut filled = 0;
-    loop {
-        let read = from.read(&mut buffer[filled..])?;
-        if read == 0 {
-            return Ok(());
-        }
-        filled += read;
+pub fn deliver(from: impl Read, mut send: impl FnMut(&[u8])) -> io::Result<()> {
+    read_pieces(from, |bytes| {
         let mut at = 0;
-        while let Some(end) = end_of_frame(&buffer[..filled], at)? {
-            send(&buffer[at + LENGTH..end]);
+        while let Some(end) = end_of_frame(bytes, at)? {
+            send(&bytes[at + LENGTH..end]);
             at = end;
         }
-        buffer.copy_within(at..filled, 0);
-        filled -= at;
-    }
+        Ok(at)
+    })
 }
 
 /// Passes the whole frames at the beginning of `bytes` on, neighbours together. Returns how many

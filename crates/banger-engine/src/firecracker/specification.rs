@@ -1,17 +1,17 @@
 //! Everything that Firecracker is told, held against its own description of its API (`OpenAPI` 2.0), where a source tree
 //! of it is at hand: `BANGER_FIRECRACKER_SOURCE` names one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use banger_core::engine::{Attachment, BootPlan, NetworkPlan, ProbePlan};
 use banger_types::guest::GuestNetwork;
 use banger_types::monitor::Program;
-use banger_types::size::Mebibytes;
 use banger_types::vm::Accelerator;
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::{client, configuration};
+use crate::sample;
 
 const SOURCE: &str = "BANGER_FIRECRACKER_SOURCE";
 const DESCRIPTION: &str = "src/firecracker/swagger/firecracker.yaml";
@@ -27,21 +27,7 @@ const PARTS: [(&str, &str); 6] = [
 ];
 
 fn documents() -> [Value; 2] {
-    let directory = PathBuf::from("/v");
-    let plan = BootPlan {
-        kernel: directory.join("vmlinuz"),
-        vmlinux: directory.join("vmlinux"),
-        initramfs: directory.join("initramfs"),
-        base: directory.join("base.ext4"),
-        private_disk: directory.join("disk.ext4"),
-        modules: directory.join("modules.ext4"),
-        configuration: directory.join("configuration"),
-        vcpus: 2,
-        memory: Mebibytes(1536),
-        network: Some(network()),
-        accelerator: Accelerator::Kvm,
-        directory,
-    };
+    let plan = BootPlan { network: Some(network()), ..sample::plan("/v", Accelerator::Kvm) };
     let probe = ProbePlan {
         kernel: plan.kernel.clone(),
         vmlinux: plan.vmlinux.clone(),

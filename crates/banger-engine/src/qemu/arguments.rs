@@ -139,26 +139,11 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
+    use crate::sample;
 
     fn plan(directory: &str) -> BootPlan {
-        let directory = PathBuf::from(directory);
-        BootPlan {
-            kernel: directory.join("vmlinuz"),
-            vmlinux: directory.join("vmlinux"),
-            initramfs: directory.join("initramfs"),
-            base: directory.join("base.ext4"),
-            private_disk: directory.join("disk.ext4"),
-            modules: directory.join("modules.ext4"),
-            configuration: directory.join("configuration"),
-            vcpus: 2,
-            memory: Mebibytes(1536),
-            network: None,
-            accelerator: Accelerator::Tcg,
-            directory,
-        }
+        sample::plan(directory, Accelerator::Tcg)
     }
 
     fn values<'a>(arguments: &'a [String], name: &str) -> Vec<&'a str> {
