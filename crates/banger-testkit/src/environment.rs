@@ -129,7 +129,7 @@ impl Environment {
 
     /// Returns the environment, with one more variable for its programs.
     #[must_use]
-    pub(crate) fn with_variable(mut self, name: &'static str, value: &str) -> Self {
+    pub fn with_variable(mut self, name: &'static str, value: &str) -> Self {
         self.variables.push((name, value.to_owned()));
         self
     }

@@ -151,6 +151,19 @@ impl TestHost {
         outcome.text()
     }
 
+    /// Runs `banger` in the host, with a data directory of this name, which has the seed's images.
+    pub fn banger(&self, user: User, data: &str, arguments: &[&str]) -> Outcome {
+        let data = format!("{PLACE}/scratch/{data}");
+        let plant = format!("test -e {data} || cp --archive --link {PLACE}/seed {data}");
+        let planted = self.run(user, &["sh", "-c", &plant]);
+        assert_eq!(planted.code, 0, "{}", planted.stderr);
+        let (program, data) = (format!("{PLACE}/programs/banger"), format!("BANGER_DATA_DIR={data}"));
+        let variables = variables();
+        let command =
+            ["env", &data].into_iter().chain(variables.iter().map(String::as_str)).chain([&*program]);
+        self.run(user, &command.chain(arguments.iter().copied()).collect::<Vec<_>>())
+    }
+
     fn command(&self, user: User, command: &[&str]) -> Command {
         let session = ["exec", "--user", user.name(), NAME, "--"];
         self.environment.banger(&[&session[..], command].concat())

@@ -69,7 +69,7 @@ impl Daemon {
             socket: self.socket.clone(),
             data_directory: layout.data().to_owned(),
             log: layout.log(),
-            engine: self.context().describe_engine().await,
+            engine: self.context().describe_engine(),
             vms: vms.len() as u64,
             vms_running: vms.iter().filter(|vm| vm.state == VmState::Running).count() as u64,
             // Their owner may have taken them away meanwhile.

@@ -133,7 +133,7 @@ async fn make(
     let choice = artifacts.context().choose_engine(&what, wishes, operation.as_ref()).await?;
     operation.log(&format!("engine: {}", choice.describe()));
     if request.engine.is_none()
-        && let Some(warning) = artifacts.context().first_time(&choice).await
+        && let Some(warning) = artifacts.context().first_time(&choice)
     {
         operation.warn(warning);
     }

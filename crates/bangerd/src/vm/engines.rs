@@ -78,16 +78,16 @@ impl Context {
     }
 
     /// Returns what new VMs get, as far as it is known, for people.
-    pub(crate) async fn describe_engine(&self) -> String {
-        let last = self.verdicts.last_choice().await;
+    pub(crate) fn describe_engine(&self) -> String {
+        let last = self.verdicts.last_choice();
         last.unwrap_or_else(|| "not known yet: it is found out when the first VM is made".to_owned())
     }
 
     /// Remembers a choice. Returns what is to be said, once, when VMs cannot have hardware virtualisation: why, and what
     /// can be done about it.
-    pub(super) async fn first_time(&self, choice: &Choice) -> Option<String> {
+    pub(super) fn first_time(&self, choice: &Choice) -> Option<String> {
         let described = choice.describe();
-        if !self.verdicts.remember_choice(&described).await || choice.accelerator == Accelerator::Kvm {
+        if !self.verdicts.remember_choice(&described) || choice.accelerator == Accelerator::Kvm {
             return None;
         }
         let fix = choice.instead_of.iter().find_map(|(_, obstacle)| obstacle.fix.as_deref());

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use banger_core::engine::{Engine, EngineProgram, ProbePlan};
 use banger_core::kvm::Verdict;
 use banger_core::work::Work;
 use banger_types::{ApiError, KernelId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
 use super::context::{Context, blocking};
 use super::files::write_private;
@@ -29,8 +28,9 @@ struct Memory {
 /// The verdicts.
 pub(crate) struct Verdicts {
     file: PathBuf,
-    /// Held while a guest is booted to find out: nobody does that twice.
     memory: Mutex<Memory>,
+    /// Held while a guest is booted to find out: nobody does that twice.
+    probing: tokio::sync::Mutex<()>,
 }
 
 impl Verdicts {
@@ -40,7 +40,11 @@ impl Verdicts {
         let read = fs_err::read(&file).ok().and_then(|json| serde_json::from_slice(&json).ok());
         let memory = read.filter(|memory: &Memory| memory.boot_id == boot_id && !boot_id.is_empty());
         let memory = memory.unwrap_or_else(|| Memory { boot_id, ..Memory::default() });
-        Self { file, memory: Mutex::new(memory) }
+        Self { file, memory: Mutex::new(memory), probing: tokio::sync::Mutex::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the verdict on KVM for an engine with a kernel. Boots a guest to find out, if nobody has.
@@ -57,27 +61,28 @@ impl Verdicts {
             return Ok(verdict);
         }
         let key = format!("{} {} {kernel}", program.path.display(), program.version);
-        let mut memory = self.memory.lock().await;
-        if let Some(verdict) = memory.verdicts.get(&key) {
+        let _probing = self.probing.lock().await;
+        if let Some(verdict) = self.memory().verdicts.get(&key) {
             return Ok(verdict.clone());
         }
         work.stage("see whether KVM works");
         let verdict = probe(context, engine, kernel).await?;
         work.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
         tracing::info!(engine = %engine.kind(), usable = verdict.usable, reason = verdict.reason, "KVM");
+        let mut memory = self.memory();
         memory.verdicts.insert(key, verdict.clone());
         self.write(&memory);
         Ok(verdict)
     }
 
     /// Returns what the last VM got that was made.
-    pub(super) async fn last_choice(&self) -> Option<String> {
-        self.memory.lock().await.last_choice.clone()
+    pub(super) fn last_choice(&self) -> Option<String> {
+        self.memory().last_choice.clone()
     }
 
     /// Remembers what a VM gets. Returns whether it is something else than the last one got.
-    pub(super) async fn remember_choice(&self, choice: &str) -> bool {
-        let mut memory = self.memory.lock().await;
+    pub(super) fn remember_choice(&self, choice: &str) -> bool {
+        let mut memory = self.memory();
         let changed = memory.last_choice.as_deref() != Some(choice);
         if changed {
             memory.last_choice = Some(choice.to_owned());

@@ -7,6 +7,7 @@ mod contention;
 mod disk;
 mod edits;
 mod ends;
+mod engines;
 mod faults;
 mod host;
 mod hosted;
