@@ -292,6 +292,19 @@ const LIMIT: Duration = Duration::from_mins(10);
 
 /// Runs a program to its end, which may take so long.
 pub(crate) fn outcome(command: &mut Command, input: &[u8], limit: Duration) -> Outcome {
+    let (outcome, hung) = run(command, input, limit);
+    assert!(!hung, "{command:?} did not end; it said: {}", outcome.stderr);
+    outcome
+}
+
+/// Runs a program; returns nothing when it was killed because it took longer.
+pub(crate) fn outcome_or_killed(command: &mut Command, limit: Duration) -> Option<Outcome> {
+    let (outcome, hung) = run(command, &[], limit);
+    (!hung).then_some(outcome)
+}
+
+/// Runs a program, and kills it when it takes too long.
+fn run(command: &mut Command, input: &[u8], limit: Duration) -> (Outcome, bool) {
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
@@ -312,8 +325,7 @@ pub(crate) fn outcome(command: &mut Command, input: &[u8], limit: Duration) -> O
         (output, watch.join().expect("a watch over a program"))
     });
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!hung, "{command:?} did not end; it said: {stderr}");
-    Outcome { code: code_of(output.status), stdout: output.stdout, stderr }
+    (Outcome { code: code_of(output.status), stdout: output.stdout, stderr }, hung)
 }
 
 /// Waits until a program that the test has started itself has ended, and returns its exit code: 128 and the
@@ -325,17 +337,22 @@ pub fn exit_code(child: &mut Child) -> i32 {
     code_of(status)
 }
 
-fn pidfd_of(child: &Child) -> OwnedFd {
+pub(crate) fn pidfd_of(child: &Child) -> OwnedFd {
     let pid = rustix::process::Pid::from_child(child);
     // It has not been waited for, so the number is still its own.
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("open a pidfd")
 }
 
-/// Waits for a program's end; kills it, and returns true, when that does not come.
-fn kill_if_it_hangs(program: &OwnedFd, limit: Duration) -> bool {
+/// Waits for a program's end; returns whether it came in time.
+pub(crate) fn has_ended_within(program: &OwnedFd, limit: Duration) -> bool {
     let limit = rustix::time::Timespec::try_from(limit).expect("a limit");
     let mut ended = [rustix::event::PollFd::new(program, rustix::event::PollFlags::IN)];
-    if rustix::event::poll(&mut ended, Some(&limit)).expect("wait for a program's end") > 0 {
+    rustix::event::poll(&mut ended, Some(&limit)).expect("wait for a program's end") > 0
+}
+
+/// Waits for a program's end; kills it, and returns true, when that does not come.
+fn kill_if_it_hangs(program: &OwnedFd, limit: Duration) -> bool {
+    if has_ended_within(program, limit) {
         return false;
     }
     // It may have ended just now.
