@@ -72,11 +72,14 @@ impl Programs {
             let path = directory.join(name);
             if path.is_file() { Ok(path) } else { Err(MissingProgram { name, directory: directory.clone() }) }
         };
+        for name in ["banger-filter", "banger-tap"] {
+            find(name)?;
+        }
         Ok(Self {
             client: directory.join("banger"),
             monitor: find("banger-monitor")?,
             guest: GuestProgram::new(find("banger-guest")?),
-            directory: find("banger-filter").and_then(|_| find("banger-tap")).map(|_| directory.clone())?,
+            directory: directory.clone(),
         })
     }
 }

@@ -69,8 +69,6 @@ enum AnswerError {
     NoStatus,
     #[error("its answer is too long")]
     TooLong,
-    #[error("its answer makes no sense")]
-    Nonsense(#[from] serde_json::Error),
     #[error("the connection broke")]
     Io(#[from] io::Error),
 }

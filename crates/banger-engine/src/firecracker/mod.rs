@@ -81,12 +81,13 @@ impl Firecracker {
     }
 }
 
-/// Firecracker with these arguments.
-fn program(path: PathBuf, arguments: &[&str]) -> Program {
+/// Firecracker, with what is said of its API, and what is the same each time.
+fn program(path: PathBuf, api: &[&str]) -> Program {
+    let same = ["--config-file", CONFIGURATION, "--log-path", "/dev/stderr", "--level", LEVEL];
     Program {
         name: PROGRAM.to_owned(),
         path,
-        arguments: arguments.iter().copied().map(str::to_owned).collect(),
+        arguments: api.iter().chain(&same).copied().map(str::to_owned).collect(),
         descriptors: Vec::new(),
     }
 }
@@ -108,18 +109,14 @@ impl Engine for Firecracker {
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError> {
         let (path, ..) = self.look()?;
         let content = configuration::probe(plan)?;
-        let arguments =
-            ["--no-api", "--config-file", CONFIGURATION, "--log-path", "/dev/stderr", "--level", LEVEL];
-        let vmm = program(path, &arguments);
+        let vmm = program(path, &["--no-api"]);
         Ok(Probe { vmm, files: vec![PlannedFile { name: CONFIGURATION, content }] })
     }
 
     fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError> {
         let (path, _, warning) = self.look()?;
         let content = configuration::document(plan)?;
-        let api = ["--api-sock", API_SOCKET];
-        let rest = ["--config-file", CONFIGURATION, "--log-path", "/dev/stderr", "--level", LEVEL];
-        let vmm = program(path, &[&api[..], &rest[..]].concat());
+        let vmm = program(path, &["--api-sock", API_SOCKET]);
         let (vmm, helpers) = match &plan.network {
             None => (vmm, Vec::new()),
             Some(NetworkPlan { attachment: Attachment::Tap { through, .. }, helpers, .. }) => {

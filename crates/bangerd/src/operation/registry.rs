@@ -43,8 +43,8 @@ impl Operations {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an operation. `stop` says how a guest is stopped, if it does that. It is remembered before anything of it is done; but what makes room is done on a full
-    /// disk as well.
+    /// Begins an operation. It is remembered before anything of it is done; but what makes room is done on a full disk as
+    /// well. `stop` says how a guest is stopped, by an operation that does that.
     pub(crate) fn begin(
         &self,
         kind: OperationKind,
