@@ -95,12 +95,15 @@ impl Left {
             OperationKind::VmCreate | OperationKind::VmStart | OperationKind::VmRestart => {
                 follow_boot(vm, self.context.boot_limit, handle).await
             }
-            OperationKind::VmStop if state.is_alive() => vm.request_within(Request::Stop, handle).await,
-            OperationKind::VmKill if state.is_alive() => vm.request_within(Request::Kill, handle).await,
-            OperationKind::VmStop | OperationKind::VmKill => Ok(()),
+            OperationKind::VmStop => bring_to(vm, Request::Stop, is_at_rest, handle).await,
+            OperationKind::VmKill => bring_to(vm, Request::Kill, is_at_rest, handle).await,
             OperationKind::VmDelete => vm.request_within(Request::Delete { force: true }, handle).await,
-            OperationKind::VmPause => bring_to(vm, Request::Pause, VmState::Paused, handle).await,
-            OperationKind::VmResume => bring_to(vm, Request::Resume, VmState::Running, handle).await,
+            OperationKind::VmPause => {
+                bring_to(vm, Request::Pause, |state| state == VmState::Paused, handle).await
+            }
+            OperationKind::VmResume => {
+                bring_to(vm, Request::Resume, |state| state == VmState::Running, handle).await
+            }
             OperationKind::ImagePull | OperationKind::KernelPull => {
                 Err(interrupted(handle, "what it had begun was undone"))
             }
@@ -115,15 +118,19 @@ async fn started_at(vm: &VmHandle) -> Option<jiff::Timestamp> {
     tokio::time::timeout(WORD_LIMIT, known).await.ok()?.ok()?.started_at
 }
 
-/// Asks for what may be so already: the VMM, which knows, is being asked meanwhile.
+fn is_at_rest(state: VmState) -> bool {
+    !state.is_alive()
+}
+
+/// Asks for what may be so already, or become so just now: whoever knows is being asked meanwhile.
 async fn bring_to(
     vm: &VmHandle,
     request: Request,
-    state: VmState,
+    is_there: impl Fn(VmState) -> bool,
     handle: &Arc<Handle>,
 ) -> Result<(), ApiError> {
     match vm.request_within(request, handle).await {
-        Err(error) if error.kind == ErrorKind::Conflict && vm.snapshot().state == state => Ok(()),
+        Err(error) if error.kind == ErrorKind::Conflict && is_there(vm.snapshot().state) => Ok(()),
         other => other,
     }
 }
