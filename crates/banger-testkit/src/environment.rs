@@ -284,7 +284,7 @@ fn tail(path: &Path) -> String {
 }
 
 /// Names the Firecracker that is run.
-const FIRECRACKER: &str = "BANGER_FIRECRACKER";
+pub(crate) const FIRECRACKER: &str = "BANGER_FIRECRACKER";
 
 /// How long any program of a test may run: far more than the slowest needs on a busy machine, so that
 /// what hangs fails by name and does not stop all tests.

@@ -6,6 +6,7 @@
 
 mod archive;
 mod environment;
+mod file_server;
 mod host;
 mod not_run;
 mod process;
@@ -14,7 +15,8 @@ mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
 pub use environment::{Environment, Outcome, exit_code, programs};
-pub use host::{TestHost, Tests, User};
+pub use file_server::{FileServer, Serving};
+pub use host::{Snapshot, TestHost, Tests, User};
 pub use not_run::not_run;
 pub use process::{pidfd, wait_for_end};
 pub use terminal::Terminal;

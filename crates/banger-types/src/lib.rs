@@ -3,6 +3,7 @@
 //! socket or looks at a clock.
 
 pub mod bytes;
+pub mod digest;
 pub mod error;
 pub mod guest;
 pub mod image;

@@ -27,7 +27,7 @@ fn kvm_that_cannot_be_used_is_said_with_what_to_do(host: &TestHost) {
         ("chmod 600 /dev/kvm", "you may not open /dev/kvm", "sudo usermod -aG kvm $USER"),
         ("rm /dev/kvm", "/dev/kvm is not there", "sudo modprobe kvm_amd"),
     ] {
-        host.succeed(User::Root, &["sh", "-c", spoil]);
+        host.succeed(User::Sudoer, &["sudo", "sh", "-c", spoil]);
         let name = if spoil.starts_with("rm") { "missing" } else { "forbidden" };
         let emulated = create(name, &[]);
         assert_eq!(emulated.code, 0, "{}", emulated.stderr);

@@ -24,6 +24,8 @@ const NOT_THERE: [&str; 4] = [
 fn everything_holds_on_firecracker() {
     let Some(host) = TestHost::with_firecracker("everything_holds_on_firecracker") else { return };
     let tests = if is_full_run() { Tests::AllBut(&NOT_THERE) } else { Tests::These(&DAILY) };
+    let clean = host.snapshot();
     host.pass_own_tests(User::Plain, tests);
+    host.restore(&clean);
     host.pass_own_tests(User::Root, Tests::These(&OF_ROOT));
 }

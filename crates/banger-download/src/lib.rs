@@ -1,0 +1,70 @@
+//! Downloads over HTTP(S) of files whose digest is known.
+//!
+//! A file gets its name when all of it is there and its digest is right. Until then it stands under another name, and a
+//! download that was cut, by the network or by the end of the program, goes on there.
+
+mod error;
+mod partial;
+mod transfer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use banger_core::work::Work;
+use banger_types::digest::Digest;
+use reqwest::Client;
+
+pub use error::DownloadError;
+use transfer::Transfer;
+
+/// How long a server may take until it is connected to.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// How long it may say nothing.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is downloaded.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its address: `https:`, or `http:`, which the digest makes as good.
+    pub url: String,
+    /// The digest of all of it.
+    pub digest: Digest,
+    /// Most bytes that it may have.
+    pub limit: u64,
+}
+
+/// Downloads files.
+#[derive(Debug, Clone)]
+pub struct Downloader {
+    client: Client,
+}
+
+impl Downloader {
+    /// Returns a downloader that trusts the certificates that this host trusts, and uses the proxies that the environment
+    /// names (`HTTPS_PROXY`, `NO_PROXY`).
+    pub fn new() -> Result<Self, DownloadError> {
+        // The client asks for the process's own. An error means that there is one already.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = Client::builder()
+            .user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(SILENCE_LIMIT)
+            .build()
+            .map_err(DownloadError::Client)?;
+        Ok(Self { client })
+    }
+
+    /// Downloads `source` to `destination`, whose directory must be there. What of it was downloaded before is not
+    /// downloaded again.
+    ///
+    /// A cancel, and a server that has another file, leave nothing behind; whatever else fails leaves what has come, for
+    /// the next time.
+    pub async fn download(
+        &self,
+        source: &Source,
+        destination: &Path,
+        work: &dyn Work,
+    ) -> Result<(), DownloadError> {
+        Transfer { client: &self.client, source, destination, work }.run().await
+    }
+}

@@ -1,0 +1,117 @@
+//! Tests of a test program, run once more in a test host.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use super::{HOSTED, NAME, PLACE, TestHost, User, variables};
+use crate::environment::{exit_code, has_ended_within, outcome_or_killed, pidfd_of};
+use crate::seed;
+
+/// How often a host is asked for a sign of life while tests run in it.
+const ANSWER_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it may take for that. It takes a second or two.
+const ANSWER_LIMIT: Duration = Duration::from_secs(45);
+/// How long tests may run in a host that answers: all of them take some twenty minutes.
+const SUITE_LIMIT: Duration = Duration::from_mins(45);
+/// How many hosts may hang in a row, and one more.
+const ATTEMPTS: usize = 3;
+
+/// Which tests of a program run in a host.
+#[derive(Debug, Clone, Copy)]
+pub enum Tests<'a> {
+    /// These, by their whole names.
+    These(&'a [&'a str]),
+    /// All but those whose names have one of these in them.
+    AllBut(&'a [&'a str]),
+}
+
+impl Tests<'_> {
+    fn arguments(self) -> Vec<String> {
+        match self {
+            Self::These(names) => ["--exact"].iter().chain(names).copied().map(str::to_owned).collect(),
+            Self::AllBut(names) => {
+                names.iter().flat_map(|name| ["--skip".to_owned(), (*name).to_owned()]).collect()
+            }
+        }
+    }
+}
+
+/// What is left of a program whose host hung.
+struct Hung;
+
+impl TestHost {
+    /// Runs tests of this very test program once more, in the host, where they find Firecracker and KVM. All of them
+    /// must pass. What they print stands in `hosted-PROGRAM-USER.log` in the tests' scratch directory as it comes.
+    pub fn pass_own_tests(&self, user: User, tests: Tests<'_>) {
+        let own = std::env::current_exe().expect("the test's own path");
+        let program = format!("{PLACE}/programs/tests");
+        self.copy_in(&own, &program);
+        let mut command = vec!["env".to_owned(), format!("{HOSTED}=1")];
+        command.extend(variables());
+        command.extend([program, "--test-threads=2".to_owned()]);
+        command.extend(tests.arguments());
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        // What was copied in is to survive the host's end.
+        self.succeed(User::Root, &["sync"]);
+        let log = log_of(&own, user);
+        let code = self.run_in_spite_of_the_emulator(user, &command, &log);
+        let text = String::from_utf8_lossy(&std::fs::read(&log).expect("read a log")).into_owned();
+        assert_eq!(code, 0, "{text}");
+        // A name that fits no test would pass as well.
+        assert!(!text.contains("running 0 tests"), "{text}");
+    }
+
+    /// Runs a program to its end, and returns its exit code. QEMU's emulated SVM makes a host hang now and then, whatever
+    /// runs in it: such a host is ended, and the program run from the beginning in the next one.
+    fn run_in_spite_of_the_emulator(&self, user: User, command: &[&str], log: &Path) -> i32 {
+        for attempt in 1..=ATTEMPTS {
+            match self.run_while_it_answers(user, command, log) {
+                Ok(code) => return code,
+                Err(Hung) if attempt < ATTEMPTS => {
+                    std::io::stderr().write_all(b"the test host hung; it is started anew\n").ok();
+                    self.environment.succeed(&["vm", "kill", NAME]);
+                    self.boot();
+                }
+                Err(Hung) => {}
+            }
+        }
+        panic!("the test host hung {ATTEMPTS} times; {} has what was printed last", log.display());
+    }
+
+    fn run_while_it_answers(&self, user: User, command: &[&str], log: &Path) -> Result<i32, Hung> {
+        let output = File::create(log).expect("make a log");
+        let mut running = self.command(user, command);
+        running.stdout(output.try_clone().expect("a second descriptor")).stderr(output);
+        let mut child = running.spawn().expect("run banger");
+        let until = Instant::now() + SUITE_LIMIT;
+        while !has_ended_within(&pidfd_of(&child), ANSWER_INTERVAL) {
+            let asked = outcome_or_killed(&mut self.command(User::Root, &["true"]), ANSWER_LIMIT);
+            if asked.is_none_or(|answer| answer.code != 0) {
+                end(&mut child);
+                return Err(Hung);
+            }
+            if Instant::now() > until {
+                end(&mut child);
+                panic!("tests in the test host took more than {SUITE_LIMIT:?}; see {}", log.display());
+            }
+        }
+        Ok(exit_code(&mut child))
+    }
+}
+
+/// Ends a client by force: it hands other signals on to a guest that does not take them.
+fn end(child: &mut Child) {
+    child.kill().expect("end banger");
+    child.wait().expect("wait for banger");
+}
+
+/// Returns the file that gets what the tests of a program print.
+fn log_of(program: &Path, user: User) -> PathBuf {
+    let name = program.file_name().expect("a program's name").to_string_lossy();
+    // Cargo puts a hash behind it.
+    let name = name.rsplit_once('-').map_or(&*name, |(name, _)| name);
+    seed::scratch().join(format!("hosted-{name}-{}.log", user.name()))
+}
