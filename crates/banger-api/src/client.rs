@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use banger_types::ApiError;
+use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
@@ -23,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::connect::connect;
-use crate::request::{LogKind, LogQuery, PullRequest};
+use crate::request::{EngineInstallRequest, LogKind, LogQuery, PullRequest};
 use crate::route;
 
 /// Largest body that the client takes in one piece, bytes.
@@ -240,6 +241,16 @@ impl Client {
     /// Returns the kernel of this name or id.
     pub async fn kernel(&self, name: &str) -> Result<Kernel> {
         self.get(&route::path(route::KERNEL, name)).await
+    }
+
+    /// Returns all engines, as they are on the daemon's host.
+    pub async fn engines(&self) -> Result<Vec<EngineStatus>> {
+        self.get(route::ENGINES).await
+    }
+
+    /// Begins to install an engine.
+    pub async fn install_engine(&self, request: &EngineInstallRequest) -> Result<Operation> {
+        self.call(Method::POST, route::ENGINES, request).await
     }
 
     /// Begins to make a kernel.

@@ -1,5 +1,6 @@
 //! Bodies and queries of requests that belong to the API alone.
 
+use banger_types::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/images` and `POST /v1/kernels`.
@@ -10,6 +11,16 @@ pub struct PullRequest {
     pub source: String,
     /// The name to give it; the source when there is none.
     pub name: Option<String>,
+}
+
+/// Body of `POST /v1/engines`: both, or neither for the release that the daemon knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineInstallRequest {
+    /// Address of an archive of a release of Firecracker (`.tgz`).
+    pub url: Option<String>,
+    /// The digest of that archive.
+    pub digest: Option<Digest>,
 }
 
 /// Query of `DELETE /v1/vms/NAME`.

@@ -45,6 +45,8 @@ pub const IMAGE: &str = "/v1/images/{name}";
 pub const KERNELS: &str = "/v1/kernels";
 /// One kernel, by name or id.
 pub const KERNEL: &str = "/v1/kernels/{name}";
+/// Engines.
+pub const ENGINES: &str = "/v1/engines";
 /// Operations.
 pub const OPERATIONS: &str = "/v1/operations";
 /// One operation, by id.

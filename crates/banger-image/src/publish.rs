@@ -53,10 +53,15 @@ impl Staging {
     pub fn beside(destination: &Path) -> Result<Self, PublishError> {
         let parent = destination.parent().filter(|_| destination.file_name().is_some());
         let parent = parent.ok_or_else(|| PublishError::NoParent(destination.to_owned()))?;
-        let io = |source| PublishError::Io { path: destination.to_owned(), source };
+        Ok(Self { destination: destination.to_owned(), ..Self::within(parent)? })
+    }
+
+    /// Makes a directory (mode 0700) within `parent`, which is made as needed, for something whose name is not known yet.
+    pub fn within(parent: &Path) -> Result<Self, PublishError> {
+        let io = |source| PublishError::Io { path: parent.to_owned(), source };
         fs::create_dir_all(parent).map_err(io)?;
         let directory = tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempdir_in(parent).map_err(io)?;
-        Ok(Self { directory, destination: destination.to_owned() })
+        Ok(Self { directory, destination: parent.to_owned() })
     }
 
     /// Returns the directory to write into.
@@ -66,8 +71,14 @@ impl Staging {
 
     /// Syncs every file directly in the directory, and the directory, then gives it its final name.
     pub fn publish(self) -> Result<(), PublishError> {
-        let Self { directory, destination } = self;
-        let io = |source| PublishError::Io { path: destination.clone(), source };
+        let destination = self.destination.clone();
+        self.publish_as(&destination)
+    }
+
+    /// The same, with a name in the same parent.
+    pub fn publish_as(self, destination: &Path) -> Result<(), PublishError> {
+        let Self { directory, .. } = self;
+        let io = |source| PublishError::Io { path: destination.to_owned(), source };
         for entry in fs::read_dir(directory.path()).map_err(io)? {
             let entry = entry.map_err(io)?;
             if entry.file_type().map_err(io)?.is_file() {
@@ -80,16 +91,16 @@ impl Staging {
             rustix::fs::CWD,
             directory.path(),
             rustix::fs::CWD,
-            &destination,
+            destination,
             rustix::fs::RenameFlags::NOREPLACE,
         )
         .map_err(|errno| match errno {
-            rustix::io::Errno::EXIST => PublishError::Exists(destination.clone()),
+            rustix::io::Errno::EXIST => PublishError::Exists(destination.to_owned()),
             errno => io(errno.into()),
         })?;
         // It has its name now; the guard must not delete what may stand under the old one later.
         let _old_name = directory.keep();
-        sync_parent(&destination).map_err(io)
+        sync_parent(destination).map_err(io)
     }
 }
 

@@ -17,8 +17,8 @@ pub struct Serving {
     pub ranges: bool,
     /// Answered in place of the file, with this status: by the first request, the second, and so on.
     pub refusals: Vec<u16>,
-    /// Says that the file is longer than it is, by so many bytes, and sends nothing in their place.
-    pub silent: u64,
+    /// Whether a connection that would be cut stays open instead, and is silent.
+    pub holds: bool,
 }
 
 /// A server that runs until this goes.
@@ -108,10 +108,11 @@ impl State {
         if begin > 0 {
             write!(connection, "Content-Range: bytes {begin}-{end}/{all}\r\n")?;
         }
-        write!(connection, "Content-Length: {}\r\n\r\n", body.len() as u64 + self.serving.silent)?;
+        write!(connection, "Content-Length: {}\r\n\r\n", body.len())?;
         let cut = self.serving.cuts.get(count).copied().unwrap_or(body.len()).min(body.len());
         connection.write_all(&body[..cut])?;
-        if self.serving.silent > 0
+        if self.serving.holds
+            && cut < body.len()
             && let Some(held) = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner)
         {
             held.push(connection);

@@ -11,6 +11,7 @@ mod host;
 mod not_run;
 mod process;
 pub mod seed;
+mod small_disk;
 mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
@@ -19,6 +20,7 @@ pub use file_server::{FileServer, Serving};
 pub use host::{Snapshot, TestHost, Tests, User};
 pub use not_run::not_run;
 pub use process::{pidfd, wait_for_end};
+pub use small_disk::{Ballast, SmallDisk};
 pub use terminal::Terminal;
 
 /// Whether everything is to be tried, not only what fits into every day (`cargo xtask test --full`).

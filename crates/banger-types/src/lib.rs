@@ -4,6 +4,7 @@
 
 pub mod bytes;
 pub mod digest;
+pub mod engine;
 pub mod error;
 pub mod guest;
 pub mod image;

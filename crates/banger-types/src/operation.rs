@@ -30,13 +30,15 @@ pub enum OperationKind {
     ImagePull,
     /// Make a kernel.
     KernelPull,
+    /// Download and install an engine.
+    EngineInstall,
 }
 
 impl OperationKind {
     /// Returns whether a daemon that ends undoes an unfinished operation of this kind. The others
     /// concern VMs that go on without the daemon.
     pub const fn is_undone_at_shutdown(self) -> bool {
-        matches!(self, Self::ImagePull | Self::KernelPull)
+        matches!(self, Self::ImagePull | Self::KernelPull | Self::EngineInstall)
     }
 
     /// Returns whether an operation of this kind is a way out of a full disk.
@@ -105,7 +107,7 @@ pub struct Operation {
     pub id: OperationId,
     /// What it does.
     pub kind: OperationKind,
-    /// To what: the VM's, image's or kernel's name.
+    /// To what: the VM's, image's, kernel's or engine's name.
     pub subject: String,
     /// How the guest is to be stopped, by an operation that stops it. Another daemon may have to go on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

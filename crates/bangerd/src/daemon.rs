@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use banger_api::request::PullRequest;
+use banger_api::request::{EngineInstallRequest, PullRequest};
 use banger_core::vm::Request;
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationKind};
@@ -258,6 +258,15 @@ impl Daemon {
         tokio::spawn(async move {
             let pulled = artifacts.pull_kernel(&request.source, request.name.as_deref(), &operation).await;
             operation.finish(pulled.map(drop));
+        });
+        Ok(handle.snapshot())
+    }
+    pub(crate) fn install_engine(&self, request: EngineInstallRequest) -> Result<Operation, ApiError> {
+        let handle = self.begin(OperationKind::EngineInstall, "firecracker")?;
+        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
+        tokio::spawn(async move {
+            let installed = artifacts.install_engine(request, &operation).await;
+            operation.finish(installed);
         });
         Ok(handle.snapshot())
     }

@@ -69,6 +69,16 @@ impl Layout {
         self.data.join("templates")
     }
 
+    /// Engines that were installed, each in a directory with its name and version.
+    pub(crate) fn engines(&self) -> PathBuf {
+        self.data.join("engines")
+    }
+
+    /// What is being downloaded.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.data.join("downloads")
+    }
+
     pub(crate) fn operations(&self) -> PathBuf {
         self.data.join("operations")
     }
@@ -102,6 +112,8 @@ impl Layout {
             self.images(),
             self.kernels(),
             self.templates(),
+            self.engines(),
+            self.downloads(),
             self.operations(),
             self.ssh(),
         ]

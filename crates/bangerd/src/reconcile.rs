@@ -227,7 +227,7 @@ async fn remove_orphans(
     removed += remove_unknown(&layout.vms(), |path, name| vms.contains(name) || is_unknown(path)).await;
     removed += remove_unknown(&layout.images(), |_, name| keep_artifacts || images.contains(name)).await;
     removed += remove_unknown(&layout.kernels(), |_, name| keep_artifacts || kernels.contains(name)).await;
-    for parent in [layout.templates(), layout.ssh()] {
+    for parent in [layout.templates(), layout.ssh(), layout.engines()] {
         removed += sweep(&parent);
     }
     for parent in [layout.vms(), layout.kernels()] {

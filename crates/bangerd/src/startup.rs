@@ -207,7 +207,7 @@ fn compose(
     let operations = Arc::new(Operations::new(Arc::clone(&store), layout.clone()));
     let context = vm::Context {
         engines: Engines::new(
-            Arc::new(Firecracker::new(Arc::clone(&commands))),
+            Arc::new(Firecracker::new(Arc::clone(&commands), layout.engines())),
             Arc::new(Qemu::new(Arc::clone(&commands))),
         ),
         verdicts: Verdicts::new(layout.kvm_verdicts()),

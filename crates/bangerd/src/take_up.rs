@@ -74,6 +74,11 @@ impl Left {
         if matches!(kind, OperationKind::ImagePull | OperationKind::KernelPull) && self.pulled {
             return Ok(());
         }
+        if kind == OperationKind::EngineInstall {
+            return Err(
+                interrupted(handle, "what has come is kept").fix("`banger engine install` goes on with it")
+            );
+        }
         let Some(vm) = &self.vm else {
             // Deleting is finished by every start; all else that has no VM was undone.
             let deleted = kind == OperationKind::VmDelete;
@@ -104,7 +109,7 @@ impl Left {
             OperationKind::VmResume => {
                 bring_to(vm, Request::Resume, |state| state == VmState::Running, handle).await
             }
-            OperationKind::ImagePull | OperationKind::KernelPull => {
+            OperationKind::ImagePull | OperationKind::KernelPull | OperationKind::EngineInstall => {
                 Err(interrupted(handle, "what it had begun was undone"))
             }
         }

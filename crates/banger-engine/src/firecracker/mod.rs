@@ -6,12 +6,13 @@
 mod client;
 mod configuration;
 mod process;
+pub(crate) mod release;
 #[cfg(test)]
 mod specification;
 mod version;
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use banger_core::command::Commands;
@@ -31,7 +32,7 @@ use crate::program::{Versions, chain};
 /// The program.
 const PROGRAM: &str = "firecracker";
 /// How it is installed.
-const INSTALL: &str = "put a release of it on the daemon's PATH, or name it with BANGER_FIRECRACKER";
+const INSTALL: &str = "`banger engine install` downloads a release; BANGER_FIRECRACKER names one of your own";
 /// Names another program to run in its place.
 const VARIABLE: &str = "BANGER_FIRECRACKER";
 /// The configuration, in the VM's directory.
@@ -49,6 +50,8 @@ const LOG_LIMIT: u64 = 4 << 20;
 pub struct Firecracker {
     commands: Arc<dyn Commands>,
     versions: Versions,
+    /// Where banger has installed releases.
+    installed: PathBuf,
 }
 
 impl std::fmt::Debug for Firecracker {
@@ -58,26 +61,41 @@ impl std::fmt::Debug for Firecracker {
 }
 
 impl Firecracker {
-    /// Returns the engine; it looks for Firecracker through `commands` at each launch.
-    pub fn new(commands: Arc<dyn Commands>) -> Self {
-        Self { versions: Versions::new(Arc::clone(&commands)), commands }
+    /// Returns the engine. At each launch it looks for the program that `BANGER_FIRECRACKER` names, else for the newest
+    /// of those in `installed`, else for one on `PATH`.
+    pub fn new(commands: Arc<dyn Commands>, installed: PathBuf) -> Self {
+        Self { versions: Versions::new(Arc::clone(&commands)), commands, installed }
+    }
+
+    /// Asks a program for its version. Refuses what is no Firecracker, or one that is not run.
+    pub fn examine(&self, path: &Path) -> Result<EngineProgram, EngineError> {
+        let (version, _) = self.judge(path)?;
+        Ok(EngineProgram { path: path.to_owned(), version: version.to_string() })
     }
 
     /// Returns the program, its version, and what is to be said about that. Refuses versions that are not run.
     fn look(&self) -> Result<(PathBuf, Version, Option<String>), EngineError> {
         let named = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
-        let name = named.as_deref().unwrap_or(PROGRAM);
-        let path = self
-            .commands
-            .find(name)
-            .ok_or_else(|| EngineError::NotInstalled { program: name.to_owned(), fix: INSTALL.to_owned() })?;
+        let path = match &named {
+            Some(name) => self.commands.find(name),
+            None => release::newest_in(&self.installed).or_else(|| self.commands.find(PROGRAM)),
+        };
+        let path = path.ok_or_else(|| EngineError::NotInstalled {
+            program: named.unwrap_or_else(|| PROGRAM.to_owned()),
+            fix: INSTALL.to_owned(),
+        })?;
+        let (version, warning) = self.judge(&path)?;
+        Ok((path, version, warning))
+    }
+
+    fn judge(&self, path: &Path) -> Result<(Version, Option<String>), EngineError> {
         let unusable =
-            |reason| EngineError::Unusable { program: path.clone(), reason, fix: INSTALL.to_owned() };
-        let line = self.versions.of(&path).map_err(|error| unusable(chain(&error)))?;
+            |reason| EngineError::Unusable { program: path.to_owned(), reason, fix: INSTALL.to_owned() };
+        let line = self.versions.of(path).map_err(|error| unusable(chain(&error)))?;
         let version =
             Version::parse(&line).ok_or_else(|| unusable(format!("it does not say that it is {PROGRAM}")))?;
         let warning = version.judge().map_err(unusable)?;
-        Ok((path, version, warning))
+        Ok((version, warning))
     }
 }
 

@@ -22,7 +22,11 @@ impl Version {
     pub(super) fn parse(line: &str) -> Option<Self> {
         let version = line.strip_prefix("Firecracker v")?;
         // What comes behind: `1.17.0-dev`.
-        let version = version.split(['-', '+', ' ']).next()?;
+        Self::from_numbers(version.split(['-', '+', ' ']).next()?)
+    }
+
+    /// Returns the version from its three numbers.
+    pub(super) fn from_numbers(version: &str) -> Option<Self> {
         let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
         let version = Self(numbers.next()??, numbers.next()??, numbers.next()??);
         numbers.next().is_none().then_some(version)

@@ -13,6 +13,7 @@ mod vm;
 
 use std::time::Duration;
 
+use banger_types::digest::Digest;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
@@ -53,6 +54,9 @@ pub enum Command {
     /// Look after kernels that VMs boot
     #[command(subcommand, arg_required_else_help = true)]
     Kernel(KernelCommand),
+    /// Look after engines: the programs that run VMs
+    #[command(subcommand, arg_required_else_help = true)]
+    Engine(EngineCommand),
     /// Look after operations: long pieces of work
     #[command(subcommand, name = "op", arg_required_else_help = true)]
     Operation(OperationCommand),
@@ -125,6 +129,29 @@ pub enum KernelCommand {
     Pull(PullArguments),
     /// Delete kernels that no VM uses
     Rm(DeleteArguments),
+}
+
+/// `banger engine …`.
+#[derive(Debug, Subcommand)]
+pub enum EngineCommand {
+    /// List engines: which of them are here
+    Ls(ListArguments),
+    /// Download Firecracker, check it and install it for yourself; no root is needed
+    Install(EngineInstallArguments),
+}
+
+/// Arguments of `engine install`.
+#[derive(Debug, Args)]
+pub struct EngineInstallArguments {
+    /// Address of the archive of another release, or of a mirror's
+    #[arg(long, requires = "sha256", value_parser = NonEmptyStringValueParser::new())]
+    pub url: Option<String>,
+    /// SHA-256 digest of that archive
+    #[arg(long, requires = "url", value_name = "DIGEST")]
+    pub sha256: Option<Digest>,
+    /// How to wait for it.
+    #[command(flatten)]
+    pub wait: WaitOptions,
 }
 
 /// `banger op …`.

@@ -3,6 +3,7 @@
 mod artifact;
 mod completion;
 mod daemon;
+mod engine;
 mod image;
 mod kernel;
 mod operation;
@@ -18,8 +19,8 @@ use banger_types::operation::Operation;
 use serde::Serialize;
 
 use crate::arguments::{
-    Command, DaemonCommand, ForwardCommand, ImageCommand, KernelCommand, OperationCommand, VmCommand,
-    WaitOptions,
+    Command, DaemonCommand, EngineCommand, ForwardCommand, ImageCommand, KernelCommand, OperationCommand,
+    VmCommand, WaitOptions,
 };
 use crate::context::Context;
 use crate::error::CommandError;
@@ -46,6 +47,10 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
             KernelCommand::Show(arguments) => artifact::show::<Kernel>(context, &arguments).await,
             KernelCommand::Pull(arguments) => artifact::pull::<Kernel>(context, arguments).await,
             KernelCommand::Rm(arguments) => artifact::remove::<Kernel>(context, &arguments).await,
+        },
+        Command::Engine(command) => match command {
+            EngineCommand::Ls(arguments) => engine::list(context, &arguments).await,
+            EngineCommand::Install(arguments) => engine::install(context, arguments).await,
         },
         Command::Operation(command) => match command {
             OperationCommand::Ls(arguments) => operation::list(context, &arguments).await,

@@ -134,6 +134,7 @@ const fn kind(kind: OperationKind) -> &'static str {
         OperationKind::VmDelete => "delete VM",
         OperationKind::ImagePull => "pull image",
         OperationKind::KernelPull => "pull kernel",
+        OperationKind::EngineInstall => "install engine",
     }
 }
 

@@ -16,6 +16,7 @@ fn the_help_names_what_exists() {
       vm          Make, use and look after virtual machines
       image       Look after images: root file systems that VMs are made from
       kernel      Look after kernels that VMs boot
+      engine      Look after engines: the programs that run VMs
       op          Look after operations: long pieces of work
       daemon      Look after bangerd, the daemon that owns your VMs and images
       ssh-config  Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger

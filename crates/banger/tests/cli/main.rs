@@ -6,6 +6,7 @@
 mod completion;
 mod copy;
 mod daemon;
+mod engine;
 mod errors;
 mod exec;
 mod forward;

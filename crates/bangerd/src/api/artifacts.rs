@@ -1,11 +1,12 @@
-//! `/v1/images` and `/v1/kernels`
+//! `/v1/images`, `/v1/kernels` and `/v1/engines`
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use banger_api::request::PullRequest;
+use banger_api::request::{EngineInstallRequest, PullRequest};
 use banger_types::ApiError;
+use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 
@@ -64,4 +65,15 @@ pub(super) async fn delete_kernel(
     Path(name): Path<String>,
 ) -> Answer<Json<()>> {
     Ok(Json(daemon.artifacts().delete_kernel(&name).await?))
+}
+
+pub(super) async fn engines(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<EngineStatus>>> {
+    Ok(Json(daemon.artifacts().engines().await?))
+}
+
+pub(super) async fn install_engine(
+    State(daemon): State<Arc<Daemon>>,
+    Body(request): Body<EngineInstallRequest>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.install_engine(request)?))
 }

@@ -41,6 +41,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::IMAGE, get(artifacts::image).delete(artifacts::delete_image))
         .route(route::KERNELS, get(artifacts::kernels).post(artifacts::pull_kernel))
         .route(route::KERNEL, get(artifacts::kernel).delete(artifacts::delete_kernel))
+        .route(route::ENGINES, get(artifacts::engines).post(artifacts::install_engine))
         .route(route::OPERATIONS, get(operations::list))
         .route(route::OPERATION, get(operations::show))
         .route(route::OPERATION_WATCH, get(operations::watch))

@@ -1,5 +1,6 @@
-//! Images and kernels: found by name, or made from their source.
+//! What VMs are made from and run by: images and kernels, found by name or made from their source, and engines.
 
+mod engine;
 mod image;
 mod kernel;
 mod single_flight;

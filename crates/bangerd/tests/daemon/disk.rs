@@ -2,71 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use banger_testkit::{Environment, Outcome, not_run, seed};
+use banger_testkit::{Environment, Outcome, SmallDisk, seed};
 use banger_types::vm::VmState;
 
 use crate::support::{Daemon, SMALL, assert_left, error, refuse};
-
-/// A small file system of its own. It goes with its mount, and that with this.
-struct SmallDisk {
-    at: PathBuf,
-    _directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// Mounts one; says so when that is not permitted.
-    fn new(test: &str, size: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let at = directory.path().join("disk");
-        std::fs::create_dir(&at).unwrap();
-        let options = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output();
-        let mounted = mounted.unwrap();
-        if !mounted.status.success() {
-            not_run(test, &String::from_utf8_lossy(&mounted.stderr));
-            return None;
-        }
-        Some(Self { at, _directory: directory })
-    }
-
-    /// Takes all the room but `left` bytes, until the result is dropped.
-    fn fill(&self, left: u64) -> Ballast {
-        let path = self.at.join("ballast");
-        let mut file = File::create(&path).unwrap();
-        let free = || {
-            let found = rustix::fs::statvfs(&self.at).unwrap();
-            found.f_bavail * found.f_frsize
-        };
-        while free() > left {
-            let most = usize::try_from((free() - left).min(1 << 20)).unwrap();
-            // Others may be quicker: full is full.
-            if file.write_all(&vec![1; most]).is_err() {
-                break;
-            }
-        }
-        // tmpfs counts roughly.
-        while left == 0 && file.write_all(&[1; 4096]).is_ok() {}
-        Ballast(path)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // What still runs may have its working directory there.
-        Command::new("umount").arg("--lazy").arg(&self.at).status().unwrap();
-    }
-}
-
-struct Ballast(PathBuf);
-
-impl Drop for Ballast {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).unwrap();
-    }
-}
 
 fn create(environment: &Environment, name: &str) -> Outcome {
     environment.run(&[&["vm", "create", name, "--disk", "1G"], &SMALL[..]].concat())
@@ -87,7 +28,7 @@ fn masked(text: &str) -> String {
 fn a_pull_that_does_not_fit_is_undone() {
     let test = "a_pull_that_does_not_fit_is_undone";
     let Some(disk) = SmallDisk::new(test, "8M") else { return };
-    let environment = Environment::within(&disk.at).faking_vmms();
+    let environment = Environment::within(disk.path()).faking_vmms();
     environment.succeed(&["daemon", "start"]);
     let daemon = environment.daemon_pid();
     let archive = tempfile::NamedTempFile::new().unwrap();
@@ -120,7 +61,7 @@ fn a_pull_that_does_not_fit_is_undone() {
 fn a_vm_that_does_not_fit_is_undone_and_fits_when_there_is_room() {
     let test = "a_vm_that_does_not_fit_is_undone_and_fits_when_there_is_room";
     let Some(disk) = SmallDisk::new(test, "48M") else { return };
-    let environment = Environment::within(&disk.at).faking_vmms();
+    let environment = Environment::within(disk.path()).faking_vmms();
     // The template of its disk, and the database's log, have their room.
     assert_eq!(create(&environment, "first").code, 0);
     let daemon = environment.daemon_pid();
@@ -151,7 +92,7 @@ fn a_vm_that_does_not_fit_is_undone_and_fits_when_there_is_room() {
 fn a_daemon_on_a_full_disk_says_so_and_vms_can_be_deleted_to_make_room() {
     let test = "a_daemon_on_a_full_disk_says_so_and_vms_can_be_deleted_to_make_room";
     let Some(disk) = SmallDisk::new(test, "48M") else { return };
-    let environment = Environment::within(&disk.at).faking_vmms();
+    let environment = Environment::within(disk.path()).faking_vmms();
     for name in ["one", "two"] {
         assert_eq!(create(&environment, name).code, 0);
     }
@@ -188,7 +129,7 @@ fn a_daemon_on_a_full_disk_says_so_and_vms_can_be_deleted_to_make_room() {
 fn a_console_that_finds_no_room_does_not_stop_its_guest() {
     let test = "a_console_that_finds_no_room_does_not_stop_its_guest";
     let Some(disk) = SmallDisk::new(test, "48M") else { return };
-    let daemon = Daemon::of(Environment::within(&disk.at).faking_vmms());
+    let daemon = Daemon::of(Environment::within(disk.path()).faking_vmms());
     daemon.create("talks", |_| ());
     let line = "x".repeat(1000);
     {
@@ -279,7 +220,7 @@ fn a_real_vm_waits_for_room_and_loses_nothing() {
     let Some(disk) = SmallDisk::new(test, "160M") else { return };
     // The daemon's own files have their room: only VMs have not.
     let environment = Environment::new();
-    std::os::unix::fs::symlink(&disk.at, environment.data().join("vms")).unwrap();
+    std::os::unix::fs::symlink(disk.path(), environment.data().join("vms")).unwrap();
     let daemon = Daemon::of(environment);
     let environment = &daemon.environment;
     daemon.create("work", |request| {

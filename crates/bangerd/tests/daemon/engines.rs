@@ -8,7 +8,7 @@ use banger_testkit::Environment;
 use crate::support::{SMALL, refuse};
 
 /// Names the Firecracker that is run.
-const FIRECRACKER: &str = "BANGER_FIRECRACKER";
+pub(crate) const FIRECRACKER: &str = "BANGER_FIRECRACKER";
 
 fn create<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["vm", "create", name, "--no-start"], &SMALL[..], more].concat()
@@ -44,7 +44,7 @@ fn without_firecracker_qemu_runs_vms_and_that_is_said_once() {
     insta::assert_snapshot!(refuse(&environment, 6, &create("four", &["--engine", "firecracker"])), @"
     error: cannot make 'four'
       because: the program '/nowhere/firecracker' is not installed
-      try: put a release of it on the daemon's PATH, or name it with BANGER_FIRECRACKER
+      try: `banger engine install` downloads a release; BANGER_FIRECRACKER names one of your own
     ");
     assert_eq!(environment.run(&["vm", "show", "four"]).code, 3);
 }

@@ -12,6 +12,7 @@ mod faults;
 mod host;
 mod hosted;
 mod input;
+mod installs;
 mod life;
 mod state;
 mod support;

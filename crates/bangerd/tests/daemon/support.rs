@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use banger_api::{Client, ClientError};
 use banger_testkit::{Environment, Outcome, pidfd, seed};
-use banger_types::operation::{Operation, OperationStatus};
+use banger_types::operation::{Operation, OperationStatus, Progress};
 use banger_types::size::Mebibytes;
 use banger_types::vm::{NetworkMode, Vm, VmCreateRequest, VmState};
 use banger_types::{ApiError, ErrorKind};
@@ -78,14 +78,21 @@ impl Daemon {
 
     /// Follows an operation until it is in a phase.
     pub(crate) fn reach(&self, operation: &Operation, stage: &str) {
+        self.follow(operation, |progress| progress.stage == stage);
+    }
+
+    /// Follows an operation until it has come so far.
+    pub(crate) fn follow(&self, operation: &Operation, is_there: impl Fn(&Progress) -> bool) {
         self.call(async {
             let mut lines = self.client.watch_operation(operation.id.as_str()).await.unwrap();
+            let mut last = None;
             while let Some(operation) = lines.next().await.unwrap() {
-                if operation.progress.is_some_and(|progress| progress.stage == stage) {
+                if operation.progress.as_ref().is_some_and(&is_there) {
                     return;
                 }
+                last = Some(operation);
             }
-            panic!("the operation ended without: {stage}")
+            panic!("the operation ended before: {last:?}")
         });
     }
 

@@ -9,9 +9,14 @@ const DAILY: [&str; 4] = [
     "verbs::a_pause_is_no_time_for_the_guest_and_its_clock_is_right_after_it",
     "lifecycle::a_guest_that_powers_off_is_stopped_and_one_that_dies_has_failed",
 ];
-/// What takes root.
-const OF_ROOT: [&str; 1] =
-    ["network::a_guest_reaches_the_world_but_neither_the_hosts_loopback_nor_another_guest"];
+/// What takes root: network namespaces, and another's system calls.
+const OF_ROOT: [&str; 2] = [
+    "network::a_guest_reaches_the_world_but_neither_the_hosts_loopback_nor_another_guest",
+    "durability::a_guests_fsync_reaches_the_host_as_fsync",
+];
+/// What takes root and its time: it sets the host's clock.
+const OF_ROOT_AT_LEISURE: [&str; 2] =
+    ["verbs::the_clock_follows_a_host_that_slept", "verbs::the_clock_is_right_after_the_monitor_was_stopped"];
 /// What the host has nothing for: mmdebstrap and a mirror, or a third host within.
 const NOT_THERE: [&str; 4] = [
     "hosted::",
@@ -28,4 +33,7 @@ fn everything_holds_on_firecracker() {
     host.pass_own_tests(User::Plain, tests);
     host.restore(&clean);
     host.pass_own_tests(User::Root, Tests::These(&OF_ROOT));
+    if is_full_run() {
+        host.pass_own_tests(User::Root, Tests::These(&OF_ROOT_AT_LEISURE));
+    }
 }

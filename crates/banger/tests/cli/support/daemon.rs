@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use banger_api::route;
+use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
@@ -37,6 +38,7 @@ pub(crate) struct Shown {
     pub(crate) vms: Vec<Vm>,
     pub(crate) images: Vec<Image>,
     pub(crate) kernels: Vec<Kernel>,
+    pub(crate) engines: Vec<EngineStatus>,
     /// For each operation to come, what becomes of it; one that does not end waits for its cancel.
     pub(crate) operations: VecDeque<Vec<Operation>>,
     /// Answers the next request that changes something.
@@ -72,6 +74,7 @@ impl Daemon {
             vms: Vec::new(),
             images: Vec::new(),
             kernels: Vec::new(),
+            engines: Vec::new(),
             operations: VecDeque::new(),
             refusal: None,
             log: b"one\ntwo\x1b[2J\r\nthree".to_vec(),
@@ -257,6 +260,7 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             json(&found.ok_or_else(|| ApiError::not_found("kernel", name))?)
         }
         ("GET", ["kernels"]) => json(&daemon.shown(|shown| shown.kernels.clone())),
+        ("GET", ["engines"]) => json(&daemon.shown(|shown| shown.engines.clone())),
         ("GET", ["operations"]) => json(&*daemon.current.lock().unwrap()),
         ("GET", ["operations", id]) => json(&daemon.current(id)?),
         ("GET", ["operations", id, "watch"]) => {
