@@ -3,11 +3,11 @@
 use banger_types::guest::PROBE_PARAMETER;
 
 /// `panic=-1`: a panic resets the machine at once, which ends the VMM.
-/// `i8042.*`: no mouse, no multiplexer and no plug and play are looked for, which costs half a second.
+/// `i8042.*`: no mouse and no multiplexer are looked for, nor lights set on the keyboard, which costs time.
 /// `no_timer_check`: no check against a clock that is emulated itself.
 /// `cryptomgr.notests`, and without the initcall of `crypto_kdf108_init`, which only tests as well: the
 /// kernel's tests of its own cryptography take 0.6 of 2.2 s of an emulated boot.
-const COMMON: &str = "console=ttyS0 panic=-1 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd \
+const COMMON: &str = "console=ttyS0 panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd \
      no_timer_check random.trust_cpu=on cryptomgr.notests initcall_blacklist=crypto_kdf108_init";
 
 /// Returns what a VM's guest gets, with what its VMM adds.

@@ -40,9 +40,3 @@ impl Versions {
         Ok(version)
     }
 }
-
-/// Returns an error and its causes as one clause.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, error| format!("{text}: {error}"))
-}

@@ -1,5 +1,7 @@
 //! Lines for people: on the console of a guest without systemd, in the journal of one with it.
 
+pub use banger_types::error::chain;
+
 /// Writes a line to standard error, with the program's name before it.
 #[macro_export]
 macro_rules! log {
@@ -10,16 +12,4 @@ macro_rules! log {
 pub fn line(text: &str) {
     let line = format!("banger-guest: {text}\n");
     let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
-}
-
-/// Returns an error and all its causes in one line, outermost first.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use banger_core::command::HostCommand;
 use banger_core::kvm::Verdict;
+use banger_core::work::{Cancelled, Work};
 use banger_types::guest::PROBE_WORDS;
 use banger_types::monitor::Program;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::commands::spawn;
+use crate::process::Stat;
 
 /// The device.
 const DEVICE: &str = "/dev/kvm";
@@ -44,14 +46,15 @@ pub fn kvm_device() -> Option<Verdict> {
 }
 
 /// Boots a guest that does nothing but print [`PROBE_WORDS`], and says whether it came to that. Blocks for at most
-/// 15 s. `vmm`'s standard output is the guest's console; it runs in `directory`, and is gone afterwards.
-pub fn probe_kvm(vmm: &Program, directory: &Path) -> Verdict {
+/// 15 s, and for no longer than `work` goes on. `vmm`'s standard output is the guest's console; it runs in `directory`,
+/// and is gone afterwards.
+pub fn probe_kvm(vmm: &Program, directory: &Path, work: &dyn Work) -> Result<Verdict, Cancelled> {
     let command = HostCommand::new(vmm.path.to_string_lossy()).arguments(&vmm.arguments).directory(directory);
     let (mut child, _guard) = match spawn(&command) {
         Ok(spawned) => spawned,
-        Err(error) => return Verdict::unusable(format!("{} cannot be started: {error}", vmm.name)),
+        Err(error) => return Ok(Verdict::unusable(format!("{} cannot be started: {error}", vmm.name))),
     };
-    let finding = watch(&mut child);
+    let finding = watch(&mut child, work);
     child.kill().ok();
     let said = child.stderr.take().map(|mut stderr| {
         let mut said = String::new();
@@ -59,7 +62,8 @@ pub fn probe_kvm(vmm: &Program, directory: &Path) -> Verdict {
         said
     });
     child.wait().ok();
-    match finding {
+    Ok(match finding {
+        Ok(Finding::Cancelled) => return Err(Cancelled),
         Ok(Finding::Printed) => Verdict::works(),
         Ok(Finding::Hung(word)) => {
             Verdict::unusable(format!("KVM does not work here: a Linux kernel {word}"))
@@ -70,16 +74,17 @@ pub fn probe_kvm(vmm: &Program, directory: &Path) -> Verdict {
             Verdict::unusable(format!("{} ends before its guest prints anything{last}", vmm.name))
         }
         Err(error) => Verdict::unusable(format!("{} cannot be watched: {error}", vmm.name)),
-    }
+    })
 }
 
 enum Finding {
     Printed,
     Hung(String),
     Ended,
+    Cancelled,
 }
 
-fn watch(child: &mut Child) -> io::Result<Finding> {
+fn watch(child: &mut Child, work: &dyn Work) -> io::Result<Finding> {
     let id = child.id();
     let mut stdout = child.stdout.take().ok_or_else(|| io::Error::other("it has no standard output"))?;
     let begin = Instant::now();
@@ -88,7 +93,10 @@ fn watch(child: &mut Child) -> io::Result<Finding> {
     loop {
         let look = Timespec::try_from(LOOK).map_err(io::Error::other)?;
         let readable = poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&look))? > 0;
-        let used = processor_time(id)?;
+        if work.check().is_err() {
+            return Ok(Finding::Cancelled);
+        }
+        let used = Stat::of(format!("/proc/{id}"))?.processor_time();
         if readable {
             let length = stdout.read(&mut buffer)?;
             if length == 0 {
@@ -121,18 +129,10 @@ fn silence(printed: &[u8]) -> String {
     )
 }
 
-/// Returns how long a process has used processors (proc(5), `/proc/PID/stat`, fields 14 and 15).
-fn processor_time(id: u32) -> io::Result<Duration> {
-    let stat = fs_err::read_to_string(format!("/proc/{id}/stat"))?;
-    // The name may have blanks and brackets of its own.
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let ticks =
-        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
-    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1)))
-}
-
 #[cfg(test)]
 mod tests {
+    use banger_core::work::Unwatched;
+
     use super::*;
 
     fn probe(script: &str) -> Verdict {
@@ -142,7 +142,7 @@ mod tests {
             arguments: vec!["-c".to_owned(), script.to_owned()],
             descriptors: Vec::new(),
         };
-        probe_kvm(&vmm, Path::new("/"))
+        probe_kvm(&vmm, Path::new("/"), &Unwatched).unwrap()
     }
 
     #[test]

@@ -23,5 +23,5 @@ pub use peer::{Peer, peer};
 pub use presence::{
     MonitorPresence, boot_id, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence,
 };
-pub use process::{ProcessWatch, identity_of};
+pub use process::{HostProcesses, ProcessWatch, identity_of};
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use banger_types::error::chain;
 use banger_types::monitor::{ChannelSource, LaunchSpec, MonitorPhase, MonitorStatus, file};
 use fs_err::File;
 use mio::net::UnixListener;
@@ -91,18 +92,6 @@ impl Words {
     pub(crate) fn complain(&mut self, what: &str, error: &dyn std::error::Error) {
         self.say(&format!("{what}: {}", chain(error)));
     }
-}
-
-/// Returns an error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Runs the program.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use banger_core::command::Commands;
 use banger_core::store::{Store, StoreError};
 use banger_engine::{Firecracker, Qemu};
-use banger_host::{DirectoryLock, HostCommands, LockError, MonitorLauncher, SocketError, SocketFile};
+use banger_host::{
+    DirectoryLock, HostCommands, HostProcesses, LockError, MonitorLauncher, SocketError, SocketFile,
+};
 use banger_net::Passt;
 use banger_store::SqliteStore;
 use banger_types::location::{Locations, unusable_data, variable};
@@ -207,7 +209,7 @@ fn compose(
     let operations = Arc::new(Operations::new(Arc::clone(&store), layout.clone()));
     let context = vm::Context {
         engines: Engines::new(
-            Arc::new(Firecracker::new(Arc::clone(&commands), layout.engines())),
+            Arc::new(Firecracker::new(Arc::clone(&commands), Arc::new(HostProcesses), layout.engines())),
             Arc::new(Qemu::new(Arc::clone(&commands))),
         ),
         verdicts: Verdicts::new(layout.kvm_verdicts()),

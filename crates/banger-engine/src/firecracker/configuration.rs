@@ -9,9 +9,8 @@ use super::VSOCK;
 use crate::kernel_parameters;
 
 /// `reboot=k`: a reset goes through the keyboard's controller, which is how the guest ends its VMM.
-/// `pci=off`: there is none to look for.
-/// `8250.nr_uarts=1`: nor are there other serial lines.
-const KERNEL_PARAMETERS: &str = "reboot=k pci=off 8250.nr_uarts=1";
+/// `8250.nr_uarts=1`: there are no other serial lines. Firecracker adds `pci=off` by itself.
+const KERNEL_PARAMETERS: &str = "reboot=k 8250.nr_uarts=1";
 /// What a guest has that only prints, MiB.
 const PROBE_MEMORY: u64 = 256;
 /// The guest's address on the socket device. It is alone on it.

@@ -5,7 +5,6 @@
 
 mod client;
 mod configuration;
-mod process;
 pub(crate) mod release;
 #[cfg(test)]
 mod specification;
@@ -20,14 +19,15 @@ use banger_core::engine::{
     Attachment, BootPlan, CardKind, Engine, EngineError, EngineProgram, LaunchPlan, NetworkPlan, PlannedFile,
     Probe, ProbePlan, RunningVmm, VmmEvent, VmmStatus,
 };
+use banger_core::process::Processes;
+use banger_types::error::chain;
 use banger_types::guest::CONTROL_SOCKET_PORT;
 use banger_types::monitor::{ChannelSource, DialTerms, LaunchSpec, Program, SocketRequest};
 use banger_types::vm::{Accelerator, EngineKind};
 
 use self::client::{Client, VmState};
-use self::process::Process;
 use self::version::Version;
-use crate::program::{Versions, chain};
+use crate::program::Versions;
 
 /// The program.
 const PROGRAM: &str = "firecracker";
@@ -49,6 +49,7 @@ const LOG_LIMIT: u64 = 4 << 20;
 /// Firecracker on this host.
 pub struct Firecracker {
     commands: Arc<dyn Commands>,
+    processes: Arc<dyn Processes>,
     versions: Versions,
     /// Where banger has installed releases.
     installed: PathBuf,
@@ -63,14 +64,8 @@ impl std::fmt::Debug for Firecracker {
 impl Firecracker {
     /// Returns the engine. At each launch it looks for the program that `BANGER_FIRECRACKER` names, else for the newest
     /// of those in `installed`, else for one on `PATH`.
-    pub fn new(commands: Arc<dyn Commands>, installed: PathBuf) -> Self {
-        Self { versions: Versions::new(Arc::clone(&commands)), commands, installed }
-    }
-
-    /// Asks a program for its version. Refuses what is no Firecracker, or one that is not run.
-    pub fn examine(&self, path: &Path) -> Result<EngineProgram, EngineError> {
-        let (version, _) = self.judge(path)?;
-        Ok(EngineProgram { path: path.to_owned(), version: version.to_string() })
+    pub fn new(commands: Arc<dyn Commands>, processes: Arc<dyn Processes>, installed: PathBuf) -> Self {
+        Self { versions: Versions::new(Arc::clone(&commands)), commands, processes, installed }
     }
 
     /// Returns the program, its version, and what is to be said about that. Refuses versions that are not run.
@@ -84,19 +79,25 @@ impl Firecracker {
             program: named.unwrap_or_else(|| PROGRAM.to_owned()),
             fix: INSTALL.to_owned(),
         })?;
-        let (version, warning) = self.judge(&path)?;
+        let (version, warning) = judge(&self.versions, &path)?;
         Ok((path, version, warning))
     }
 
-    fn judge(&self, path: &Path) -> Result<(Version, Option<String>), EngineError> {
-        let unusable =
-            |reason| EngineError::Unusable { program: path.to_owned(), reason, fix: INSTALL.to_owned() };
-        let line = self.versions.of(path).map_err(|error| unusable(chain(&error)))?;
-        let version =
-            Version::parse(&line).ok_or_else(|| unusable(format!("it does not say that it is {PROGRAM}")))?;
-        let warning = version.judge().map_err(unusable)?;
-        Ok((version, warning))
+    fn control(vmm: &RunningVmm, error: std::io::Error) -> EngineError {
+        EngineError::Control { directory: vmm.directory.clone(), source: error.into() }
     }
+}
+
+/// Asks a program for its version, and returns that and what is to be said about it. Refuses what is no Firecracker, and
+/// versions that are not run.
+fn judge(versions: &Versions, path: &Path) -> Result<(Version, Option<String>), EngineError> {
+    let unusable =
+        |reason| EngineError::Unusable { program: path.to_owned(), reason, fix: INSTALL.to_owned() };
+    let line = versions.of(path).map_err(|error| unusable(chain(&error)))?;
+    let version =
+        Version::parse(&line).ok_or_else(|| unusable(format!("it does not say that it is {PROGRAM}")))?;
+    let warning = version.judge().map_err(unusable)?;
+    Ok((version, warning))
 }
 
 /// Firecracker, with what is said of its API, and what is the same each time.
@@ -158,8 +159,8 @@ impl Engine for Firecracker {
 
     fn inspect(&self, vmm: &RunningVmm) -> Result<VmmStatus, EngineError> {
         // One that stands still answers nobody.
-        let running = !Process::of(vmm)?.stands_still()?
-            && Client::connect(&vmm.directory)?.state()? == VmState::Running;
+        let stands_still = self.processes.stands_still(vmm).map_err(|error| Self::control(vmm, error))?;
+        let running = !stands_still && Client::connect(&vmm.directory)?.state()? == VmState::Running;
         Ok(VmmStatus { running, out_of_space: false, accelerator: Accelerator::Kvm })
     }
 
@@ -174,11 +175,11 @@ impl Engine for Firecracker {
     /// Not by its API: in 1.16, a guest that went on after that would hear nothing more through its socket device
     /// (firecracker-microvm/firecracker, pull request 6100).
     fn pause(&self, vmm: &RunningVmm) -> Result<(), EngineError> {
-        Process::of(vmm)?.stop()
+        self.processes.stop(vmm).map_err(|error| Self::control(vmm, error))
     }
 
     fn resume(&self, vmm: &RunningVmm) -> Result<(), EngineError> {
-        Process::of(vmm)?.go_on()
+        self.processes.go_on(vmm).map_err(|error| Self::control(vmm, error))
     }
 }
 

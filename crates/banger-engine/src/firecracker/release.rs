@@ -4,11 +4,15 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use banger_core::command::Commands;
+use banger_core::engine::{EngineError, EngineProgram};
 use banger_types::digest::Digest;
 use flate2::read::GzDecoder;
 
 use super::version::Version;
+use crate::program::Versions;
 
 /// The processor that this is built for, as releases name it.
 const ARCHITECTURE: &str = std::env::consts::ARCH;
@@ -104,6 +108,12 @@ impl Release {
             is_there |= program == super::PROGRAM;
         }
         if is_there { Ok(()) } else { Err(ReleaseError::NoProgram) }
+    }
+
+    /// Asks a program for its version. Refuses what is no Firecracker, or one that is not run.
+    pub fn examine(commands: &Arc<dyn Commands>, path: &Path) -> Result<EngineProgram, EngineError> {
+        let (version, _) = super::judge(&Versions::new(Arc::clone(commands)), path)?;
+        Ok(EngineProgram { path: path.to_owned(), version: version.to_string() })
     }
 
     /// Returns the name of the directory that a version is installed in.

@@ -16,6 +16,8 @@ pub(super) const QMP_SOCKET: &str = "qmp.sock";
 /// The QMP socket for what QEMU tells by itself: a QMP server has one client at a time.
 pub(super) const EVENT_SOCKET: &str = "events.sock";
 
+/// This machine has no keyboard: nobody looks for one by plug and play. (Firecracker's has one, and is looked for.)
+const PARAMETERS: &str = "i8042.nopnp";
 /// Kernel parameters of an emulated guest: no check against clocks that are emulated themselves.
 const TCG_PARAMETERS: &str = "tsc=reliable";
 /// What a guest has that only prints.
@@ -27,7 +29,7 @@ pub(super) fn of_probe(plan: &ProbePlan) -> Result<Vec<String>, EngineError> {
     arguments
         .option("-kernel", text(&plan.kernel)?)
         .option("-initrd", text(&plan.initramfs)?)
-        .option("-append", kernel_parameters::of_probe(""));
+        .option("-append", kernel_parameters::of_probe(PARAMETERS));
     Ok(arguments.0)
 }
 
@@ -35,9 +37,9 @@ pub(super) fn of_probe(plan: &ProbePlan) -> Result<Vec<String>, EngineError> {
 pub(super) fn of_vm(plan: &BootPlan, counter_khz: Option<u64>) -> Result<Vec<String>, EngineError> {
     // By emulation the guest measures its counter by itself, which succeeds on a host that is not busy.
     let more = match (plan.accelerator, counter_khz) {
-        (Accelerator::Kvm, _) => String::new(),
-        (Accelerator::Tcg, None) => TCG_PARAMETERS.to_owned(),
-        (Accelerator::Tcg, Some(khz)) => format!("{TCG_PARAMETERS} tsc_early_khz={khz}"),
+        (Accelerator::Kvm, _) => PARAMETERS.to_owned(),
+        (Accelerator::Tcg, None) => format!("{PARAMETERS} {TCG_PARAMETERS}"),
+        (Accelerator::Tcg, Some(khz)) => format!("{PARAMETERS} {TCG_PARAMETERS} tsc_early_khz={khz}"),
     };
     let mut arguments = Arguments::machine(plan.accelerator, plan.vcpus, plan.memory);
     arguments

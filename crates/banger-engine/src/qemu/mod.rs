@@ -17,11 +17,12 @@ use banger_core::engine::{
     Attachment, BootPlan, CardKind, Engine, EngineError, EngineProgram, LaunchPlan, Probe, ProbePlan,
     RunningVmm, VmmEvent, VmmStatus,
 };
+use banger_types::error::chain;
 use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Program};
 use banger_types::vm::EngineKind;
 
 use self::clock::{Counter, HostClocks};
-use crate::program::{Versions, chain};
+use crate::program::Versions;
 
 /// The program.
 const PROGRAM: &str = "qemu-system-x86_64";

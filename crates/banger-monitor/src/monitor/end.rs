@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use banger_types::error::chain;
 use banger_types::monitor::{EndReason, MonitorPhase, MonitorReply};
 use mio::Token;
 use rustix::process::Signal;
@@ -13,7 +14,6 @@ use super::client::State;
 use super::console::{Farewell, Step};
 use crate::guest::last_word::LastWord;
 use crate::host::process::describe;
-use crate::start::chain;
 
 /// How long a helper may take to end when its VMM is gone, and with it the socket to it; and again after SIGKILL.
 const HELPER_GRACE: Duration = Duration::from_secs(1);

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use banger_api::request::EngineInstallRequest;
+use banger_core::command::Commands;
 use banger_core::work::Work as _;
 use banger_download::{DownloadError, Downloader, Source};
-use banger_engine::{Firecracker, Release};
+use banger_engine::Release;
 use banger_image::publish::Staging;
 use banger_types::engine::EngineStatus;
 use banger_types::vm::EngineKind;
@@ -62,8 +63,8 @@ impl Artifacts {
         downloaded.map_err(|error| not_downloaded(&error))?;
         operation.stage("unpack it");
         let (from, engines, work) = (archive.clone(), self.context().layout.engines(), Arc::clone(operation));
-        let firecracker = Firecracker::new(Arc::new(self.commands), engines.clone());
-        let unpacked = blocking(WHAT, move || unpack(&from, &engines, &firecracker, &work)).await;
+        let commands: Arc<dyn Commands> = Arc::new(self.commands);
+        let unpacked = blocking(WHAT, move || unpack(&from, &engines, &commands, &work)).await;
         // It has served, or it is of no use.
         if let Err(error) = fs_err::remove_file(&archive) {
             tracing::warn!(%error, "a download stays");
@@ -76,18 +77,19 @@ impl Artifacts {
 fn unpack(
     archive: &Path,
     engines: &Path,
-    firecracker: &Firecracker,
+    commands: &Arc<dyn Commands>,
     operation: &Handle,
 ) -> Result<(), ApiError> {
     let cannot = format!("cannot {WHAT}");
     let failed = |error: &dyn std::error::Error| failed(cannot.as_str(), error);
     let staging = Staging::within(engines).map_err(|error| failed(&error))?;
     Release::unpack(archive, staging.path()).map_err(|error| failed(&error))?;
-    let unpacked = firecracker.examine(&staging.path().join(PROGRAM)).map_err(|error| failed(&error))?;
+    let unpacked =
+        Release::examine(commands, &staging.path().join(PROGRAM)).map_err(|error| failed(&error))?;
     operation.check().map_err(|_| cancelled(cannot.as_str()))?;
     let destination = engines.join(Release::directory_name(&unpacked.version));
     // VMs may be started again from a directory of that name: it stays, if what is in it can be run.
-    if firecracker.examine(&destination.join(PROGRAM)).is_err() {
+    if Release::examine(commands, &destination.join(PROGRAM)).is_err() {
         if destination.exists() {
             fs_err::remove_dir_all(&destination).map_err(|error| failed(&error))?;
         }

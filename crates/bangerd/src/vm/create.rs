@@ -130,7 +130,7 @@ async fn make(
     let image = artifacts.image(request.image.as_deref().unwrap_or(&defaults.image), operation).await?;
     let what = format!("cannot make '{name}'");
     let wishes = Wishes { engine: request.engine, kernel: &kernel.id };
-    let choice = artifacts.context().choose_engine(&what, wishes, operation.as_ref()).await?;
+    let choice = artifacts.context().choose_engine(&what, wishes, operation).await?;
     operation.log(&format!("engine: {}", choice.describe()));
     if request.engine.is_none()
         && let Some(warning) = artifacts.context().first_time(&choice)

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use banger_core::engine::{Engine, EngineError};
 use banger_core::kvm::{Choice, Obstacle};
 use banger_core::store::VmRecord;
-use banger_core::work::Work;
 use banger_types::vm::{Accelerator, EngineKind};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
 use super::context::Context;
+use crate::operation::Handle;
 
 /// All engines.
 pub(crate) struct Engines {
@@ -46,11 +46,11 @@ impl Context {
         &self,
         what: &str,
         wishes: Wishes<'_>,
-        work: &dyn Work,
+        operation: &Arc<Handle>,
     ) -> Result<Choice, ApiError> {
         let mut instead_of = Vec::new();
         if wishes.engine != Some(EngineKind::Qemu) {
-            match self.kvm_obstacle(EngineKind::Firecracker, wishes, work).await? {
+            match self.kvm_obstacle(EngineKind::Firecracker, wishes, operation).await? {
                 None => {
                     let (engine, accelerator) = (EngineKind::Firecracker, Accelerator::Kvm);
                     return Ok(Choice { engine, accelerator, instead_of });
@@ -60,7 +60,7 @@ impl Context {
             }
         }
         let engine = EngineKind::Qemu;
-        let accelerator = match self.kvm_obstacle(engine, wishes, work).await? {
+        let accelerator = match self.kvm_obstacle(engine, wishes, operation).await? {
             None => Accelerator::Kvm,
             Some(obstacle) => {
                 instead_of.push((engine, obstacle));
@@ -71,10 +71,14 @@ impl Context {
     }
 
     /// Returns what isolates a VM that is started now, by the engine that it has.
-    pub(super) async fn accelerator(&self, vm: &VmRecord, work: &dyn Work) -> Result<Accelerator, ApiError> {
+    pub(super) async fn accelerator(
+        &self,
+        vm: &VmRecord,
+        operation: &Arc<Handle>,
+    ) -> Result<Accelerator, ApiError> {
         let wishes = Wishes { engine: Some(vm.spec.engine), kernel: &vm.spec.kernel };
         let what = format!("cannot start '{}'", vm.name);
-        Ok(self.choose_engine(&what, wishes, work).await?.accelerator)
+        Ok(self.choose_engine(&what, wishes, operation).await?.accelerator)
     }
 
     /// Returns what new VMs get, as far as it is known, for people.
@@ -100,14 +104,14 @@ impl Context {
         &self,
         kind: EngineKind,
         wishes: Wishes<'_>,
-        work: &dyn Work,
+        operation: &Arc<Handle>,
     ) -> Result<Option<Obstacle>, ApiError> {
         let engine = self.engines.get(kind);
         let program = match engine.program() {
             Ok(program) => program,
             Err(error) => return Ok(Some(obstacle(&error))),
         };
-        let verdict = self.verdicts.of(self, engine, &program, wishes.kernel, work).await?;
+        let verdict = self.verdicts.of(self, engine, &program, wishes.kernel, operation).await?;
         Ok((!verdict.usable).then(|| verdict.into()))
     }
 }

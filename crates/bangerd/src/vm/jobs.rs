@@ -119,7 +119,7 @@ impl Attempt {
         let operation = Arc::clone(&self.terms.operation);
         operation.stage("prepare the VM");
         let what = format!("cannot start '{}'", self.name());
-        let accelerator = self.terms.context.accelerator(&self.terms.record, operation.as_ref()).await?;
+        let accelerator = self.terms.context.accelerator(&self.terms.record, &operation).await?;
         for warning in boot::prepare(&self.terms.context, &self.terms.record, accelerator).await? {
             operation.warn(warning);
         }

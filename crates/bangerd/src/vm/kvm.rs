@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use banger_core::engine::{Engine, EngineProgram, ProbePlan};
 use banger_core::kvm::Verdict;
-use banger_core::work::Work;
+use banger_core::work::Work as _;
 use banger_types::{ApiError, KernelId};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, blocking};
 use super::files::write_private;
-use crate::failure::failed;
+use crate::failure::{self, failed};
+use crate::operation::Handle;
+
+/// What cannot be done, when it cannot.
+const WHAT: &str = "cannot see whether KVM works";
 
 /// What is remembered, in one file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -54,20 +58,24 @@ impl Verdicts {
         engine: &Arc<dyn Engine>,
         program: &EngineProgram,
         kernel: &KernelId,
-        work: &dyn Work,
+        operation: &Arc<Handle>,
     ) -> Result<Verdict, ApiError> {
         // The device may have come or gone since; that costs nothing to see.
         if let Some(verdict) = banger_host::kvm_device() {
             return Ok(verdict);
         }
         let key = format!("{} {} {kernel}", program.path.display(), program.version);
-        let _probing = self.probing.lock().await;
+        let _probing = tokio::select! {
+            biased;
+            () = operation.cancelled() => return Err(probe_cancelled()),
+            turn = self.probing.lock() => turn,
+        };
         if let Some(verdict) = self.memory().verdicts.get(&key) {
             return Ok(verdict.clone());
         }
-        work.stage("see whether KVM works");
-        let verdict = probe(context, engine, kernel).await?;
-        work.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
+        operation.stage("see whether KVM works");
+        let verdict = probe(context, engine, kernel, operation).await?;
+        operation.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
         tracing::info!(engine = %engine.kind(), usable = verdict.usable, reason = verdict.reason, "KVM");
         let mut memory = self.memory();
         memory.verdicts.insert(key, verdict.clone());
@@ -100,26 +108,34 @@ impl Verdicts {
 }
 
 /// Boots a guest that only prints.
-async fn probe(context: &Context, engine: &Arc<dyn Engine>, kernel: &KernelId) -> Result<Verdict, ApiError> {
-    let what = "cannot see whether KVM works";
-    let guest = context.programs.guest.load().map_err(|error| failed(what, &error))?;
-    let (bundle, engine) = (context.layout.kernel(kernel), Arc::clone(engine));
+async fn probe(
+    context: &Context,
+    engine: &Arc<dyn Engine>,
+    kernel: &KernelId,
+    operation: &Arc<Handle>,
+) -> Result<Verdict, ApiError> {
+    let guest = context.programs.guest.load().map_err(|error| failed(WHAT, &error))?;
+    let (bundle, engine, work) = (context.layout.kernel(kernel), Arc::clone(engine), Arc::clone(operation));
     let scratch = tempfile::Builder::new().prefix(".partial-kvm-").tempdir_in(context.layout.templates());
-    let scratch = scratch.map_err(|error| failed(what, &error))?;
+    let scratch = scratch.map_err(|error| failed(WHAT, &error))?;
     blocking("see whether KVM works", move || {
         let initramfs = banger_image::kernel::initramfs::assemble(&bundle, &guest)
-            .map_err(|error| failed(what, &error))?;
+            .map_err(|error| failed(WHAT, &error))?;
         let plan = ProbePlan {
             kernel: bundle.join(banger_image::kernel::file::KERNEL),
             vmlinux: bundle.join(banger_image::kernel::file::VMLINUX),
             initramfs,
         };
-        let planned = engine.probe(&plan).map_err(|error| failed(what, &error))?;
+        let planned = engine.probe(&plan).map_err(|error| failed(WHAT, &error))?;
         for file in &planned.files {
             write_private(&scratch.path().join(file.name), &file.content)
-                .map_err(|error| failed(what, &error))?;
+                .map_err(|error| failed(WHAT, &error))?;
         }
-        Ok(banger_host::probe_kvm(&planned.vmm, scratch.path()))
+        banger_host::probe_kvm(&planned.vmm, scratch.path(), work.as_ref()).map_err(|_| probe_cancelled())
     })
     .await?
+}
+
+fn probe_cancelled() -> ApiError {
+    failure::cancelled(WHAT)
 }

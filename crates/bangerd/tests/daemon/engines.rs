@@ -1,11 +1,12 @@
 //! Which engine a VM gets, and what is said when it cannot have the one that was asked for.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use banger_testkit::Environment;
+use banger_testkit::{Environment, not_run};
+use banger_types::operation::OperationStatus;
 
-use crate::support::{SMALL, refuse};
+use crate::support::{Daemon, SMALL, processes_in, refuse, request};
 
 /// Names the Firecracker that is run.
 pub(crate) const FIRECRACKER: &str = "BANGER_FIRECRACKER";
@@ -66,4 +67,35 @@ fn a_program_that_is_no_firecracker_to_be_run_is_refused_with_the_reason() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let error = refuse(&environment, 6, &create("vm", &["--engine", "firecracker"]));
     assert!(error.contains("is not installed"), "{error}");
+}
+
+/// A VMM that says nothing and does nothing would be watched for 15 s.
+#[test]
+fn finding_out_whether_kvm_works_ends_with_a_cancel() {
+    let test = "finding_out_whether_kvm_works_ends_with_a_cancel";
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return not_run(test, "KVM is not asked where /dev/kvm cannot be opened");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("firecracker");
+    std::fs::write(
+        &path,
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'Firecracker v1.16.1'\nexec sleep 1000\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, path.to_str().unwrap());
+    let daemon = Daemon::of(environment);
+    let begun =
+        daemon.call(daemon.client.create_vm(&request("vm", |request| request.no_start = true))).unwrap();
+    daemon.reach(&begun, "see whether KVM works");
+    let ended = daemon.finish(daemon.client.cancel_operation(begun.id.as_str()));
+    assert_eq!(ended.status, OperationStatus::Cancelled, "{ended:?}");
+    assert_eq!(daemon.environment.run(&["vm", "show", "vm"]).code, 3);
+    // What guarded the VMM may still be on its way out.
+    let is_vmm = |process: &PathBuf| {
+        std::fs::read(process.join("cmdline")).is_ok_and(|line| line.starts_with(b"sleep"))
+    };
+    let left = processes_in(&daemon.environment.data().join("templates"));
+    assert!(!left.iter().any(is_vmm), "{left:?}");
 }

@@ -1,5 +1,7 @@
 //! A guest's own ends: in order, by force, and by a kernel that gives up. Each ends in the right state.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use banger_testkit::Environment;
@@ -33,10 +35,7 @@ fn try_ends(image: &Image) {
     let create = [&["vm", "create", image.name, "-p", "0:7000"], &small(image)[..]].concat();
     environment.succeed(&create);
     for (command, end) in ENDS {
-        if environment.vm(image.name)["state"] != "running" {
-            environment.succeed(&["vm", "start", image.name]);
-        }
-        let before = environment.vm(image.name);
+        let before = running(&environment, image);
         // Where it is seen that sessions get a guest's last words, or none: both are right.
         environment.run(&["exec", "-u", "root", image.name, "--", "sh", "-c", command]);
         if end == "running" {
@@ -50,10 +49,36 @@ fn try_ends(image: &Image) {
             assert!(reason.starts_with("the guest's kernel panicked: sysrq triggered crash"), "{reason}");
         }
     }
+    let before = running(&environment, image);
+    if before["spec"]["engine"] == "firecracker" {
+        press_ctrl_alt_del(&before);
+        rebooted(&environment, image, "Ctrl-Alt-Del", &before);
+    }
     // Its disk has gone through all of that.
     environment.succeed(&["exec", "-u", "root", image.name, "--", "sh", "-c", "echo x > /root/x && sync"]);
     environment.succeed(&["vm", "stop", image.name]);
     assert_disk_is_sound(&environment, image.name);
+}
+
+/// Returns the VM, which runs.
+fn running(environment: &Environment, image: &Image) -> serde_json::Value {
+    if environment.vm(image.name)["state"] != "running" {
+        environment.succeed(&["vm", "start", image.name]);
+    }
+    environment.vm(image.name)
+}
+
+/// Presses the keys (Firecracker, `PUT /actions`, `SendCtrlAltDel`); no other engine has a keyboard.
+fn press_ctrl_alt_del(vm: &serde_json::Value) {
+    let directory = std::path::Path::new(vm["directory"].as_str().unwrap());
+    let mut api = UnixStream::connect(directory.join("firecracker.sock")).unwrap();
+    let body = r#"{"action_type":"SendCtrlAltDel"}"#;
+    let length = body.len();
+    write!(api, "PUT /actions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
+        .unwrap();
+    let mut answer = [0; 12];
+    api.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 204");
 }
 
 /// Waits until the guest is up again, in another VMM, with the same forwards.

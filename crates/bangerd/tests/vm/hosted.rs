@@ -3,16 +3,18 @@
 use banger_testkit::{TestHost, Tests, User, is_full_run};
 
 /// What is tried every day, as a user who is nobody special: of each kind one.
-const DAILY: [&str; 4] = [
+const DAILY: [&str; 5] = [
     "ends::a_busybox_guests_own_ends",
     "survival::a_vm_does_not_notice_that_the_daemon_was_killed",
+    "survival::a_vm_goes_on_while_every_program_of_banger_is_replaced",
     "verbs::a_pause_is_no_time_for_the_guest_and_its_clock_is_right_after_it",
     "lifecycle::a_guest_that_powers_off_is_stopped_and_one_that_dies_has_failed",
 ];
-/// What takes root: network namespaces, and another's system calls.
-const OF_ROOT: [&str; 2] = [
+/// What takes root: network namespaces, another's system calls, and a file system of its own.
+const OF_ROOT: [&str; 3] = [
     "network::a_guest_reaches_the_world_but_neither_the_hosts_loopback_nor_another_guest",
     "durability::a_guests_fsync_reaches_the_host_as_fsync",
+    "survival::a_console_that_finds_no_room_does_not_stop_its_guest",
 ];
 /// What takes root and its time: it sets the host's clock.
 const OF_ROOT_AT_LEISURE: [&str; 2] =

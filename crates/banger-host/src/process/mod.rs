@@ -1,5 +1,8 @@
 //! Other processes, told apart for good.
 
+mod stat;
+mod vmm;
+
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -8,17 +11,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) use self::stat::Stat;
+pub use self::vmm::HostProcesses;
+
 /// Returns the identity of the process with this number, or `None` when there is none.
 pub fn identity_of(pid: u32) -> Option<ProcessIdentity> {
-    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(ProcessIdentity { pid, start_ticks: start_ticks(&stat)? })
-}
-
-/// Field 22 of `/proc/PID/stat` (`proc_pid_stat(5)`). The second field, the program's name in
-/// parentheses, may hold anything: count from its last parenthesis.
-fn start_ticks(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let start_ticks = Stat::of(format!("/proc/{pid}")).ok()?.start_ticks()?;
+    Some(ProcessIdentity { pid, start_ticks })
 }
 
 /// A process whose end can be waited for.
@@ -57,12 +56,6 @@ impl ProcessWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_may_be_called_anything() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!(start_ticks(stat), Some(4242));
-    }
 
     #[tokio::test]
     async fn the_end_of_a_process_is_an_event() {
