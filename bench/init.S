@@ -1,6 +1,6 @@
-# The smallest init there is: says that it runs, and ends the machine.
+# The smallest init there is: says that it runs, and ends the machine, or with STAYS sleeps.
 #
-# Linux, arch/x86/entry/syscalls/syscall_64.tbl; reboot(2).
+# Linux, arch/x86/entry/syscalls/syscall_64.tbl; reboot(2), pause(2).
 
         .globl  _start
 _start:
@@ -9,6 +9,11 @@ _start:
         lea     line(%rip), %rsi
         mov     $(line_end - line), %edx
         syscall
+#ifdef STAYS
+sleep:  mov     $34, %eax               # pause
+        syscall
+        jmp     sleep
+#endif
         mov     $169, %eax              # reboot
         mov     $0xfee1dead, %edi       # LINUX_REBOOT_MAGIC1
         mov     $0x28121969, %esi       # LINUX_REBOOT_MAGIC2

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use banger_testkit::{Environment, programs};
+use banger_testkit::{Environment, seed};
 use serde_json::Value;
 
 /// An isolated banger, and a directory for what the bench itself makes.
@@ -39,9 +39,7 @@ pub(crate) struct OperationTime {
 impl Banger {
     /// Returns one with the tests' kernel and images; the first time in a target directory makes them.
     pub(crate) fn new() -> Result<Self> {
-        let target = programs();
-        let target = target.ancestors().nth(2).context("the programs are in no target directory")?;
-        let scratch = target.join("banger-bench");
+        let scratch = seed::scratch().join("bench");
         fs_err::create_dir_all(&scratch)?;
         let environment = Environment::new();
         Ok(Self { environment, scratch })
@@ -104,6 +102,12 @@ impl Banger {
     pub(crate) fn guest_kernel(&self) -> Result<String> {
         let kernels = self.json(&["kernel", "ls", "--json"])?;
         Ok(kernels[0]["release"].as_str().context("a kernel without a release")?.to_owned())
+    }
+
+    /// Returns which Firecracker there is.
+    pub(crate) fn firecracker(&self) -> Result<String> {
+        let engines = self.json(&["engine", "ls", "--json"])?;
+        Ok(format!("Firecracker {}", engines[0]["version"].as_str().context("there is no Firecracker")?))
     }
 
     /// Returns what the newest operation of this kind on this subject says of its time.

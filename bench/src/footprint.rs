@@ -75,7 +75,8 @@ pub(crate) fn measure(banger: &Banger, rounds: &Rounds, daemon_when_fresh: Memor
     })
 }
 
-fn monitor_pid(directory: &Path) -> Result<u64> {
+/// Returns the process id of the monitor of the VM in a directory.
+pub(crate) fn monitor_pid(directory: &Path) -> Result<u64> {
     let status: serde_json::Value = serde_json::from_slice(&fs_err::read(directory.join("status.json"))?)?;
     status["monitor_pid"].as_u64().context("a monitor without a process id")
 }

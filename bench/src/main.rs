@@ -12,14 +12,16 @@ mod create;
 mod exec;
 mod filesystem;
 mod footprint;
+mod hosted;
 mod idle;
 mod machine;
 mod many;
+mod memory;
 mod report;
 mod rounds;
 mod sample;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -40,12 +42,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all comparisons; the only argument is the root of the checkout.
+/// The only argument is the root of the checkout; in a test host there are others.
 fn bench() -> Result<()> {
-    let mut arguments = std::env::args_os().skip(1);
-    let (Some(root), None) = (arguments.next(), arguments.next()) else {
-        anyhow::bail!("usage: banger-bench CHECKOUT (`cargo xtask bench` knows how)");
-    };
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match arguments.as_slice() {
+        [root] => everything(Path::new(root)),
+        [argument, results, quick @ ..] if argument == hosted::ARGUMENT => {
+            let rounds = if quick.is_empty() { Rounds::full() } else { Rounds::quick() };
+            hosted::run(Path::new(results), &rounds)
+        }
+        _ => anyhow::bail!("usage: banger-bench CHECKOUT (`cargo xtask bench` knows how)"),
+    }
+}
+
+/// Runs all comparisons.
+fn everything(root: &Path) -> Result<()> {
     let rounds = Rounds::from_environment();
     let machine = Machine::read()?;
     let begin = Instant::now();
@@ -53,14 +64,17 @@ fn bench() -> Result<()> {
     let banger = Banger::new()?;
     let comparisons = compare(&banger, &rounds)?;
     let guest_kernel = banger.guest_kernel()?;
-    let report = Report { machine, guest_kernel, comparisons, duration: begin.elapsed() };
+    drop(banger);
+    step("on Firecracker, in a test host");
+    let hosted = hosted::compare()?;
+    let report = Report { machine, guest_kernel, comparisons, hosted, duration: begin.elapsed() };
     let text = report.to_string();
     println!("\n{text}");
     if rounds.are_quick() {
         println!("(a quick run: bench/RESULTS.md stays as it is)");
         return Ok(());
     }
-    let path = PathBuf::from(root).join("bench/RESULTS.md");
+    let path = root.join("bench/RESULTS.md");
     fs_err::write(&path, text).context("cannot keep the results")
 }
 
@@ -72,7 +86,7 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     step("vm create");
     let create = create::compare(banger, rounds)?;
     step("create to first exec");
-    let boot = boot::compare(banger, rounds)?;
+    let boot = boot::compare(banger, rounds, boot::EMULATED)?;
     step("exec in a running VM");
     let exec = exec::measure(banger, rounds)?;
     step("the command line as a process");

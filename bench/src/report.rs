@@ -13,6 +13,8 @@ pub(crate) struct Report {
     /// The release of the kernel that the guests boot.
     pub(crate) guest_kernel: String,
     pub(crate) comparisons: Vec<Comparison>,
+    /// What was found in a test host, as it was written there.
+    pub(crate) hosted: Option<String>,
     /// How long the run took.
     pub(crate) duration: Duration,
 }
@@ -174,7 +176,10 @@ impl fmt::Display for Report {
         self.machine.fmt(f)?;
         writeln!(f, "- guest kernel: {}", self.guest_kernel)?;
         writeln!(f, "- the run took {} min {} s", seconds / 60, seconds % 60)?;
-        self.comparisons.iter().try_for_each(|comparison| write!(f, "\n{comparison}"))
+        self.comparisons.iter().try_for_each(|comparison| write!(f, "\n{comparison}"))?;
+        f.write_str(
+            self.hosted.as_deref().unwrap_or("\n# On Firecracker\n\n**Not measured**: there is none here.\n"),
+        )
     }
 }
 

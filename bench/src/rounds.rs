@@ -1,7 +1,7 @@
 //! How often each thing is measured.
 
 /// Variable that makes a run quick, to try the bench itself out; its numbers are not kept.
-const QUICK: &str = "BANGER_BENCH_QUICK";
+pub(crate) const QUICK: &str = "BANGER_BENCH_QUICK";
 
 /// Numbers of rounds, and sizes.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Rounds {
     pub(crate) filesystem: usize,
     /// Commands in a running VM.
     pub(crate) exec: usize,
+    /// VMs whose memory is looked at.
+    pub(crate) memory: usize,
     /// VMs that a list is long with.
     pub(crate) many: usize,
     /// How long a process is watched that should do nothing, seconds.
@@ -32,13 +34,14 @@ impl Rounds {
         if std::env::var_os(QUICK).is_some() { Self::quick() } else { Self::full() }
     }
 
-    const fn full() -> Self {
+    pub(crate) const fn full() -> Self {
         Self {
             create: 30,
             boot: 12,
             phases: 4,
             filesystem: 5,
             exec: 40,
+            memory: 3,
             many: 1000,
             idle_seconds: 10,
             image_megabytes: [300, 3000],
@@ -46,13 +49,14 @@ impl Rounds {
         }
     }
 
-    const fn quick() -> Self {
+    pub(crate) const fn quick() -> Self {
         Self {
             create: 4,
             boot: 2,
             phases: 1,
             filesystem: 1,
             exec: 4,
+            memory: 1,
             many: 50,
             idle_seconds: 2,
             image_megabytes: [30, 300],

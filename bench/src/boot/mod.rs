@@ -1,4 +1,4 @@
-//! From nothing to the first command in a VM, against QEMU that boots the same kernel and no more.
+//! From nothing to the first command in a VM, against the VMM alone that boots the same kernel and no more.
 
 mod bare;
 mod phases;
@@ -6,14 +6,16 @@ mod phases;
 use anyhow::Result;
 use banger_testkit::seed::BUSYBOX;
 
-use self::bare::Bare;
+pub(crate) use self::bare::{Bare, Init, make_inits};
 use crate::banger::Banger;
 use crate::report::{Comparison, Mark, Row};
 use crate::rounds::Rounds;
 use crate::sample::Samples;
 
-/// Most that banger may take, of bare QEMU's time, and what it aims at.
-const MARK: Mark = Mark::Ratio(1.6, 1.3);
+/// Most that banger may take, of bare QEMU's time by emulation, and what it aims at.
+pub(crate) const EMULATED: Mark = Mark::Ratio(1.6, 1.3);
+/// The same of bare Firecracker's time.
+pub(crate) const FIRECRACKER: Mark = Mark::Ratio(1.4, 1.1);
 
 /// One kind of network.
 struct Side {
@@ -23,7 +25,7 @@ struct Side {
 }
 
 /// Boots in turns.
-pub(crate) fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
+pub(crate) fn compare(banger: &Banger, rounds: &Rounds, mark: Mark) -> Result<Vec<Comparison>> {
     let bare = like_a_vm(banger)?;
     let (mut bare_line, mut bare_work) = (Samples::times(), Samples::times());
     let mut sides = ["none", "user"].map(|network| Side {
@@ -39,18 +41,24 @@ pub(crate) fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison
             side.measure(banger)?;
         }
     }
-    let rows = sides.iter().flat_map(|side| side.rows(&bare_line)).collect();
+    let rows = sides.iter().flat_map(|side| side.rows(bare.name, &bare_line, mark)).collect();
     let ratio = Comparison {
         title: "Create to first exec, busybox image".to_owned(),
-        method: "`banger vm run --rm --net NETWORK --image busybox -- echo ready`, as a process, until its first \
-                 line and until its end, by when the VM is deleted again. Bare QEMU has the same machine options, \
-                 processors, memory, kernel and kernel parameters (taken from a VM's own), no drives and no \
-                 cards, and an initramfs whose init of 24 instructions prints a line: from the start of QEMU to that \
-                 line on its serial console."
-            .to_owned(),
+        method: format!(
+            "`banger vm run --rm --net NETWORK --image busybox -- echo ready`, as a process, until its first line and \
+             until its end, by when the VM is deleted again. {} has the same machine, processors, memory, kernel and \
+             kernel parameters (taken from a VM's own), no drives and no cards, and an initramfs whose init of 24 \
+             instructions prints a line: from the start of the VMM to that line on its serial console.",
+            capitalised(bare.name)
+        ),
         rows,
     };
-    Ok(vec![ratio, phases::measure(banger, rounds, &bare_work)?])
+    Ok(vec![ratio, phases::measure(banger, rounds, bare.name, &bare_work)?])
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Returns a bare machine with the options of a VM of banger's.
@@ -58,7 +66,7 @@ fn like_a_vm(banger: &Banger) -> Result<Bare> {
     let vm = "model";
     // The initramfs, the disk's template and the host's page cache are made ready by this, too.
     banger.run(&["vm", "create", vm, "--net", "none", "--image", BUSYBOX])?;
-    let bare = Bare::like(&banger.directory(vm)?, banger.scratch())?;
+    let bare = Bare::like(&banger.directory(vm)?, Init::Ends, banger.scratch())?;
     banger.remove(vm)?;
     bare.boot()?;
     Ok(bare)
@@ -84,11 +92,11 @@ impl Side {
         Ok(())
     }
 
-    fn rows(&self, bare: &Samples) -> [Row; 2] {
+    fn rows(&self, bare_name: &str, bare: &Samples, mark: Mark) -> [Row; 2] {
         let row = |what: &str, samples: &Samples| {
             Row::of(format!("`--net {}`, {what}", self.network), samples.clone())
-                .against("bare QEMU, to its init's line", bare)
+                .against(format!("{bare_name}, to its init's line"), bare)
         };
-        [row("to its first line", &self.first_line).mark(MARK), row("to its end", &self.whole)]
+        [row("to its first line", &self.first_line).mark(mark), row("to its end", &self.whole)]
     }
 }

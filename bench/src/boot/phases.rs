@@ -13,8 +13,13 @@ use crate::sample::{Named, Samples};
 /// Around the number of milliseconds that the guest's init prints when the image's root stands.
 const ROOT_IS_READY: [&str; 2] = ["root is ready ", " ms after the kernel started"];
 
-/// Takes some boots apart. `bare_work` is the processor time of the bare QEMU.
-pub(super) fn measure(banger: &Banger, rounds: &Rounds, bare_work: &Samples) -> Result<Comparison> {
+/// Takes some boots apart. `bare_work` is the processor time of the bare VMM of this name.
+pub(super) fn measure(
+    banger: &Banger,
+    rounds: &Rounds,
+    bare_name: &str,
+    bare_work: &Samples,
+) -> Result<Comparison> {
     let mut parts = Named::default();
     let mut work = Samples::times();
     for round in 0..rounds.phases {
@@ -26,8 +31,8 @@ pub(super) fn measure(banger: &Banger, rounds: &Rounds, bare_work: &Samples) -> 
             }
         }
     }
-    let work = Row::of(format!("{BUSYBOX}: processor time of QEMU until the command has run"), work)
-        .against("the bare QEMU above, until its line", bare_work);
+    let work = Row::of(format!("{BUSYBOX}: processor time of the VMM until the command has run"), work)
+        .against(format!("the {bare_name} above, until its line"), bare_work);
     Ok(Comparison {
         title: "Where that time goes".to_owned(),
         method: "Other VMs than above, kept until they were looked at. The operation's phases are the daemon's own \

@@ -18,6 +18,9 @@ use crate::monitor::{MonitorConnection, MonitorError, read_last_status};
 /// nothing tells of that.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long a process that ends may take from letting go of its directory to letting go of its locks, on a busy host.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+
 /// What is found of a monitor.
 #[derive(Debug)]
 pub enum MonitorPresence {
@@ -73,17 +76,17 @@ pub async fn kill_monitor(directory: &Path, limit: Duration) -> Result<(), Monit
     }
     let status = read_last_status(directory).ok_or(MonitorError::Hangs)?;
     let pid = i32::try_from(status.monitor_pid).ok().and_then(Pid::from_raw).ok_or(MonitorError::Hangs)?;
-    match pidfd_open(pid, PidfdFlags::empty()) {
+    let limit = match pidfd_open(pid, PidfdFlags::empty()) {
         // Looked at after the pidfd is open: a later process of the same number works somewhere else.
-        Ok(pidfd) if works_in(pid, directory) => {
-            pidfd_send_signal(&pidfd, Signal::KILL)
-                .map_err(|error| MonitorError::Connection(error.into()))?;
-        }
-        // It may have ended by itself just now: a process lets go of its files before its directory and its number.
-        Ok(_) | Err(rustix::io::Errno::SRCH) if !is_locked(directory) => return Ok(()),
-        Ok(_) | Err(rustix::io::Errno::SRCH) => return Err(MonitorError::Hangs),
+        Ok(pidfd) if works_in(pid, directory) => match pidfd_send_signal(&pidfd, Signal::KILL) {
+            // It may have ended by itself just now.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => limit,
+            Err(error) => return Err(MonitorError::Connection(error.into())),
+        },
+        // Or be about to: a process that ends lets go of its directory first, and of its locks last.
+        Ok(_) | Err(rustix::io::Errno::SRCH) => limit.min(LAST_MOMENT),
         Err(error) => return Err(MonitorError::Connection(error.into())),
-    }
+    };
     tokio::time::timeout(limit, monitor_gone(directory)).await.map_err(|_| MonitorError::Hangs)
 }
 

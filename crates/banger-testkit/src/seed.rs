@@ -26,7 +26,7 @@ pub(crate) const VARIABLE: &str = "BANGER_TEST_SEED";
 pub(crate) const SCRATCH_VARIABLE: &str = "BANGER_TEST_SCRATCH";
 
 /// Returns the directory where tests keep what lasts and what does not.
-pub(crate) fn scratch() -> PathBuf {
+pub fn scratch() -> PathBuf {
     if let Some(scratch) = std::env::var_os(SCRATCH_VARIABLE) {
         return PathBuf::from(scratch);
     }

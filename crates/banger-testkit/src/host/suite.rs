@@ -44,15 +44,24 @@ struct Hung;
 
 impl TestHost {
     /// Runs tests of this very test program once more, in the host, where they find Firecracker and KVM. All of them
-    /// must pass. What they print stands in `hosted-PROGRAM-USER.log` in the tests' scratch directory as it comes.
+    /// must pass.
     pub fn pass_own_tests(&self, user: User, tests: Tests<'_>) {
-        let own = std::env::current_exe().expect("the test's own path");
-        let program = format!("{PLACE}/programs/tests");
+        let arguments = ["--test-threads=2".to_owned()].into_iter().chain(tests.arguments());
+        let text = self.run_own_program(user, arguments);
+        // A name that fits no test would pass as well.
+        assert!(!text.contains("running 0 tests"), "{text}");
+    }
+
+    /// Runs this very program once more, in the host, where it must succeed. Returns what it printed, which stands in
+    /// `hosted-PROGRAM-USER.log` in the tests' scratch directory as it comes.
+    pub fn run_own_program(&self, user: User, arguments: impl IntoIterator<Item = String>) -> String {
+        let own = std::env::current_exe().expect("the program's own path");
+        let program = format!("{PLACE}/programs/hosted");
         self.copy_in(&own, &program);
         let mut command = vec!["env".to_owned(), format!("{HOSTED}=1")];
         command.extend(variables());
-        command.extend([program, "--test-threads=2".to_owned()]);
-        command.extend(tests.arguments());
+        command.push(program);
+        command.extend(arguments);
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         // What was copied in is to survive the host's end.
         self.succeed(User::Root, &["sync"]);
@@ -60,8 +69,7 @@ impl TestHost {
         let code = self.run_in_spite_of_the_emulator(user, &command, &log);
         let text = String::from_utf8_lossy(&std::fs::read(&log).expect("read a log")).into_owned();
         assert_eq!(code, 0, "{text}");
-        // A name that fits no test would pass as well.
-        assert!(!text.contains("running 0 tests"), "{text}");
+        text
     }
 
     /// Runs a program to its end, and returns its exit code. QEMU's emulated SVM makes a host hang now and then, whatever
@@ -111,7 +119,8 @@ fn end(child: &mut Child) {
 /// Returns the file that gets what the tests of a program print.
 fn log_of(program: &Path, user: User) -> PathBuf {
     let name = program.file_name().expect("a program's name").to_string_lossy();
-    // Cargo puts a hash behind it.
-    let name = name.rsplit_once('-').map_or(&*name, |(name, _)| name);
+    // Cargo puts a hash behind a test program's.
+    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = name.rsplit_once('-').filter(|(_, hash)| is_hash(hash)).map_or(&*name, |(name, _)| name);
     seed::scratch().join(format!("hosted-{name}-{}.log", user.name()))
 }
