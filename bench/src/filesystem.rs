@@ -13,9 +13,6 @@ use crate::rounds::Rounds;
 use crate::sample::Samples;
 
 const TITLE: &str = "tar to ext4";
-/// What the catalog's debian image is made of, beside Debian's essential packages.
-const PACKAGES: &str = "ca-certificates,curl,dbus,git,iproute2,less,openssh-client,passwd,procps,rsync,sudo,systemd,\
-                        systemd-sysv,tmux";
 
 /// Makes the same file system both ways, in turns.
 pub(crate) fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
@@ -62,7 +59,8 @@ fn archive(banger: &Banger) -> Result<PathBuf> {
         let partial = banger.scratch().join("debian-bookworm.partial.tar");
         let mut command = Command::new("mmdebstrap");
         command.args(["--quiet", "--variant=minbase", "--mode=root", "--format=tar"]);
-        command.arg(format!("--include={PACKAGES}")).arg("bookworm").arg(&partial);
+        let packages = banger_image::source::debian::PACKAGES.join(",");
+        command.arg(format!("--include={packages}")).arg("bookworm").arg(&partial);
         succeed(&mut command)?;
         fs_err::rename(partial, &path)?;
     }

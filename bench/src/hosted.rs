@@ -10,6 +10,10 @@ use crate::banger::Banger;
 use crate::rounds::{QUICK, Rounds};
 use crate::{boot, exec, memory};
 
+/// Asks for these comparisons alone, to try them out; nothing is kept.
+pub(crate) const ALONE: &str = "--hosted";
+/// Two, as this machine may have: what runs beside the VMM is not to wait for it.
+const PROCESSORS: u32 = 2;
 /// Tells this program, in the host, where to write what it finds.
 pub(crate) const ARGUMENT: &str = "--in-host";
 /// Where it does.
@@ -19,7 +23,11 @@ const PREPARED: &str = "/tmp/prepared";
 
 /// Runs this program in a test host, and returns what it found there; nothing where there is no Firecracker.
 pub(crate) fn compare() -> Result<Option<String>> {
-    let Some(host) = TestHost::with_firecracker("the comparisons with Firecracker") else { return Ok(None) };
+    let Some(host) =
+        TestHost::with_firecracker_and_processors("the comparisons with Firecracker", PROCESSORS)
+    else {
+        return Ok(None);
+    };
     let scratch = tempfile::tempdir()?;
     host.succeed(User::Plain, &["mkdir", PREPARED]);
     for file in boot::make_inits(scratch.path())? {
@@ -40,7 +48,7 @@ pub(crate) fn run(results: &Path, rounds: &Rounds) -> Result<()> {
         fs_err::copy(file.path(), banger.scratch().join(file.file_name()))?;
     }
     let mut comparisons = boot::compare(&banger, rounds, boot::FIRECRACKER)?;
-    comparisons.push(exec::measure(&banger, rounds)?);
+    comparisons.push(exec::measure(&banger, rounds, None)?);
     comparisons.push(memory::measure(&banger, rounds)?);
     let mut text = format!(
         "\n# On Firecracker\n\nIn a test host, a VM of QEMU's emulation in which KVM works: everything is some ten times \

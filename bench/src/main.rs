@@ -46,6 +46,10 @@ fn main() -> ExitCode {
 fn bench() -> Result<()> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match arguments.as_slice() {
+        [only] if only == hosted::ALONE => {
+            println!("{}", hosted::compare()?.unwrap_or_default());
+            Ok(())
+        }
         [root] => everything(Path::new(root)),
         [argument, results, quick @ ..] if argument == hosted::ARGUMENT => {
             let rounds = if quick.is_empty() { Rounds::full() } else { Rounds::quick() };
@@ -88,7 +92,7 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     step("create to first exec");
     let boot = boot::compare(banger, rounds, boot::EMULATED)?;
     step("exec in a running VM");
-    let exec = exec::measure(banger, rounds)?;
+    let exec = exec::measure(banger, rounds, Some(exec::MARK))?;
     step("the command line as a process");
     let many = many::measure(rounds)?;
     step("memory and disk");

@@ -53,6 +53,9 @@ const MUST_NOT_USE: &[(&str, &[&str])] = &[
 /// Most packages in Cargo.lock: each one is code that somebody has to trust. Raised on purpose only.
 const MOST_PACKAGES: usize = 420;
 
+/// Most lines that a source file may have: what is longer is two files.
+const MOST_LINES: usize = 600;
+
 /// Fails when a crate uses what it may not.
 pub(crate) fn check() -> Result<()> {
     let used = dependencies()?;
@@ -79,7 +82,29 @@ pub(crate) fn check() -> Result<()> {
     if packages > MOST_PACKAGES {
         wrong.push(format!("Cargo.lock has {packages} packages, more than {MOST_PACKAGES}"));
     }
+    wrong.extend(long_files()?);
     if wrong.is_empty() { Ok(()) } else { bail!("layer rules are broken:\n  {}", wrong.join("\n  ")) }
+}
+
+/// Returns what is to be said of each source file that is too long.
+fn long_files() -> Result<Vec<String>> {
+    let root = crate::process::root();
+    let mut directories = ["bench", "crates", "xtask"].map(|name| root.join(name)).to_vec();
+    let mut long = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let lines = std::fs::read_to_string(&path)?.lines().count();
+                if lines > MOST_LINES {
+                    long.push(format!("{} has {lines} lines, more than {MOST_LINES}", path.display()));
+                }
+            }
+        }
+    }
+    Ok(long)
 }
 
 /// What each of our crates uses, tests aside.

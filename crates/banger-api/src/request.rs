@@ -1,6 +1,7 @@
 //! Bodies and queries of requests that belong to the API alone.
 
 use banger_types::digest::Digest;
+use banger_types::vm::EngineKind;
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/images` and `POST /v1/kernels`.
@@ -13,11 +14,13 @@ pub struct PullRequest {
     pub name: Option<String>,
 }
 
-/// Body of `POST /v1/engines`: both, or neither for the release that the daemon knows.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Body of `POST /v1/engines`: an address and a digest, or neither for the release that the daemon knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineInstallRequest {
-    /// Address of an archive of a release of Firecracker (`.tgz`).
+    /// Which one.
+    pub engine: EngineKind,
+    /// Address of an archive of a release of it.
     pub url: Option<String>,
     /// The digest of that archive.
     pub digest: Option<Digest>,

@@ -1,6 +1,6 @@
 //! The port through which adapters run the host's programs.
 //!
-//! Only `banger-host` starts processes. Everything else describes the command and hands it over,
+//! Only `banger-host` starts processes for the daemon. Everything else describes the command and hands it over,
 //! which keeps shell strings out and puts argv, status and standard error into every failure.
 
 use std::io::{self, Read};

@@ -4,14 +4,15 @@
 //! Everything that lasts is the monitor's, so an engine holds no state of a VM, and nothing of one
 //! engine shows through this port.
 
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use banger_types::guest::GuestNetwork;
+use banger_types::digest::Digest;
 use banger_types::monitor::{LaunchSpec, Program};
 use banger_types::size::Mebibytes;
 use banger_types::vm::{Accelerator, EngineKind};
+
+use crate::network::{CardKind, NetworkPlan};
 
 /// What a VM boots with. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,42 +93,6 @@ pub struct PlannedFile {
     pub content: Vec<u8>,
 }
 
-/// A VM's network: the programs that carry it, and how the VMM meets them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkPlan {
-    /// Started before the VMM.
-    pub helpers: Vec<Program>,
-    /// Where the VMM sends and receives frames.
-    pub attachment: Attachment,
-    /// What the guest is told.
-    pub guest: GuestNetwork,
-}
-
-/// Where a VMM sends and receives Ethernet frames.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attachment {
-    /// A connected stream socket, one end of this pair of the launch's, on which each frame comes
-    /// after its length as 32 bits in network byte order.
-    StreamPair(String),
-    /// A TAP device. The VMM is started through a program that makes the device and becomes what is named by its
-    /// further arguments.
-    Tap {
-        /// The device's name.
-        device: String,
-        /// The program.
-        through: Program,
-    },
-}
-
-/// What a VMM can do with Ethernet frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CardKind {
-    /// [`Attachment::StreamPair`].
-    Stream,
-    /// [`Attachment::Tap`].
-    Tap,
-}
-
 /// Why an engine cannot run a VM.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -148,6 +113,15 @@ pub enum EngineError {
         reason: String,
         /// What can be done about it.
         fix: String,
+    },
+    /// An archive is no release of it, or cannot be unpacked.
+    #[error("cannot unpack a release of {engine}")]
+    Release {
+        /// The engine.
+        engine: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The network was planned for another engine.
     #[error("{engine} cannot be attached to a network in this way")]
@@ -179,7 +153,7 @@ impl EngineError {
     pub fn fix(&self) -> Option<&str> {
         match self {
             Self::NotInstalled { fix, .. } | Self::Unusable { fix, .. } => Some(fix),
-            Self::Attachment { .. } | Self::Path { .. } | Self::Control { .. } => None,
+            Self::Release { .. } | Self::Attachment { .. } | Self::Path { .. } | Self::Control { .. } => None,
         }
     }
 }
@@ -214,13 +188,42 @@ pub enum VmmEvent {
     OutOfSpace,
 }
 
+/// Where a release of an engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its address.
+    pub url: String,
+    /// The digest of what is there.
+    pub digest: Digest,
+    /// How long that is, bytes.
+    pub size: u64,
+}
+
+/// What knows an engine's releases, and how they are installed.
+pub trait Installer: Send + Sync {
+    /// Returns the release for this host's processor that banger was tried with, if there is one.
+    fn release(&self) -> Option<Release>;
+
+    /// Unpacks what is needed of an archive of a release into an empty directory, and returns what that is.
+    fn unpack(&self, archive: &Path, directory: &Path) -> Result<EngineProgram, EngineError>;
+
+    /// Returns what is in a directory that a release was unpacked into.
+    fn examine(&self, directory: &Path) -> Result<EngineProgram, EngineError>;
+}
+
 /// What runs VMs.
 pub trait Engine: Send + Sync {
     /// Returns which one it is.
     fn kind(&self) -> EngineKind;
 
+    /// Whether it runs guests where there is no KVM, too.
+    fn emulates(&self) -> bool;
+
     /// Looks for its program, and asks that for its version.
     fn program(&self) -> Result<EngineProgram, EngineError>;
+
+    /// Returns what installs it, if banger can.
+    fn installer(&self) -> Option<&dyn Installer>;
 
     /// Returns how its VMMs are attached to networks.
     fn card_kind(&self) -> CardKind;
@@ -246,29 +249,4 @@ pub trait Engine: Send + Sync {
 
     /// Lets a VMM's virtual CPUs go on. The guest's clock may stand where it stood.
     fn resume(&self, vmm: &RunningVmm) -> Result<(), EngineError>;
-}
-
-/// The port to networks.
-pub trait Networks: Send + Sync {
-    /// Returns the plan of a user-mode network, which needs no root, for a VMM that is attached in this way.
-    ///
-    /// `nameservers` are the host's own; those on its loopback are reached through the network
-    /// itself, never directly.
-    fn user(&self, nameservers: &[std::net::IpAddr], card: CardKind) -> Result<NetworkPlan, NetworkError>;
-}
-
-/// Why there is no such network.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// Its program is not installed.
-    #[error("the program '{program}' is not installed")]
-    NotInstalled {
-        /// The program.
-        program: &'static str,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
-    /// The port on the host cannot be had.
-    #[error("cannot listen on {0}")]
-    Listen(SocketAddr),
 }

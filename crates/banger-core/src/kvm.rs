@@ -50,6 +50,14 @@ impl From<Verdict> for Obstacle {
     }
 }
 
+/// Returns all ways to run a VM, the best first: each engine with KVM, then those that emulate. `engines` are in order of
+/// preference, each with whether it emulates.
+pub fn ways(engines: &[(EngineKind, bool)]) -> Vec<(EngineKind, Accelerator)> {
+    let hardware = engines.iter().map(|(engine, _)| (*engine, Accelerator::Kvm));
+    let emulation = engines.iter().filter(|(_, emulates)| *emulates);
+    hardware.chain(emulation.map(|(engine, _)| (*engine, Accelerator::Tcg))).collect()
+}
+
 /// What runs a VM, by what, and why not by something better.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
@@ -57,22 +65,20 @@ pub struct Choice {
     pub engine: EngineKind,
     /// What isolates the guest.
     pub accelerator: Accelerator,
-    /// What stands in the way of each better way, best first.
+    /// What stands in the way of each better one, which all take KVM, best first.
     pub instead_of: Vec<(EngineKind, Obstacle)>,
 }
 
 impl Choice {
-    /// Returns the choice as a clause for people: "qemu, by emulation (firecracker: …; qemu with KVM: …)".
+    /// Returns the choice as a clause for people: "qemu, by emulation (firecracker with KVM: …; qemu with KVM: …)".
     pub fn describe(&self) -> String {
         let by = match self.accelerator {
             Accelerator::Kvm => "by hardware (KVM)",
             Accelerator::Tcg => "by emulation",
         };
-        let obstacle = |(engine, obstacle): &(EngineKind, Obstacle)| match engine {
-            EngineKind::Firecracker => format!("firecracker: {}", obstacle.reason),
-            EngineKind::Qemu => format!("qemu with KVM: {}", obstacle.reason),
-        };
-        let obstacles: Vec<String> = self.instead_of.iter().map(obstacle).collect();
+        let obstacles = self.instead_of.iter();
+        let obstacles: Vec<String> =
+            obstacles.map(|(engine, obstacle)| format!("{engine} with KVM: {}", obstacle.reason)).collect();
         let obstacles =
             if obstacles.is_empty() { String::new() } else { format!(" ({})", obstacles.join("; ")) };
         format!("{}, {by}{obstacles}", self.engine)
@@ -82,6 +88,19 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hardware_comes_first_whatever_runs_it() {
+        let engines = [(EngineKind::Firecracker, false), (EngineKind::Qemu, true)];
+        assert_eq!(
+            ways(&engines),
+            [
+                (EngineKind::Firecracker, Accelerator::Kvm),
+                (EngineKind::Qemu, Accelerator::Kvm),
+                (EngineKind::Qemu, Accelerator::Tcg)
+            ]
+        );
+    }
 
     #[test]
     fn a_choice_says_what_is_in_the_way_of_better_ones() {
@@ -99,7 +118,7 @@ mod tests {
         };
         assert_eq!(
             last.describe(),
-            "qemu, by emulation (firecracker: it is not installed; qemu with KVM: /dev/kvm is not there)"
+            "qemu, by emulation (firecracker with KVM: it is not installed; qemu with KVM: /dev/kvm is not there)"
         );
     }
 }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod engine;
 pub mod journal;
 pub mod kvm;
+pub mod network;
 pub mod process;
 pub mod store;
 pub mod vm;

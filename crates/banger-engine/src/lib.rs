@@ -9,5 +9,4 @@ mod sample;
 mod socket;
 
 pub use firecracker::Firecracker;
-pub use firecracker::release::{Release, ReleaseError};
 pub use qemu::Qemu;

@@ -187,7 +187,7 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Passes lines of standard error to the log and returns the end of it.
-fn pass_on(stderr: impl Read, work: &dyn Work) -> String {
+pub(crate) fn pass_on(stderr: impl Read, work: &dyn Work) -> String {
     let mut reader = BufReader::new(stderr);
     let mut kept: VecDeque<u8> = VecDeque::new();
     let mut line = Vec::new();

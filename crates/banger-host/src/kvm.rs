@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use banger_core::command::HostCommand;
 use banger_core::kvm::Verdict;
 use banger_core::work::{Cancelled, Work};
+use banger_types::error::chain;
 use banger_types::guest::PROBE_WORDS;
 use banger_types::monitor::Program;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::commands::spawn;
+use crate::commands::{pass_on, spawn};
 use crate::process::Stat;
 
 /// The device.
@@ -52,14 +54,19 @@ pub fn probe_kvm(vmm: &Program, directory: &Path, work: &dyn Work) -> Result<Ver
     let command = HostCommand::new(vmm.path.to_string_lossy()).arguments(&vmm.arguments).directory(directory);
     let (mut child, _guard) = match spawn(&command) {
         Ok(spawned) => spawned,
-        Err(error) => return Ok(Verdict::unusable(format!("{} cannot be started: {error}", vmm.name))),
+        Err(error) => {
+            let why = chain(&error);
+            return Ok(Verdict::unusable(format!("{} cannot be started: {why}", vmm.name)));
+        }
     };
-    let finding = watch(&mut child, work);
-    child.kill().ok();
-    let said = child.stderr.take().map(|mut stderr| {
-        let mut said = String::new();
-        stderr.read_to_string(&mut said).ok();
-        said
+    let stderr = child.stderr.take();
+    let (finding, said) = std::thread::scope(|scope| {
+        // Read all the while: one that has much to say must not wait for a reader.
+        let reader = stderr.map(|stderr| scope.spawn(|| pass_on(stderr, work)));
+        let finding = watch(&mut child, work);
+        // With everything that it has started, which may hold its standard error.
+        kill_process_group(Pid::from_child(&child), Signal::KILL).ok();
+        (finding, reader.and_then(|reader| reader.join().ok()).unwrap_or_default())
     });
     child.wait().ok();
     Ok(match finding {
@@ -69,7 +76,7 @@ pub fn probe_kvm(vmm: &Program, directory: &Path, work: &dyn Work) -> Result<Ver
             Verdict::unusable(format!("KVM does not work here: a Linux kernel {word}"))
         }
         Ok(Finding::Ended) => {
-            let last = said.as_deref().and_then(|said| said.lines().rfind(|line| !line.trim().is_empty()));
+            let last = said.lines().rfind(|line| !line.trim().is_empty());
             let last = last.map(|line| format!(": {}", line.trim())).unwrap_or_default();
             Verdict::unusable(format!("{} ends before its guest prints anything{last}", vmm.name))
         }
@@ -159,6 +166,13 @@ mod tests {
             "KVM does not work here: a Linux kernel hangs after '[ 0.0] Linux version 6'"
         );
         assert!(probe("while :; do :; done").reason.ends_with("hangs before it prints anything"));
+    }
+
+    #[test]
+    fn what_a_vmm_has_started_and_said_does_not_keep_anybody() {
+        // A script that does not become its VMM, which says more than a pipe holds.
+        let script = format!("head -c 200000 /dev/zero >&2; echo '{PROBE_WORDS}'; sleep 1000; true");
+        assert_eq!(probe(&script), Verdict::works());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The host as banger sees it. The only crate that starts processes, opens pidfds and reads `/proc`.
+//! The host as the daemon sees it: the only one of its crates that starts processes, signals them and reads `/proc`.
 
 mod commands;
 mod follow;
@@ -10,6 +10,7 @@ mod nameservers;
 mod peer;
 mod presence;
 mod process;
+mod resources;
 mod scope;
 mod socket;
 
@@ -24,4 +25,5 @@ pub use presence::{
     MonitorPresence, boot_id, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence,
 };
 pub use process::{HostProcesses, ProcessWatch, identity_of};
+pub use resources::{free_space, memory};
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};

@@ -43,7 +43,7 @@ fn may_be_routed(packet: &[u8], guest: Ipv4Addr) -> bool {
 }
 
 /// Passes the guest's frames on until its end closes. Each frame comes, and goes, after its length
-/// as 32 bits in network byte order (QEMU's `-netdev stream`, passt(1)).
+/// as 32 bits in network byte order (passt(1)).
 ///
 /// # Errors
 /// When either end breaks, or the guest's end sends what is no frame.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_core::command::Commands;
-use banger_core::engine::{Attachment, CardKind, NetworkError, NetworkPlan, Networks};
+use banger_core::network::{Attachment, CardKind, NetworkError, NetworkPlan, Networks};
 use banger_types::monitor::{InheritedDescriptor, Program};
 
 use crate::plan::{AddressPlan, USER_NETWORK};

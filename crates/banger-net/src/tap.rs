@@ -55,7 +55,7 @@ pub fn enter_namespaces() -> io::Result<()> {
 pub fn make_tap() -> io::Result<()> {
     let tun = std::fs::OpenOptions::new().read(true).write(true).open(TUN_DEVICE)?;
     let mut request = interface_request();
-    // An empty frame header, as Firecracker wants it.
+    // With a header before each frame, as VMMs' network cards have it.
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     request.ifr_ifru.ifru_flags = narrow(flags)?;
     control(&tun, libc::TUNSETIFF, &raw mut request as libc::c_ulong)?;

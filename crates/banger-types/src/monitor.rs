@@ -116,7 +116,7 @@ pub enum ChannelSource {
     Dial(DialTerms),
 }
 
-/// How a monitor connects to a port of the guest through its VMM, as with Firecracker's vsock (Firecracker,
+/// How a monitor connects to a port of the guest through its VMM, as some VMMs have it (Firecracker,
 /// docs/vsock.md, "Host-Initiated Connections").
 ///
 /// Any program in the guest can connect to the host, but only its root can listen on a port below 1024. So the guest

@@ -96,7 +96,7 @@ pub struct VmCreateRequest {
     pub engine: Option<EngineKind>,
     /// Whether it is left stopped.
     pub no_start: bool,
-    /// Whether the daemon deletes it when the client that holds its lease goes, or it ends.
+    /// Whether the daemon deletes it when the client that asked for it goes, or it ends.
     pub remove: bool,
 }
 

@@ -53,7 +53,10 @@ async fn show_until_end(
     display.clear();
     let operation = match ended? {
         Waited::Ended(operation) => {
-            operation.warnings.iter().for_each(|warning| context.printer.warning(warning));
+            // Whoever reads the progress has read them there.
+            if context.printer.is_json() {
+                operation.warnings.iter().for_each(|warning| context.printer.warning(warning));
+            }
             operation
         }
         Waited::Detached(operation) => {

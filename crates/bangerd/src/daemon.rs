@@ -262,7 +262,7 @@ impl Daemon {
         Ok(handle.snapshot())
     }
     pub(crate) fn install_engine(&self, request: EngineInstallRequest) -> Result<Operation, ApiError> {
-        let handle = self.begin(OperationKind::EngineInstall, "firecracker")?;
+        let handle = self.begin(OperationKind::EngineInstall, &request.engine.to_string())?;
         let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
         tokio::spawn(async move {
             let installed = artifacts.install_engine(request, &operation).await;

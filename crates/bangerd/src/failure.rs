@@ -58,6 +58,20 @@ pub(crate) fn failed(what: impl Into<String>, source: &dyn std::error::Error) ->
     if is_full { error.fix(MAKE_ROOM) } else { error }
 }
 
+/// Returns the error of long work that says itself whether somebody cancelled it, and what can be done about its failure.
+pub(crate) fn work_failed(
+    what: &str,
+    is_cancelled: bool,
+    fix: Option<String>,
+    error: &dyn std::error::Error,
+) -> ApiError {
+    if is_cancelled {
+        return cancelled(format!("cannot {what}"));
+    }
+    let failed = failed(format!("cannot {what}"), error);
+    ApiError { fix: fix.or(failed.fix), ..failed }
+}
+
 /// Returns the error of work that somebody cancelled.
 pub(crate) fn cancelled(what: impl Into<String>) -> ApiError {
     ApiError::new(ErrorKind::Cancelled, what).because("it was cancelled")

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use banger_core::engine::{Attachment, BootPlan, EngineError, ProbePlan};
+use banger_core::engine::{BootPlan, EngineError, ProbePlan};
+use banger_core::network::Attachment;
 use serde::Serialize;
 
 use super::VSOCK;

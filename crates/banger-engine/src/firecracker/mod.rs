@@ -5,7 +5,7 @@
 
 mod client;
 mod configuration;
-pub(crate) mod release;
+mod release;
 #[cfg(test)]
 mod specification;
 mod version;
@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use banger_core::command::Commands;
 use banger_core::engine::{
-    Attachment, BootPlan, CardKind, Engine, EngineError, EngineProgram, LaunchPlan, NetworkPlan, PlannedFile,
-    Probe, ProbePlan, RunningVmm, VmmEvent, VmmStatus,
+    BootPlan, Engine, EngineError, EngineProgram, Installer, LaunchPlan, PlannedFile, Probe, ProbePlan,
+    Release, RunningVmm, VmmEvent, VmmStatus,
 };
+use banger_core::network::{Attachment, CardKind, NetworkPlan};
 use banger_core::process::Processes;
 use banger_types::error::chain;
 use banger_types::guest::CONTROL_SOCKET_PORT;
@@ -116,6 +117,14 @@ impl Engine for Firecracker {
         EngineKind::Firecracker
     }
 
+    fn emulates(&self) -> bool {
+        false
+    }
+
+    fn installer(&self) -> Option<&dyn Installer> {
+        Some(self)
+    }
+
     fn program(&self) -> Result<EngineProgram, EngineError> {
         let (path, version, _) = self.look()?;
         Ok(EngineProgram { path, version: version.to_string() })
@@ -180,6 +189,25 @@ impl Engine for Firecracker {
 
     fn resume(&self, vmm: &RunningVmm) -> Result<(), EngineError> {
         self.processes.go_on(vmm).map_err(|error| Self::control(vmm, error))
+    }
+}
+
+impl Installer for Firecracker {
+    fn release(&self) -> Option<Release> {
+        release::official()
+    }
+
+    fn unpack(&self, archive: &Path, directory: &Path) -> Result<EngineProgram, EngineError> {
+        release::unpack(archive, directory)
+            .map_err(|error| EngineError::Release { engine: PROGRAM, source: error.into() })?;
+        self.examine(directory)
+    }
+
+    fn examine(&self, directory: &Path) -> Result<EngineProgram, EngineError> {
+        let path = directory.join(PROGRAM);
+        // Not remembered: it is about to move.
+        let (version, _) = judge(&Versions::new(Arc::clone(&self.commands)), &path)?;
+        Ok(EngineProgram { path, version: version.to_string() })
     }
 }
 

@@ -4,15 +4,11 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use banger_core::command::Commands;
-use banger_core::engine::{EngineError, EngineProgram};
-use banger_types::digest::Digest;
+use banger_core::engine::Release;
 use flate2::read::GzDecoder;
 
 use super::version::Version;
-use crate::program::Versions;
 
 /// The processor that this is built for, as releases name it.
 const ARCHITECTURE: &str = std::env::consts::ARCH;
@@ -24,32 +20,30 @@ const PROGRAM_LIMIT: u64 = 256 << 20;
 const MOST_ENTRIES: usize = 1000;
 
 /// A release that banger was tried with, and that can be had.
-#[derive(Debug, Clone, Copy)]
-pub struct Release {
-    /// Its version.
-    pub version: &'static str,
-    /// Where it is.
-    pub url: &'static str,
-    /// The digest of what is there, `sha256:` in hexadecimal.
+struct Known {
+    /// For which processor.
+    architecture: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the address has it, too"))]
+    version: &'static str,
+    url: &'static str,
+    /// `sha256:` in hexadecimal.
     digest: &'static str,
-    /// How long that is, bytes.
-    pub size: u64,
+    /// Bytes.
+    size: u64,
 }
 
 /// For each processor the newest that was tried.
-const RELEASES: [(&str, Release); 1] = [(
-    "x86_64",
-    Release {
-        version: "1.16.1",
-        url: "https://github.com/firecracker-microvm/firecracker/releases/download/v1.16.1/firecracker-v1.16.1-x86_64.tgz",
-        digest: "sha256:382a02a869e4d6d5cb14c40577f9545e8458021ea8b0b2d3fc10ec14d9c242e6",
-        size: 7_486_686,
-    },
-)];
+const RELEASES: [Known; 1] = [Known {
+    architecture: "x86_64",
+    version: "1.16.1",
+    url: "https://github.com/firecracker-microvm/firecracker/releases/download/v1.16.1/firecracker-v1.16.1-x86_64.tgz",
+    digest: "sha256:382a02a869e4d6d5cb14c40577f9545e8458021ea8b0b2d3fc10ec14d9c242e6",
+    size: 7_486_686,
+}];
 
 /// Why an archive is no release.
 #[derive(Debug, thiserror::Error)]
-pub enum ReleaseError {
+pub(super) enum ReleaseError {
     /// It cannot be read.
     #[error("cannot read {} as a gzip-compressed tar archive", archive.display())]
     Archive {
@@ -76,50 +70,33 @@ pub enum ReleaseError {
     },
 }
 
-impl Release {
-    /// Returns the release for this processor, if there is one whose digest is known.
-    pub fn official() -> Option<Self> {
-        RELEASES.into_iter().find_map(|(processor, release)| (processor == ARCHITECTURE).then_some(release))
-    }
+/// Returns the release for this processor, if there is one whose digest is known.
+pub(super) fn official() -> Option<Release> {
+    let known = RELEASES.iter().find(|known| known.architecture == ARCHITECTURE)?;
+    Some(Release { url: known.url.to_owned(), digest: known.digest.parse().ok()?, size: known.size })
+}
 
-    /// Returns the digest of what is at its address.
-    pub fn digest(&self) -> Option<Digest> {
-        self.digest.parse().ok()
-    }
-
-    /// Unpacks the programs of an archive of a release into a directory, which must be there.
-    pub fn unpack(archive: &Path, directory: &Path) -> Result<(), ReleaseError> {
-        let unreadable = |source| ReleaseError::Archive { archive: archive.to_owned(), source };
-        let file = File::open(archive).map_err(unreadable)?;
-        let mut tar = tar::Archive::new(GzDecoder::new(file));
-        let mut is_there = false;
-        for entry in tar.entries().map_err(unreadable)?.take(MOST_ENTRIES) {
-            let mut entry = entry.map_err(unreadable)?;
-            let name = entry.path().map_err(unreadable)?.file_name().unwrap_or_default().to_owned();
-            let program = name.to_str().and_then(program);
-            let Some(program) = program.filter(|_| entry.header().entry_type().is_file()) else { continue };
-            if entry.size() > PROGRAM_LIMIT {
-                return Err(ReleaseError::TooLong(name.to_string_lossy().into_owned()));
-            }
-            write(&mut entry, &directory.join(program)).map_err(|fault| match fault {
-                Fault::Read(source) => unreadable(source),
-                Fault::Write(source) => ReleaseError::Write { path: directory.join(program), source },
-            })?;
-            is_there |= program == super::PROGRAM;
+/// Unpacks the programs of an archive of a release into a directory, which must be there.
+pub(super) fn unpack(archive: &Path, directory: &Path) -> Result<(), ReleaseError> {
+    let unreadable = |source| ReleaseError::Archive { archive: archive.to_owned(), source };
+    let file = File::open(archive).map_err(unreadable)?;
+    let mut tar = tar::Archive::new(GzDecoder::new(file));
+    let mut is_there = false;
+    for entry in tar.entries().map_err(unreadable)?.take(MOST_ENTRIES) {
+        let mut entry = entry.map_err(unreadable)?;
+        let name = entry.path().map_err(unreadable)?.file_name().unwrap_or_default().to_owned();
+        let program = name.to_str().and_then(program);
+        let Some(program) = program.filter(|_| entry.header().entry_type().is_file()) else { continue };
+        if entry.size() > PROGRAM_LIMIT {
+            return Err(ReleaseError::TooLong(name.to_string_lossy().into_owned()));
         }
-        if is_there { Ok(()) } else { Err(ReleaseError::NoProgram) }
+        write(&mut entry, &directory.join(program)).map_err(|fault| match fault {
+            Fault::Read(source) => unreadable(source),
+            Fault::Write(source) => ReleaseError::Write { path: directory.join(program), source },
+        })?;
+        is_there |= program == super::PROGRAM;
     }
-
-    /// Asks a program for its version. Refuses what is no Firecracker, or one that is not run.
-    pub fn examine(commands: &Arc<dyn Commands>, path: &Path) -> Result<EngineProgram, EngineError> {
-        let (version, _) = super::judge(&Versions::new(Arc::clone(commands)), path)?;
-        Ok(EngineProgram { path: path.to_owned(), version: version.to_string() })
-    }
-
-    /// Returns the name of the directory that a version is installed in.
-    pub fn directory_name(version: &str) -> String {
-        format!("{}-{version}", super::PROGRAM)
-    }
+    if is_there { Ok(()) } else { Err(ReleaseError::NoProgram) }
 }
 
 /// Returns the newest Firecracker in a directory of such directories.
@@ -185,8 +162,8 @@ mod tests {
 
     #[test]
     fn the_official_release_has_a_digest() {
-        for (_, release) in RELEASES {
-            assert!(release.digest().is_some());
+        for release in RELEASES {
+            assert!(release.digest.parse::<banger_types::digest::Digest>().is_ok());
             assert!(release.url.starts_with("https://") && release.url.contains(release.version));
             assert!(Version::from_numbers(release.version).unwrap().judge().is_ok());
         }
@@ -202,7 +179,7 @@ mod tests {
             ("release-v1.16.1-x86_64/firecracker-v1.16.1-riscv64", b"for another"),
             ("/etc/passwd", b"root"),
         ]);
-        Release::unpack(archive.path(), place.path()).unwrap();
+        unpack(archive.path(), place.path()).unwrap();
         let mut names: Vec<_> =
             std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
@@ -216,14 +193,14 @@ mod tests {
     fn what_is_no_release_is_refused() {
         let place = tempfile::tempdir().unwrap();
         let empty = archive(&[("README", b"read me")]);
-        assert!(matches!(Release::unpack(empty.path(), place.path()), Err(ReleaseError::NoProgram)));
+        assert!(matches!(unpack(empty.path(), place.path()), Err(ReleaseError::NoProgram)));
         let text = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(text.path(), "<html>not found</html>").unwrap();
-        assert!(matches!(Release::unpack(text.path(), place.path()), Err(ReleaseError::Archive { .. })));
+        assert!(matches!(unpack(text.path(), place.path()), Err(ReleaseError::Archive { .. })));
         let cut = archive(&[("firecracker-v1.16.1-x86_64", &vec![7; 100_000])]);
         let length = cut.as_file().metadata().unwrap().len();
         cut.as_file().set_len(length / 2).unwrap();
-        assert!(matches!(Release::unpack(cut.path(), place.path()), Err(ReleaseError::Archive { .. })));
+        assert!(matches!(unpack(cut.path(), place.path()), Err(ReleaseError::Archive { .. })));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use banger_core::engine::{Attachment, BootPlan, NetworkPlan, ProbePlan};
+use banger_core::engine::{BootPlan, ProbePlan};
+use banger_core::network::{Attachment, NetworkPlan};
 use banger_types::guest::GuestNetwork;
 use banger_types::monitor::Program;
 use banger_types::vm::Accelerator;

@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use banger_core::command::Commands;
 use banger_core::engine::{
-    Attachment, BootPlan, CardKind, Engine, EngineError, EngineProgram, LaunchPlan, Probe, ProbePlan,
-    RunningVmm, VmmEvent, VmmStatus,
+    BootPlan, Engine, EngineError, EngineProgram, Installer, LaunchPlan, Probe, ProbePlan, RunningVmm,
+    VmmEvent, VmmStatus,
 };
+use banger_core::network::{Attachment, CardKind};
 use banger_types::error::chain;
 use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Program};
 use banger_types::vm::EngineKind;
@@ -65,6 +66,14 @@ impl Qemu {
 impl Engine for Qemu {
     fn kind(&self) -> EngineKind {
         EngineKind::Qemu
+    }
+
+    fn emulates(&self) -> bool {
+        true
+    }
+
+    fn installer(&self) -> Option<&dyn Installer> {
+        None
     }
 
     fn program(&self) -> Result<EngineProgram, EngineError> {

@@ -17,7 +17,7 @@ use crate::rootfs::RootfsWriter;
 pub const USER: &str = "dev";
 
 /// What a machine to develop on needs, beside Debian's essential packages.
-const PACKAGES: [&str; 17] = [
+pub const PACKAGES: [&str; 17] = [
     "ca-certificates",
     "curl",
     "dbus",

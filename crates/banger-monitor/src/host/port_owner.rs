@@ -112,9 +112,8 @@ mod tests {
     fn an_own_listener_is_found_in_the_kernels_tables() {
         for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
-                eprintln!(
-                    "NOT RUN: an_own_listener_is_found_in_the_kernels_tables: there is no {address} here"
-                );
+                let test = "an_own_listener_is_found_in_the_kernels_tables";
+                banger_testkit::not_run(test, &format!("there is no {address} here"));
                 continue;
             };
             let owner = port_owner(listener.local_addr().unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! The serial console, and what follows from the kernel's last words there.
 //!
-//! QEMU ends by itself when the guest powers off or resets, but not when it halts; other VMMs stay after a power-off,
+//! Some VMMs end by themselves when the guest powers off or resets, but not when it halts; others stay after a power-off,
 //! too. So a VMM whose guest has said its last word gets a moment, and is killed then: the guest has ended, in order
 //! or not, and nothing that it still had to do is lost.
 //!

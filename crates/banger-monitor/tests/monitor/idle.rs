@@ -27,7 +27,10 @@ fn a_guest_is_told_when_the_hosts_clock_jumps() {
         // As it is: a jump all the same, and of no harm to others.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         if rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).is_err() {
-            eprintln!("NOT RUN: a_guest_is_told_when_the_hosts_clock_jumps: may not set it (CAP_SYS_TIME)");
+            banger_testkit::not_run(
+                "a_guest_is_told_when_the_hosts_clock_jumps",
+                "the host's clock may not be set (CAP_SYS_TIME)",
+            );
             return;
         }
         let told = || -> Vec<i128> {

@@ -38,7 +38,7 @@ fn run() -> io::Result<()> {
     let (guests_end, worlds_end) = (inherited(FILTER_GUEST_DESCRIPTOR), inherited(FILTER_WORLD_DESCRIPTOR));
     match arguments.next().as_deref() {
         None => between_streams(guest, &guests_end, worlds_end),
-        Some("--packets") => between_packets_and_stream(guest, &guests_end, worlds_end),
+        Some("--packets") => between_packets_and_stream(guest, guests_end, worlds_end),
         Some(_) => Err(usage()),
     }
 }
@@ -46,10 +46,12 @@ fn run() -> io::Result<()> {
 /// The guest's frames come as packets, through a socket that comes first.
 fn between_packets_and_stream(
     guest: Ipv4Addr,
-    guests_end: &UnixStream,
+    guests_end: UnixStream,
     from_world: UnixStream,
 ) -> io::Result<()> {
-    let packets = receive_descriptor(guests_end)?;
+    let packets = receive_descriptor(&guests_end)?;
+    // The VMM holds its other end, and has nothing more to say on it.
+    std::thread::spawn(move || end(&io::copy(&mut &guests_end, &mut io::sink()).map(drop)));
     let (to_guest, to_world) = (packets.try_clone()?, from_world.try_clone()?);
     std::thread::spawn(move || {
         // As on a real network, what cannot be sent is lost.

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::FromRawFd as _;
+use std::os::fd::{FromRawFd as _, IntoRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -54,5 +54,8 @@ fn prepare() -> io::Result<()> {
     }
     make_tap().map_err(named("cannot make a TAP device"))?;
     let packets = packet_socket().map_err(named("cannot listen to the TAP device"))?;
-    send_descriptor(&filter, &packets).map_err(named("cannot hand it to the filter"))
+    send_descriptor(&filter, &packets).map_err(named("cannot hand it to the filter"))?;
+    // The program inherits it, for the filter to see when that ends: the device stays for as long as somebody listens to it.
+    let _inherited = filter.into_raw_fd();
+    Ok(())
 }

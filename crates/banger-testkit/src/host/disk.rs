@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 
-use super::{IMAGE_NAME, NAME, PLACE, TestHost, User, create, emulated};
+use super::{IMAGE_NAME, NAME, PLACE, PROCESSORS, TestHost, User, create, emulated};
 use crate::environment::Environment;
 use crate::seed;
 
@@ -102,7 +102,7 @@ fn make(place: &Path, seed: &Path) {
     seed::plant(place);
     let environment = emulated(Environment::at(place.to_owned()));
     environment.succeed(&["image", "pull", IMAGE, "--name", IMAGE_NAME]);
-    create(&environment, &[]);
+    create(&environment, PROCESSORS, &[]);
     let host = TestHost { environment };
     host.succeed(User::Root, &["sh", "-c", SETUP]);
     host.take_seed(seed);

@@ -9,7 +9,7 @@ mod suite;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::environment::{Environment, FIRECRACKER, Outcome, outcome, programs};
@@ -36,6 +36,9 @@ const BOOT: &str = "set -e
 
 /// How long a single program may run in a host: beyond that it hangs.
 const LIMIT: Duration = Duration::from_mins(10);
+/// Virtual processors of a host: several make the emulator's hangs more likely, and no test quicker.
+pub(crate) const PROCESSORS: u32 = 1;
+
 /// Who does something in a test host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
@@ -67,6 +70,11 @@ impl TestHost {
     /// Boots a host with banger's programs and this machine's Firecracker in it, for `test`. Returns nothing when there is
     /// no Firecracker, and says so; or when this is a host already.
     pub fn with_firecracker(test: &str) -> Option<Self> {
+        Self::with_firecracker_and_processors(test, PROCESSORS)
+    }
+
+    /// The same, with so many virtual processors.
+    pub fn with_firecracker_and_processors(test: &str, processors: u32) -> Option<Self> {
         if is_hosted() {
             return None;
         }
@@ -74,20 +82,20 @@ impl TestHost {
             not_run(test, "there is no firecracker on PATH, nor in BANGER_FIRECRACKER");
             return None;
         };
-        let host = Self::start();
+        let host = Self::start(processors);
         host.install(&firecracker);
         Some(host)
     }
 
     /// Boots a host. The first one of a state of the sources is made before, which takes minutes.
-    pub fn start() -> Self {
+    pub fn start(processors: u32) -> Self {
         let prepared = disk::prepared();
         let environment = emulated(Environment::empty());
         seed::link_tree(&prepared.join("images"), &environment.data().join("images"), hard_link);
         seed::link_tree(&prepared.join("kernels"), &environment.data().join("kernels"), hard_link);
         std::fs::copy(prepared.join("banger.db"), environment.data().join("banger.db"))
             .expect("copy the database");
-        create(&environment, &["--no-start"]);
+        create(&environment, processors, &["--no-start"]);
         let host = Self { environment };
         host.take_disk(&prepared);
         host.boot();
@@ -116,10 +124,11 @@ impl TestHost {
         self.copy_in(firecracker, &format!("{PLACE}/programs/firecracker"));
     }
 
-    /// Copies a program into the host, without its symbols, for everybody to run.
+    /// Copies a file into the host, a program without its symbols, for everybody to read and to run.
     pub fn copy_in(&self, program: &Path, path: &str) {
         let stripped = tempfile::NamedTempFile::new_in(seed::scratch()).expect("make a file");
-        let strip = Command::new("strip").arg("-o").arg(stripped.path()).arg(program).status();
+        let strip =
+            Command::new("strip").arg("-o").arg(stripped.path()).arg(program).stderr(Stdio::null()).status();
         let source = if strip.is_ok_and(|status| status.success()) { stripped.path() } else { program };
         let script = "cat > \"$1\" && chmod 755 \"$1\"";
         let mut copy = self.command(User::Root, &["sh", "-c", script, "sh", path]);
@@ -175,9 +184,9 @@ fn hard_link(file: &Path, name: &Path) -> std::io::Result<()> {
     std::fs::hard_link(file, name)
 }
 
-fn create(environment: &Environment, more: &[&str]) {
-    // One processor: several make the emulator's hangs more likely, and no test quicker.
-    let sizes = ["--vcpus", "1", "--memory", "4G", "--disk", "20G", "--engine", "qemu"];
+fn create(environment: &Environment, processors: u32, more: &[&str]) {
+    let processors = processors.to_string();
+    let sizes = ["--vcpus", &processors, "--memory", "4G", "--disk", "20G", "--engine", "qemu"];
     environment.succeed(&[&["vm", "create", NAME, "--image", IMAGE_NAME], &sizes[..], more].concat());
 }
 

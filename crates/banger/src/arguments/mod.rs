@@ -14,6 +14,7 @@ mod vm;
 use std::time::Duration;
 
 use banger_types::digest::Digest;
+use banger_types::vm::EngineKind;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
@@ -136,13 +137,22 @@ pub enum KernelCommand {
 pub enum EngineCommand {
     /// List engines: which of them are here
     Ls(ListArguments),
-    /// Download Firecracker, check it and install it for yourself; no root is needed
+    /// Download an engine, check it and install it for yourself; no root is needed
     Install(EngineInstallArguments),
+}
+
+fn engine_kind(text: &str) -> Result<EngineKind, String> {
+    let kinds = [EngineKind::Firecracker, EngineKind::Qemu];
+    let names = kinds.map(|kind| format!("'{kind}'")).join(" and ");
+    kinds.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| format!("there are {names}"))
 }
 
 /// Arguments of `engine install`.
 #[derive(Debug, Args)]
 pub struct EngineInstallArguments {
+    /// Which engine
+    #[arg(default_value = "firecracker", value_parser = engine_kind)]
+    pub engine: EngineKind,
     /// Address of the archive of another release, or of a mirror's
     #[arg(long, requires = "sha256", value_parser = NonEmptyStringValueParser::new())]
     pub url: Option<String>,

@@ -2,7 +2,6 @@
 
 use banger_api::request::EngineInstallRequest;
 use banger_types::engine::EngineStatus;
-use banger_types::vm::EngineKind;
 
 use super::{DONE, Outcome, follow_or_print};
 use crate::arguments::{EngineInstallArguments, ListArguments};
@@ -37,16 +36,17 @@ pub(super) async fn list(context: &Context, arguments: &ListArguments) -> Outcom
     Ok(DONE)
 }
 
-/// Installs Firecracker and prints which one it is.
+/// Installs one and prints which one it is.
 pub(super) async fn install(context: &Context, arguments: EngineInstallArguments) -> Outcome {
     let client = context.daemon().await?;
-    let request = EngineInstallRequest { url: arguments.url, digest: arguments.sha256 };
+    let request =
+        EngineInstallRequest { engine: arguments.engine, url: arguments.url, digest: arguments.sha256 };
     let operation = client.install_engine(&request).await?;
     if follow_or_print(context, operation, arguments.wait).await?.is_none() {
         return Ok(DONE);
     }
     let engines = client.engines().await?;
-    let installed = engines.iter().filter(|engine| engine.kind == EngineKind::Firecracker);
+    let installed = engines.iter().filter(|engine| engine.kind == arguments.engine);
     for engine in installed {
         if context.printer.is_json() {
             context.printer.document(engine)?;

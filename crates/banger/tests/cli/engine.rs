@@ -66,8 +66,11 @@ fn an_engine_is_installed() {
     let other = world.run(["engine", "install", "--url", "http://here/fc.tgz", "--sha256", DIGEST, "--json"]);
     assert_eq!(serde_json::from_slice::<EngineStatus>(&other.stdout).unwrap(), firecracker());
     let asked = world.daemon().requests();
-    assert_eq!(asked[0].body, serde_json::json!({ "url": null, "digest": null }));
-    assert_eq!(asked[1].body, serde_json::json!({ "url": "http://here/fc.tgz", "digest": DIGEST }));
+    assert_eq!(asked[0].body, serde_json::json!({ "engine": "firecracker", "url": null, "digest": null }));
+    assert_eq!(
+        asked[1].body,
+        serde_json::json!({ "engine": "firecracker", "url": "http://here/fc.tgz", "digest": DIGEST })
+    );
     assert_eq!(world.run(["engine", "install", "--no-wait"]).text(), "0000000000c1\n");
 }
 

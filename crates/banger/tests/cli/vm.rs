@@ -429,3 +429,25 @@ fn what_is_wanted_of_a_vm_changes() {
       try: --label a=VALUE, or --remove-label a
     ");
 }
+
+#[test]
+fn a_warning_is_said_once() {
+    const WARNING: &str = "the disk may not find the room that it was promised";
+    let mut warned = vm("web", VmState::Running);
+    warned.warnings = vec![WARNING.to_owned()];
+    let world = world_with(vec![warned]);
+    let count = |text: &str| text.matches(WARNING).count();
+    for json in [false, true] {
+        world.daemon().shown(|shown| {
+            let mut steps = succeeded(OperationKind::VmCreate, "web");
+            for step in &mut steps {
+                step.warnings = vec![WARNING.to_owned()];
+            }
+            shown.operations.push_back(steps);
+        });
+        let more: &[&str] = if json { &["--json"] } else { &[] };
+        let created = world.run([&["vm", "create", "web"], more].concat());
+        assert_eq!(count(&created.stderr), 1, "{created}");
+    }
+    assert_eq!(count(world.run(["vm", "show", "web"]).text()), 1);
+}

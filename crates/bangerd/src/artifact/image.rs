@@ -11,7 +11,7 @@ use banger_types::{ApiError, ErrorKind, ImageId};
 
 use super::{Artifacts, Named as _};
 use crate::catalog;
-use crate::failure::{cancelled, failed};
+use crate::failure::{cancelled, work_failed};
 use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
@@ -82,12 +82,13 @@ impl Artifacts {
         parsed: ImageSource,
         operation: &Arc<Handle>,
     ) -> Result<BuiltRootfs, ApiError> {
-        let (work, commands) = (Arc::clone(operation), self.commands);
+        let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
         let (destination, options) = (self.context().layout.image(id), self.debian_options());
-        let built =
-            blocking(what, move || source::build(&parsed, &options, &destination, &commands, work.as_ref()))
-                .await?;
-        built.map_err(|error| build_failure(what, error.is_cancelled(), error.fix(), &error))
+        let built = blocking(what, move || {
+            source::build(&parsed, &options, &destination, commands.as_ref(), work.as_ref())
+        })
+        .await?;
+        built.map_err(|error| work_failed(what, error.is_cancelled(), error.fix(), &error))
     }
 
     pub(super) fn debian_options(&self) -> DebianOptions {
@@ -133,17 +134,4 @@ pub(super) fn taken(thing: &str, name: &str) -> ApiError {
     ApiError::new(ErrorKind::Conflict, format!("cannot make the {thing} '{name}'"))
         .because("the name is taken by one from another source")
         .fix(format!("choose another with --name, or `banger {thing} rm {name}`"))
-}
-
-pub(super) fn build_failure(
-    what: &str,
-    is_cancelled: bool,
-    fix: Option<String>,
-    error: &dyn std::error::Error,
-) -> ApiError {
-    if is_cancelled {
-        return cancelled(format!("cannot {what}"));
-    }
-    let failed = failed(format!("cannot {what}"), error);
-    ApiError { fix: fix.or(failed.fix), ..failed }
 }

@@ -8,10 +8,10 @@ use banger_image::kernel::{self, KernelSource};
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, ErrorKind};
 
-use super::image::{build_failure, taken};
+use super::image::taken;
 use super::{Artifacts, Named as _};
 use crate::catalog;
-use crate::failure::cancelled;
+use crate::failure::{cancelled, work_failed};
 use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
@@ -50,12 +50,13 @@ impl Artifacts {
         let id = random::kernel_id();
         self.journal(operation, Step::MakeKernelDirectory(id.clone()), &what).await?;
         FaultPoint::PullJournaled.reach();
-        let (work, commands) = (Arc::clone(operation), self.commands);
+        let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
         let (destination, mirror) = (self.context().layout.kernel(&id), self.debian_options().mirror);
-        let built =
-            blocking(&what, move || kernel::build(&parsed, &mirror, &destination, &commands, work.as_ref()))
-                .await?;
-        let built = built.map_err(|error| build_failure(&what, error.is_cancelled(), error.fix(), &error))?;
+        let built = blocking(&what, move || {
+            kernel::build(&parsed, &mirror, &destination, commands.as_ref(), work.as_ref())
+        })
+        .await?;
+        let built = built.map_err(|error| work_failed(&what, error.is_cancelled(), error.fix(), &error))?;
         FaultPoint::PullPublished.reach();
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
         let kernel = Kernel {

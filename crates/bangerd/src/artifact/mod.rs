@@ -8,7 +8,6 @@ mod single_flight;
 use std::sync::Arc;
 
 use banger_core::journal::Step;
-use banger_host::HostCommands;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, OperationId};
@@ -22,14 +21,13 @@ use crate::vm::{Context, remove_files};
 pub(crate) struct Artifacts {
     context: Arc<Context>,
     configuration: Configuration,
-    commands: HostCommands,
     /// The same thing is made once, however many ask for it at the same time.
     pulls: SingleFlight,
 }
 
 impl Artifacts {
     pub(crate) fn new(context: Arc<Context>, configuration: Configuration) -> Self {
-        Self { context, configuration, commands: HostCommands, pulls: SingleFlight::default() }
+        Self { context, configuration, pulls: SingleFlight::default() }
     }
 
     pub(crate) const fn context(&self) -> &Arc<Context> {

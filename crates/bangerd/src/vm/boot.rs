@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use banger_core::engine::{BootPlan, LaunchPlan, NetworkPlan};
+use banger_core::engine::{BootPlan, LaunchPlan};
+use banger_core::network::NetworkPlan;
 use banger_core::store::VmRecord;
 use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};

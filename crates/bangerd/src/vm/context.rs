@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use banger_core::engine::{Engine, Networks};
+use banger_core::command::Commands;
+use banger_core::engine::Engine;
+use banger_core::network::Networks;
 use banger_core::store::{Store, StoreError, VmRecord};
 use banger_host::MonitorLauncher;
 use banger_types::ApiError;
@@ -21,6 +23,7 @@ use crate::ssh::SshConfig;
 pub(crate) struct Context {
     pub(crate) layout: Layout,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) commands: Arc<dyn Commands>,
     pub(crate) engines: Engines,
     pub(crate) verdicts: Verdicts,
     pub(crate) networks: Arc<dyn Networks>,

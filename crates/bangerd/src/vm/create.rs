@@ -6,7 +6,6 @@ use banger_core::journal::Step;
 use banger_core::store::{ProcessIdentity, VmRecord};
 use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
-use banger_host::HostCommands;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{RestartPolicy, VmCreateRequest, VmSpec, check_label};
 use banger_types::{ApiError, ErrorKind, VmName};
@@ -20,7 +19,7 @@ use super::limits::{check_disk, check_forwards, check_memory, check_vcpus, refus
 use super::task::{Found, spawn};
 use crate::artifact::Artifacts;
 use crate::configuration::VmDefaults;
-use crate::failure::{cancelled, failed};
+use crate::failure::{cancelled, work_failed};
 use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
@@ -200,18 +199,19 @@ async fn write_down(
         .await?;
     FaultPoint::CreateReserved.reach();
     let (directory, templates) = (context.layout.vm(&record.id), context.layout.templates());
-    let (disk, work) = (record.spec.disk, Arc::clone(operation));
+    let (disk, work, commands) = (record.spec.disk, Arc::clone(operation), Arc::clone(&context.commands));
     let made = blocking(&what, move || {
         let staging = banger_image::publish::Staging::beside(&directory)?;
         let key = make_keys(staging.path())?;
-        make_disk(staging.path(), &templates, disk, &HostCommands, work.as_ref())?;
+        make_disk(staging.path(), &templates, disk, commands.as_ref(), work.as_ref())?;
         FaultPoint::CreateStaged.reach();
         staging.publish()?;
         FaultPoint::CreatePublished.reach();
         Ok::<_, FilesError>(key)
     })
     .await?;
-    record.host_public_key = made.map_err(|error| failed(format!("cannot {what}"), &error))?;
+    record.host_public_key =
+        made.map_err(|error| work_failed(&what, error.is_cancelled(), error.fix(), &error))?;
     operation.check().map_err(|_| stop())?;
     record.published.observe(&Observation::Made);
     let (id, row) = (operation.id().clone(), record.clone());

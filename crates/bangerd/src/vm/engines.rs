@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use banger_core::engine::{Engine, EngineError};
-use banger_core::kvm::{Choice, Obstacle};
+use banger_core::kvm::{Choice, Obstacle, ways};
 use banger_core::store::VmRecord;
 use banger_types::vm::{Accelerator, EngineKind};
 use banger_types::{ApiError, ErrorKind, KernelId};
@@ -30,6 +30,11 @@ impl Engines {
         Self { firecracker, qemu }
     }
 
+    /// Returns all of them, in order of preference.
+    pub(crate) fn all(&self) -> [Arc<dyn Engine>; 2] {
+        [Arc::clone(&self.firecracker), Arc::clone(&self.qemu)]
+    }
+
     /// Returns an engine.
     pub(crate) fn get(&self, kind: EngineKind) -> &Arc<dyn Engine> {
         match kind {
@@ -40,7 +45,7 @@ impl Engines {
 }
 
 impl Context {
-    /// Chooses what runs a VM: Firecracker with KVM, else QEMU with KVM, else QEMU by emulation; what was asked for, if
+    /// Chooses what runs a VM: the first engine with which KVM works, else the first that emulates; what was asked for, if
     /// something was. Boots guests to find out what works, if nobody has since the host was started.
     pub(super) async fn choose_engine(
         &self,
@@ -48,26 +53,24 @@ impl Context {
         wishes: Wishes<'_>,
         operation: &Arc<Handle>,
     ) -> Result<Choice, ApiError> {
+        let engines = self.engines.all();
+        let of_engines: Vec<_> = engines.iter().map(|engine| (engine.kind(), engine.emulates())).collect();
         let mut instead_of = Vec::new();
-        if wishes.engine != Some(EngineKind::Qemu) {
-            match self.kvm_obstacle(EngineKind::Firecracker, wishes, operation).await? {
-                None => {
-                    let (engine, accelerator) = (EngineKind::Firecracker, Accelerator::Kvm);
-                    return Ok(Choice { engine, accelerator, instead_of });
-                }
-                Some(obstacle) if wishes.engine.is_some() => return Err(refused(what, obstacle)),
-                Some(obstacle) => instead_of.push((EngineKind::Firecracker, obstacle)),
+        for (engine, accelerator) in ways(&of_engines) {
+            if wishes.engine.is_some_and(|wished| wished != engine) {
+                continue;
+            }
+            let obstacle = match accelerator {
+                Accelerator::Kvm => self.kvm_obstacle(engine, wishes, operation).await?,
+                Accelerator::Tcg => None,
+            };
+            match obstacle {
+                None => return Ok(Choice { engine, accelerator, instead_of }),
+                Some(obstacle) => instead_of.push((engine, obstacle)),
             }
         }
-        let engine = EngineKind::Qemu;
-        let accelerator = match self.kvm_obstacle(engine, wishes, operation).await? {
-            None => Accelerator::Kvm,
-            Some(obstacle) => {
-                instead_of.push((engine, obstacle));
-                Accelerator::Tcg
-            }
-        };
-        Ok(Choice { engine, accelerator, instead_of })
+        let emulating = of_engines.into_iter().find_map(|(kind, emulates)| emulates.then_some(kind));
+        Err(refused(what, instead_of, emulating))
     }
 
     /// Returns what isolates a VM that is started now, by the engine that it has.
@@ -120,8 +123,10 @@ fn obstacle(error: &EngineError) -> Obstacle {
     Obstacle { reason: error.to_string(), fix: error.fix().map(str::to_owned) }
 }
 
-fn refused(what: &str, obstacle: Obstacle) -> ApiError {
-    let error = ApiError::new(ErrorKind::NotPermitted, what).because(obstacle.reason);
-    let fix = obstacle.fix.unwrap_or_else(|| "`--engine qemu` runs it by emulation".to_owned());
-    error.fix(fix)
+/// There is always a way, unless somebody wants an engine that has none.
+fn refused(what: &str, obstacles: Vec<(EngineKind, Obstacle)>, emulating: Option<EngineKind>) -> ApiError {
+    let error = ApiError::new(ErrorKind::NotPermitted, what);
+    let Some((_, obstacle)) = obstacles.into_iter().next() else { return error };
+    let instead = emulating.map(|kind| format!("`--engine {kind}` runs it by emulation"));
+    ApiError { fix: obstacle.fix.or(instead), ..error.because(obstacle.reason) }
 }

@@ -28,6 +28,21 @@ pub(crate) enum FilesError {
     Publish(#[from] banger_image::publish::PublishError),
 }
 
+impl FilesError {
+    /// Returns whether somebody's cancel is the reason.
+    pub(super) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_cancelled())
+    }
+
+    /// Returns what a person can do about it.
+    pub(super) fn fix(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.fix(),
+            _ => None,
+        }
+    }
+}
+
 /// Makes a VM's keys in `directory`. Returns the server's public key, as in `known_hosts`.
 pub(super) fn make_keys(directory: &Path) -> Result<String, FilesError> {
     let identity = new_key("banger")?;

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use banger_core::engine::{Engine, EngineProgram, ProbePlan};
 use banger_core::kvm::Verdict;
 use banger_core::work::Work as _;
+use banger_image::publish::PARTIAL_PREFIX;
 use banger_types::{ApiError, KernelId};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, blocking};
 use super::files::write_private;
-use crate::failure::{self, failed};
+use crate::failure::{self, failed, work_failed};
 use crate::operation::Handle;
 
 /// What cannot be done, when it cannot.
@@ -116,11 +117,14 @@ async fn probe(
 ) -> Result<Verdict, ApiError> {
     let guest = context.programs.guest.load().map_err(|error| failed(WHAT, &error))?;
     let (bundle, engine, work) = (context.layout.kernel(kernel), Arc::clone(engine), Arc::clone(operation));
-    let scratch = tempfile::Builder::new().prefix(".partial-kvm-").tempdir_in(context.layout.templates());
+    let scratch = tempfile::Builder::new()
+        .prefix(&format!("{PARTIAL_PREFIX}kvm-"))
+        .tempdir_in(context.layout.templates());
     let scratch = scratch.map_err(|error| failed(WHAT, &error))?;
     blocking("see whether KVM works", move || {
-        let initramfs = banger_image::kernel::initramfs::assemble(&bundle, &guest)
-            .map_err(|error| failed(WHAT, &error))?;
+        let initramfs = banger_image::kernel::initramfs::assemble(&bundle, &guest).map_err(|error| {
+            work_failed("see whether KVM works", error.is_cancelled(), error.fix(), &error)
+        })?;
         let plan = ProbePlan {
             kernel: bundle.join(banger_image::kernel::file::KERNEL),
             vmlinux: bundle.join(banger_image::kernel::file::VMLINUX),

@@ -34,7 +34,7 @@ pub(super) fn check_memory(what: &str, memory: Mebibytes) -> Result<(), ApiError
             refuse(what, why).fix(format!("--memory {LEAST_MEMORY}, or more; without a unit it is MiB"))
         );
     }
-    match host_memory() {
+    match banger_host::memory() {
         Some(host) if memory > host => {
             let why = format!("{memory} of memory is more than this host's {host}");
             Err(refuse(what, why).fix("--memory with less than that; what runs beside it needs some as well"))
@@ -66,7 +66,7 @@ pub(super) fn check_forwards(what: &str, forwards: &[Forward]) -> Result<(), Api
 
 /// Says so when a disk may grow beyond what its host has room for. It is sparse: nothing is wrong yet.
 pub(crate) fn warn_of_disk(directory: &Path, disk: Mebibytes, taken: u64) -> Option<String> {
-    let free = free_space(directory)?;
+    let free = banger_host::free_space(directory)?;
     let growth = disk.bytes().saturating_sub(taken);
     (growth > free).then(|| {
         format!(
@@ -75,18 +75,4 @@ pub(crate) fn warn_of_disk(directory: &Path, disk: Mebibytes, taken: u64) -> Opt
             human_bytes(free)
         )
     })
-}
-
-/// Returns what a user may still write to the file system of `directory`, bytes (statvfs(3)).
-pub(crate) fn free_space(directory: &Path) -> Option<u64> {
-    let file_system = rustix::fs::statvfs(directory).ok()?;
-    file_system.f_bavail.checked_mul(file_system.f_frsize)
-}
-
-/// The host's memory, from `/proc/meminfo` (`proc_meminfo(5)`).
-fn host_memory() -> Option<Mebibytes> {
-    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(Mebibytes(kibibytes >> 10))
 }

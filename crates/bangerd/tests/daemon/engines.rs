@@ -29,7 +29,7 @@ fn without_firecracker_qemu_runs_vms_and_that_is_said_once() {
     assert_eq!(first.code, 0, "{}", first.stderr);
     assert!(first.stderr.contains("no hardware virtualisation here"), "{}", first.stderr);
     assert!(
-        first.stderr.contains("firecracker: the program '/nowhere/firecracker' is not installed"),
+        first.stderr.contains("firecracker with KVM: the program '/nowhere/firecracker' is not installed"),
         "{}",
         first.stderr
     );
@@ -37,7 +37,7 @@ fn without_firecracker_qemu_runs_vms_and_that_is_said_once() {
     let second = environment.run(&create("two", &[]));
     assert!(!second.stderr.contains("no hardware virtualisation here"), "{}", second.stderr);
     let status = environment.succeed(&["daemon", "status"]);
-    assert!(status.contains("qemu, by emulation (firecracker: "), "{status}");
+    assert!(status.contains("qemu, by emulation (firecracker with KVM: "), "{status}");
     // Nor is it said to who asks for it.
     let asked = environment.run(&create("three", &["--engine", "qemu"]));
     assert_eq!((asked.code, asked.stderr.contains("no hardware")), (0, false), "{}", asked.stderr);

@@ -6,6 +6,7 @@ use banger_api::request::EngineInstallRequest;
 use banger_testkit::{Environment, FileServer, Outcome, Serving, SmallDisk};
 use banger_types::digest::Digest;
 use banger_types::operation::OperationStatus;
+use banger_types::vm::EngineKind;
 use banger_types::{ApiError, ErrorKind};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -43,6 +44,11 @@ fn environment() -> Environment {
 fn install(environment: &Environment, server: &FileServer, digest: Digest) -> Outcome {
     let url = server.url("firecracker.tgz");
     environment.run(&["engine", "install", "--url", &url, "--sha256", &digest.to_string()])
+}
+
+fn request(server: &FileServer, content: &[u8]) -> EngineInstallRequest {
+    let (url, digest) = (Some(server.url("firecracker.tgz")), Some(digest(content)));
+    EngineInstallRequest { engine: EngineKind::Firecracker, url, digest }
 }
 
 fn engines(environment: &Environment) -> PathBuf {
@@ -106,6 +112,10 @@ fn what_is_not_the_release_is_refused_and_leaves_nothing() {
     refused(old.clone(), digest(&old), "1.2.0 is older than 1.16.0");
     let other = release("hello");
     refused(other.clone(), digest(&other), "it does not say that it is firecracker");
+    // banger does not install what distributions do.
+    let qemu = environment.run(&["engine", "install", "qemu"]);
+    assert_eq!(qemu.code, 2, "{}", qemu.stderr);
+    assert!(qemu.stderr.contains("banger does not install it"), "{}", qemu.stderr);
     // The other way round, before anything is asked for.
     for arguments in [&["--url", "http://127.0.0.1:1/x"][..], &["--sha256", &expected.to_string()]] {
         assert_eq!(environment.run(&[&["engine", "install"], arguments].concat()).code, 2);
@@ -125,8 +135,7 @@ fn an_install_that_a_killed_daemon_had_begun_goes_on_at_the_next_one() {
         ..Serving::default()
     };
     let server = FileServer::start(serving);
-    let request =
-        EngineInstallRequest { url: Some(server.url("firecracker.tgz")), digest: Some(digest(&content)) };
+    let request = request(&server, &content);
     let begun = daemon.call(daemon.client.install_engine(&request)).unwrap();
     daemon.follow(&begun, |progress| progress.done > 0);
     let (_, ended) = kill(daemon.environment.daemon_pid());
@@ -150,8 +159,7 @@ fn a_cancelled_install_leaves_nothing() {
     let half = content.len() / 2;
     let serving = Serving { content: content.clone(), cuts: vec![half], holds: true, ..Serving::default() };
     let server = FileServer::start(serving);
-    let request =
-        EngineInstallRequest { url: Some(server.url("firecracker.tgz")), digest: Some(digest(&content)) };
+    let request = request(&server, &content);
     let begun = daemon.call(daemon.client.install_engine(&request)).unwrap();
     daemon.follow(&begun, |progress| progress.done > 0);
     let ended = daemon.finish(daemon.client.cancel_operation(begun.id.as_str()));

@@ -65,7 +65,6 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
         table.property("Deleted", "when it ends, or the client that made it does");
     }
     table.property("Directory", vm.directory.display().to_string());
-    table.properties("Warning", &vm.warnings);
     table
 }
 

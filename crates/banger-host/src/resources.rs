@@ -1,0 +1,19 @@
+//! What the host has of memory and disk.
+
+use std::path::Path;
+
+use banger_types::size::Mebibytes;
+
+/// Returns what a user may still write to the file system of `directory`, bytes (statvfs(3)).
+pub fn free_space(directory: &Path) -> Option<u64> {
+    let file_system = rustix::fs::statvfs(directory).ok()?;
+    file_system.f_bavail.checked_mul(file_system.f_frsize)
+}
+
+/// Returns the host's memory, from `/proc/meminfo` (`proc_meminfo(5)`).
+pub fn memory() -> Option<Mebibytes> {
+    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(Mebibytes(kibibytes >> 10))
+}
