@@ -15,17 +15,26 @@ pub struct Verdict {
     pub reason: String,
     /// What can be done about it.
     pub fix: Option<String>,
+    /// Whether it holds until the host is started anew. Anything that may pass (no memory, a busy host, a program that does not
+    /// start) is found out anew each time.
+    pub lasts: bool,
 }
 
 impl Verdict {
     /// It can.
     pub fn works() -> Self {
-        Self { usable: true, reason: "a Linux kernel boots by it".to_owned(), fix: None }
+        Self { usable: true, reason: "a Linux kernel boots by it".to_owned(), fix: None, lasts: true }
     }
 
     /// It cannot, because of this.
     pub fn unusable(reason: impl Into<String>) -> Self {
-        Self { usable: false, reason: reason.into(), fix: None }
+        Self { usable: false, reason: reason.into(), fix: None, lasts: false }
+    }
+
+    /// It cannot, and that will not change.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        Self { lasts: true, ..self }
     }
 
     /// Adds what can be done about it.

@@ -42,7 +42,7 @@ pub fn kvm_device() -> Option<Verdict> {
              virtualisation on in the firmware, or nested virtualisation in the host that this machine is a guest of",
         ),
         io::ErrorKind::PermissionDenied => Verdict::unusable(format!("you may not open {DEVICE}"))
-            .fix("`sudo usermod -aG kvm $USER`, then log in anew"),
+            .fix("`sudo usermod -aG kvm $USER`, log in anew, then `banger daemon restart`"),
         _ => Verdict::unusable(format!("{DEVICE} cannot be opened: {error}")),
     })
 }
@@ -72,8 +72,9 @@ pub fn probe_kvm(vmm: &Program, directory: &Path, work: &dyn Work) -> Result<Ver
     Ok(match finding {
         Ok(Finding::Cancelled) => return Err(Cancelled),
         Ok(Finding::Printed) => Verdict::works(),
-        Ok(Finding::Hung(word)) => {
-            Verdict::unusable(format!("KVM does not work here: a Linux kernel {word}"))
+        Ok(Finding::Hung { word, busy }) => {
+            let verdict = Verdict::unusable(format!("KVM does not work here: a Linux kernel {word}"));
+            if busy { verdict } else { verdict.for_good() }
         }
         Ok(Finding::Ended) => {
             let last = said.lines().rfind(|line| !line.trim().is_empty());
@@ -86,7 +87,11 @@ pub fn probe_kvm(vmm: &Program, directory: &Path, work: &dyn Work) -> Result<Ver
 
 enum Finding {
     Printed,
-    Hung(String),
+    /// After this, as a clause. `busy`: it made progress, and time was up.
+    Hung {
+        word: String,
+        busy: bool,
+    },
     Ended,
     Cancelled,
 }
@@ -118,7 +123,7 @@ fn watch(child: &mut Child, work: &dyn Work) -> io::Result<Finding> {
         }
         let silent = used.saturating_sub(used_before);
         if silent >= SILENCE || begin.elapsed() >= LIMIT {
-            return Ok(Finding::Hung(silence(&printed)));
+            return Ok(Finding::Hung { word: silence(&printed), busy: silent < SILENCE });
         }
     }
 }
@@ -165,6 +170,7 @@ mod tests {
             verdict.reason,
             "KVM does not work here: a Linux kernel hangs after '[ 0.0] Linux version 6'"
         );
+        assert!(verdict.lasts);
         assert!(probe("while :; do :; done").reason.ends_with("hangs before it prints anything"));
     }
 
@@ -179,5 +185,6 @@ mod tests {
     fn a_vmm_that_ends_is_quoted() {
         let verdict = probe("echo 'failed to open it' >&2; exit 1");
         assert_eq!(verdict.reason, "fake ends before its guest prints anything: failed to open it");
+        assert!(!verdict.lasts, "it may have been a moment without memory");
     }
 }

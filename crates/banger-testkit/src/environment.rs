@@ -167,7 +167,15 @@ impl Environment {
     /// Returns a `banger` command.
     pub fn banger(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(programs().join("banger"));
-        command.args(arguments);
+        let verb = arguments.iter().take(2).position(|word| ["create", "run"].contains(word));
+        match (verb, engine()) {
+            // Whatever would be chosen: a suite for an engine is to run on that.
+            (Some(verb), Some(engine)) if self.fakes.is_none() && !arguments.contains(&"--engine") => {
+                let (verb, rest) = arguments.split_at(verb + 1);
+                command.args(verb).args(["--engine", &engine]).args(rest);
+            }
+            _ => drop(command.args(arguments)),
+        }
         command
     }
 
@@ -281,6 +289,14 @@ fn tail(path: &Path) -> String {
     let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n") + "\n"
+}
+
+/// Names the engine that VMs of tests get, unless a test asks for one.
+pub(crate) const ENGINE: &str = "BANGER_TEST_ENGINE";
+
+/// Returns the engine that VMs of tests get, if that is not left to the daemon.
+pub fn engine() -> Option<String> {
+    std::env::var(ENGINE).ok().filter(|engine| !engine.is_empty())
 }
 
 /// Names the Firecracker that is run.

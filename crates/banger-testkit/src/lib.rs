@@ -15,7 +15,7 @@ mod small_disk;
 mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
-pub use environment::{Environment, Outcome, exit_code, programs};
+pub use environment::{Environment, Outcome, engine, exit_code, programs};
 pub use file_server::{FileServer, Serving};
 pub use host::{Snapshot, TestHost, Tests, User};
 pub use not_run::not_run;
@@ -23,7 +23,10 @@ pub use process::{pidfd, wait_for_end};
 pub use small_disk::{Ballast, SmallDisk};
 pub use terminal::Terminal;
 
+/// Says that everything is to be tried.
+const FULL: &str = "BANGER_TEST_FULL";
+
 /// Whether everything is to be tried, not only what fits into every day (`cargo xtask test --full`).
 pub fn is_full_run() -> bool {
-    std::env::var_os("BANGER_TEST_FULL").is_some()
+    std::env::var_os(FULL).is_some()
 }

@@ -73,7 +73,9 @@ impl TestHost {
         let mut take = self.command(User::Plain, &extract);
         take.stdin(tar.stdout.take().expect("its output"));
         let taken = self.environment.outcome(&mut take);
-        assert!(tar.wait().expect("wait for tar").success());
+        // Other tests link the same files meanwhile, which is a change to tar (its exit code 1) and none of their content.
+        let code = tar.wait().expect("wait for tar").code();
+        assert!(matches!(code, Some(0 | 1)), "tar ended with {code:?}");
         assert_eq!(taken.code, 0, "{}", taken.stderr);
     }
 }

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::environment::{Environment, FIRECRACKER, Outcome, outcome, programs};
+use crate::environment::{ENGINE, Environment, FIRECRACKER, Outcome, outcome, programs};
 use crate::not_run::not_run;
 use crate::seed;
+use crate::{FULL, is_full_run};
 
 pub use disk::Snapshot;
 pub use suite::Tests;
@@ -192,12 +193,15 @@ fn create(environment: &Environment, processors: u32, more: &[&str]) {
 
 /// Returns the environment with which programs of the tests run in the host.
 fn variables() -> Vec<String> {
-    vec![
+    let always = [
         format!("BANGER_PROGRAM_DIR={PLACE}/programs"),
         format!("{FIRECRACKER}={PLACE}/programs/firecracker"),
         format!("{}={PLACE}/seed", seed::VARIABLE),
         format!("{}={PLACE}/scratch", seed::SCRATCH_VARIABLE),
-    ]
+        format!("{ENGINE}=firecracker"),
+    ];
+    let full = is_full_run().then(|| format!("{FULL}=1"));
+    always.into_iter().chain(full).collect()
 }
 
 /// Marks the programs that run in a host.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{HOSTED, NAME, PLACE, TestHost, User, variables};
 use crate::environment::{exit_code, has_ended_within, outcome_or_killed, pidfd_of};
+use crate::not_run::not_run;
 use crate::seed;
 
 /// How often a host is asked for a sign of life while tests run in it.
@@ -50,6 +51,17 @@ impl TestHost {
         let text = self.run_own_program(user, arguments);
         // A name that fits no test would pass as well.
         assert!(!text.contains("running 0 tests"), "{text}");
+        if let Tests::These(names) = tests {
+            for name in names {
+                assert!(text.contains(&format!("test {name} ... ")), "there is no test {name}:\n{text}");
+            }
+        }
+        // What cannot run in the host either is said where everybody sees it.
+        for line in text.lines().filter_map(|line| line.split_once("NOT RUN: ")) {
+            let (test, reason) = line.1.split_once(": ").unwrap_or((line.1, "it does not say why"));
+            let test = format!("in the test host, as {}: {test}", user.name());
+            not_run(&test, reason);
+        }
     }
 
     /// Runs this very program once more, in the host, where it must succeed. Returns what it printed, which stands in

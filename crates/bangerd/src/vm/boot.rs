@@ -160,28 +160,45 @@ pub(super) fn unix_time_ns() -> u64 {
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Returns the last lines that the guest printed on its console, oldest first.
-pub(super) fn last_words(directory: &Path) -> Vec<String> {
-    last_lines(directory.join(file::SERIAL_LOG), LAST_LINES)
+/// Where a VM's logs ended before a boot: what stands there is of boots before it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    console: u64,
+    engine: u64,
 }
 
-/// Returns the last lines that the VMM and its helpers printed, oldest first.
-pub(super) fn engines_words(directory: &Path) -> Vec<String> {
-    last_lines(directory.join(file::ENGINE_LOG), ENGINES_LINES)
+impl Before {
+    /// Looks at the logs of the VM in `directory`.
+    pub(super) fn now(directory: &Path) -> Self {
+        let length = |log: &str| fs_err::metadata(directory.join(log)).map_or(0, |log| log.len());
+        Self { console: length(file::SERIAL_LOG), engine: length(file::ENGINE_LOG) }
+    }
+
+    /// Returns the last lines that the guest has printed on its console since, oldest first.
+    pub(super) fn last_words(self, directory: &Path) -> Vec<String> {
+        last_lines(directory.join(file::SERIAL_LOG), self.console, LAST_LINES)
+    }
+
+    /// Returns the last lines that the VMM and its helpers have printed since, oldest first.
+    pub(super) fn engines_words(self, directory: &Path) -> Vec<String> {
+        last_lines(directory.join(file::ENGINE_LOG), self.engine, ENGINES_LINES)
+    }
 }
 
-fn last_lines(log: PathBuf, most: usize) -> Vec<String> {
-    let tail = tail_of(log).unwrap_or_default();
+fn last_lines(log: PathBuf, since: u64, most: usize) -> Vec<String> {
+    let tail = tail_of(log, since).unwrap_or_default();
     let text = String::from_utf8_lossy(&tail);
     let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
     let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(most)..].to_vec()
 }
 
-fn tail_of(path: PathBuf) -> std::io::Result<Vec<u8>> {
+fn tail_of(path: PathBuf, since: u64) -> std::io::Result<Vec<u8>> {
     let mut log = fs_err::File::open(path)?;
     let length = log.metadata()?.len();
-    log.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+    // One that is shorter now was begun anew.
+    let since = if since <= length { since } else { 0 };
+    log.seek(SeekFrom::Start(since.max(length.saturating_sub(LAST_BYTES))))?;
     let mut tail = Vec::new();
     log.take(LAST_BYTES).read_to_end(&mut tail)?;
     Ok(tail)

@@ -8,7 +8,7 @@ use banger_core::store::VmRecord;
 use banger_types::vm::{Accelerator, EngineKind};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
-use super::context::Context;
+use super::context::{Context, blocking};
 use crate::operation::Handle;
 
 /// All engines.
@@ -69,8 +69,7 @@ impl Context {
                 Some(obstacle) => instead_of.push((engine, obstacle)),
             }
         }
-        let emulating = of_engines.into_iter().find_map(|(kind, emulates)| emulates.then_some(kind));
-        Err(refused(what, instead_of, emulating))
+        Err(refused(what, instead_of))
     }
 
     /// Returns what isolates a VM that is started now, by the engine that it has.
@@ -110,7 +109,8 @@ impl Context {
         operation: &Arc<Handle>,
     ) -> Result<Option<Obstacle>, ApiError> {
         let engine = self.engines.get(kind);
-        let program = match engine.program() {
+        let asked = Arc::clone(engine);
+        let program = match blocking("look for an engine", move || asked.program()).await? {
             Ok(program) => program,
             Err(error) => return Ok(Some(obstacle(&error))),
         };
@@ -124,9 +124,8 @@ fn obstacle(error: &EngineError) -> Obstacle {
 }
 
 /// There is always a way, unless somebody wants an engine that has none.
-fn refused(what: &str, obstacles: Vec<(EngineKind, Obstacle)>, emulating: Option<EngineKind>) -> ApiError {
+fn refused(what: &str, obstacles: Vec<(EngineKind, Obstacle)>) -> ApiError {
     let error = ApiError::new(ErrorKind::NotPermitted, what);
     let Some((_, obstacle)) = obstacles.into_iter().next() else { return error };
-    let instead = emulating.map(|kind| format!("`--engine {kind}` runs it by emulation"));
-    ApiError { fix: obstacle.fix.or(instead), ..error.because(obstacle.reason) }
+    ApiError { fix: obstacle.fix, ..error.because(obstacle.reason) }
 }

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::boot::Before;
 use super::context::{Context, blocking};
 use super::remove::remove_files;
 use super::task::Event;
@@ -126,6 +127,7 @@ impl Attempt {
         FaultPoint::StartPrepared.reach();
         operation.check().map_err(|_| cancelled(what.as_str()))?;
         operation.stage("start the VMM");
+        let before = Before::now(&self.directory());
         self.observe(Observation::Launching).await;
         FaultPoint::StartAnnounced.reach();
         if let Err(error) = self.launch().await {
@@ -138,7 +140,7 @@ impl Attempt {
         let limit = self.terms.context.boot_limit;
         match self.until(|state| state != VmState::Starting, Instant::now() + limit).await {
             Outcome::Reached(VmState::Running | VmState::Paused) => Ok(()),
-            Outcome::Reached(_) => Err(self.ended_in_boot(what)),
+            Outcome::Reached(_) => Err(self.ended_in_boot(what, before)),
             Outcome::Interrupted => {
                 // A request that waits will end the VM itself; a cancel has nobody else to.
                 if !self.give_way.is_cancelled() {
@@ -148,7 +150,7 @@ impl Attempt {
             }
             Outcome::TooLate => {
                 let reason = why_too_late(&self.terms.context, &self.terms.record, self.vmm()).await;
-                let error = self.boot_failure(what, reason.clone());
+                let error = self.boot_failure(what, reason.clone(), before);
                 self.observe(Observation::LaunchFailed(reason)).await;
                 self.abandon().await;
                 Err(error)
@@ -156,18 +158,18 @@ impl Attempt {
         }
     }
 
-    fn ended_in_boot(&self, what: String) -> ApiError {
+    fn ended_in_boot(&self, what: String, before: Before) -> ApiError {
         let reason = self.terms.published.borrow().reason.clone();
-        self.boot_failure(what, reason.unwrap_or_else(|| "the VM ended".to_owned()))
+        self.boot_failure(what, reason.unwrap_or_else(|| "the VM ended".to_owned()), before)
     }
 
-    fn boot_failure(&self, what: String, reason: String) -> ApiError {
+    fn boot_failure(&self, what: String, reason: String, before: Before) -> ApiError {
         let mut error = ApiError::new(ErrorKind::Failed, what).because(reason);
-        let words = boot::last_words(&self.directory());
+        let words = before.last_words(&self.directory());
         if words.is_empty() {
             error = error.because("nothing was printed on the console");
             // Then it may be the VMM that has something to say.
-            for line in boot::engines_words(&self.directory()) {
+            for line in before.engines_words(&self.directory()) {
                 error = error.because(line);
             }
         }

@@ -78,9 +78,11 @@ impl Verdicts {
         let verdict = probe(context, engine, kernel, operation).await?;
         operation.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
         tracing::info!(engine = %engine.kind(), usable = verdict.usable, reason = verdict.reason, "KVM");
-        let mut memory = self.memory();
-        memory.verdicts.insert(key, verdict.clone());
-        self.write(&memory);
+        if verdict.lasts {
+            let mut memory = self.memory();
+            memory.verdicts.insert(key, verdict.clone());
+            self.write(&memory);
+        }
         Ok(verdict)
     }
 

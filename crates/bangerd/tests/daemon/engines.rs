@@ -64,6 +64,9 @@ fn a_program_that_is_no_firecracker_to_be_run_is_refused_with_the_reason() {
     refused("hello", "it does not say that it is firecracker");
     refused("Firecracker v1.12.1", "1.12.1 is older than 1.16.0");
     refused("Firecracker v2.0.0", "2.0.0 is of a generation that this banger does not know");
+    std::fs::write(&path, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    let error = refuse(&environment, 6, &create("vm", &["--engine", "firecracker"]));
+    assert!(error.contains("it does not end when it is asked for its version"), "{error}");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let error = refuse(&environment, 6, &create("vm", &["--engine", "firecracker"]));
     assert!(error.contains("is not installed"), "{error}");

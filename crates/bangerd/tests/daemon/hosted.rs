@@ -9,16 +9,49 @@ fn a_daemon_on_firecracker_repairs_what_one_before_it_left_and_says_what_is_in_t
     let test = "a_daemon_on_firecracker_repairs_what_one_before_it_left_and_says_what_is_in_the_way";
     let Some(host) = TestHost::with_firecracker(test) else { return };
     host.pass_own_tests(User::Plain, Tests::These(&["faults::the_same_with_real_vms"]));
+    both_engines_run_side_by_side(&host);
+    firecrackers_own_words_reach_the_user(&host);
     kvm_that_cannot_be_used_is_said_with_what_to_do(&host);
+}
+
+fn create(host: &TestHost, name: &str, more: &[&str]) -> Outcome {
+    host.banger(User::Plain, "by-hand", &[&["vm", "create", name], &SMALL[..], more].concat())
+}
+
+fn both_engines_run_side_by_side(host: &TestHost) {
+    let banger = |arguments: &[&str]| host.banger(User::Plain, "by-hand", arguments);
+    for (name, engine) in [("one", "firecracker"), ("other", "qemu")] {
+        let created = create(host, name, &["--engine", engine]);
+        assert_eq!(created.code, 0, "{}", created.stderr);
+    }
+    for (name, engine) in [("one", "firecracker"), ("other", "qemu")] {
+        let shown = banger(&["vm", "show", name]).text();
+        assert!(shown.contains("running"), "{shown}");
+        assert!(shown.contains(&format!("{engine} (hardware virtualisation)")), "{shown}");
+        assert_eq!(banger(&["exec", name, "--", "/probe", "exit", "7"]).code, 7);
+    }
+    assert_eq!(banger(&["vm", "rm", "--force", "--yes", "one", "other"]).code, 0);
+}
+
+/// It refuses a drive that it may not open.
+fn firecrackers_own_words_reach_the_user(host: &TestHost) {
+    let banger = |arguments: &[&str]| host.banger(User::Plain, "by-hand", arguments);
+    // One that has booted before has old words in its logs.
+    assert_eq!(create(host, "refused", &[]).code, 0);
+    assert_eq!(banger(&["vm", "stop", "refused"]).code, 0);
+    let shown = banger(&["vm", "show", "refused", "--json"]).json();
+    let disk = format!("{}/disk.ext4", shown["directory"].as_str().unwrap());
+    host.succeed(User::Plain, &["chmod", "000", &disk]);
+    let refused = banger(&["vm", "start", "refused"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("Permission denied"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("root is ready"), "{}", refused.stderr);
+    assert_eq!(banger(&["vm", "rm", "--force", "--yes", "refused"]).code, 0);
 }
 
 /// The device is asked each time: what was found out about KVM before counts for nothing without it.
 fn kvm_that_cannot_be_used_is_said_with_what_to_do(host: &TestHost) {
-    let create = |name: &str, more: &[&str]| -> Outcome {
-        let arguments = [&["vm", "create", name, "--no-start"], &SMALL[..], more].concat();
-        host.banger(User::Plain, "by-hand", &arguments)
-    };
-    let works = create("works", &[]);
+    let works = create(host, "works", &["--no-start"]);
     assert_eq!(works.code, 0, "{}", works.stderr);
     let status = host.banger(User::Plain, "by-hand", &["daemon", "status"]).text();
     assert!(status.contains("firecracker, by hardware (KVM)"), "{status}");
@@ -29,10 +62,10 @@ fn kvm_that_cannot_be_used_is_said_with_what_to_do(host: &TestHost) {
     ] {
         host.succeed(User::Sudoer, &["sudo", "sh", "-c", spoil]);
         let name = if spoil.starts_with("rm") { "missing" } else { "forbidden" };
-        let emulated = create(name, &[]);
+        let emulated = create(host, name, &["--no-start"]);
         assert_eq!(emulated.code, 0, "{}", emulated.stderr);
         assert!(emulated.stderr.contains(reason) && emulated.stderr.contains(fix), "{}", emulated.stderr);
-        let refused = create("refused", &["--engine", "firecracker"]);
+        let refused = create(host, "refused", &["--no-start", "--engine", "firecracker"]);
         assert_eq!(refused.code, 6, "{}", refused.stderr);
         assert!(refused.stderr.contains(reason) && refused.stderr.contains(fix), "{}", refused.stderr);
     }

@@ -155,6 +155,7 @@ pub(crate) fn request(name: &str, change: impl FnOnce(&mut VmCreateRequest)) -> 
         memory: Some(Mebibytes(256)),
         vcpus: Some(1),
         network: NetworkMode::None,
+        engine: banger_testkit::engine().map(|engine| serde_json::from_value(engine.into()).unwrap()),
         ..VmCreateRequest::default()
     };
     change(&mut request);
