@@ -122,6 +122,8 @@ pub trait Store: Send + Sync {
     fn kernels(&self) -> Result<Vec<Kernel>, StoreError>;
     /// Remembers a kernel; fails with [`StoreError::NameTaken`].
     fn insert_kernel(&self, kernel: &Kernel) -> Result<(), StoreError>;
+    /// Remembers what a kernel has become, under its id and name.
+    fn update_kernel(&self, kernel: &Kernel) -> Result<(), StoreError>;
     /// Forgets a kernel; fails with [`StoreError::InUse`].
     fn delete_kernel(&self, id: &KernelId) -> Result<(), StoreError>;
 

@@ -104,6 +104,15 @@ impl Staging {
     }
 }
 
+/// Gives two directories with the same parent each other's name, at once.
+pub fn exchange(one: &Path, other: &Path) -> Result<(), PublishError> {
+    let io = |source| PublishError::Io { path: other.to_owned(), source };
+    let cwd = rustix::fs::CWD;
+    rustix::fs::renameat_with(cwd, one, cwd, other, rustix::fs::RenameFlags::EXCHANGE)
+        .map_err(|errno| io(errno.into()))?;
+    sync_parent(other).map_err(io)
+}
+
 /// Writes `contents` to `path` through a temporary name beside it, with `mode`, synced.
 pub fn write_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), PublishError> {
     use std::io::Write;

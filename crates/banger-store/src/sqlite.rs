@@ -245,6 +245,19 @@ impl Store for SqliteStore {
         })
     }
 
+    fn update_kernel(&self, kernel: &Kernel) -> Result<(), StoreError> {
+        let action = "remember what a kernel has become";
+        self.write(action, |transaction| {
+            let result = to_json(kernel).and_then(|document| {
+                transaction.execute(
+                    "UPDATE kernels SET document = ?2 WHERE id = ?1",
+                    params![kernel.id.as_str(), document],
+                )
+            });
+            inserted(result, &kernel.name, action)
+        })
+    }
+
     fn delete_kernel(&self, id: &KernelId) -> Result<(), StoreError> {
         self.delete_unused("kernels", "kernel", id.as_str())
     }

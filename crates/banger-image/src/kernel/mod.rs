@@ -217,7 +217,7 @@ impl KernelError {
             Self::Missing { package, .. } => Some(format!("sudo apt-get install {package}")),
             Self::NoKeyring(_) => Some("sudo apt-get install debian-archive-keyring".to_owned()),
             Self::Outdated { .. } => {
-                Some("make it anew: `banger kernel rm NAME`, then `banger kernel pull NAME`".to_owned())
+                Some("make it anew with `banger kernel pull NAME`; its VMs keep their disks".to_owned())
             }
             _ => None,
         }

@@ -1,21 +1,23 @@
 //! Making kernels.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use banger_core::journal::Step;
 use banger_core::work::Work as _;
-use banger_image::kernel::{self, KernelSource};
+use banger_image::kernel::{self, KernelBundle, KernelSource};
+use banger_image::publish::{self, PARTIAL_PREFIX};
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, ErrorKind};
 
 use super::image::taken;
 use super::{Artifacts, Named as _};
 use crate::catalog;
-use crate::failure::{cancelled, work_failed};
+use crate::failure::{cancelled, failed, work_failed};
 use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
-use crate::vm::blocking;
+use crate::vm::{blocking, remove_files};
 
 impl Artifacts {
     /// Makes a kernel and gives it a name: the one asked for, else what was typed.
@@ -30,13 +32,96 @@ impl Artifacts {
         let parsed: KernelSource = source.parse().map_err(|error| unknown_kernel(typed, &error))?;
         let _turn = self.pulls.enter(&format!("kernel {name}")).await;
         if let Some(kernel) = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(&name)) {
-            return if kernel.source == source { Ok(kernel) } else { Err(taken("kernel", &name)) };
+            return match kernel.source == source {
+                true if self.is_current(&kernel) => Ok(kernel),
+                true => self.remake(kernel, parsed, operation).await,
+                false => Err(taken("kernel", &name)),
+            };
         }
         let result = self.make_kernel(name, source, parsed, operation).await;
         if result.is_err() {
             self.undo(operation.id()).await;
         }
         result
+    }
+
+    /// Whether a kernel is one that this version makes. One whose files are not as they should be is not, either.
+    pub(super) fn is_current(&self, kernel: &Kernel) -> bool {
+        kernel::is_current(&self.context().layout.kernel(&kernel.id)).unwrap_or(false)
+    }
+
+    /// Makes a kernel anew that another version has made.
+    pub(super) async fn remake_kernel(
+        &self,
+        kernel: Kernel,
+        operation: &Arc<Handle>,
+    ) -> Result<Kernel, ApiError> {
+        let parsed = kernel.source.parse().map_err(|error| unknown_kernel(&kernel.source, &error))?;
+        let _turn = self.pulls.enter(&format!("kernel {}", kernel.name)).await;
+        // Somebody else may have made it while we waited.
+        if self.is_current(&kernel) {
+            return Ok(kernel);
+        }
+        self.remake(kernel, parsed, operation).await
+    }
+
+    /// Puts a new bundle in the place of an old one: its VMs have it under its id. None of them can be started from the old
+    /// one meanwhile, so that only those are in the way that run since before.
+    async fn remake(
+        &self,
+        kernel: Kernel,
+        parsed: KernelSource,
+        operation: &Arc<Handle>,
+    ) -> Result<Kernel, ApiError> {
+        let what = format!("make the kernel '{}' anew", kernel.name);
+        let vms = self.context().vms.list();
+        if let Some(vm) = vms.iter().find(|vm| vm.spec.kernel == kernel.id && vm.state.is_alive()) {
+            return Err(ApiError::new(ErrorKind::Conflict, format!("cannot {what}"))
+                .because(format!("VM '{}' runs from it", vm.name))
+                .fix(format!("`banger vm stop {}` first", vm.name)));
+        }
+        let place = self.context().layout.kernel(&kernel.id);
+        // A name that goes at the next start, should this daemon end now.
+        let fresh = self.context().layout.kernels().join(format!("{PARTIAL_PREFIX}{}", kernel.id));
+        remove_files(&fresh).await?;
+        let built = self.build_kernel(&what, parsed, &fresh, operation).await?;
+        let result = self.replace(&what, &place, &fresh, kernel, built, operation).await;
+        remove_files(&fresh).await?;
+        result
+    }
+
+    /// Puts the bundle in `fresh` in the place of an old one, which is in `fresh` then.
+    async fn replace(
+        &self,
+        what: &str,
+        place: &Path,
+        fresh: &Path,
+        kernel: Kernel,
+        built: KernelBundle,
+        operation: &Arc<Handle>,
+    ) -> Result<Kernel, ApiError> {
+        operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
+        let disk_usage = super::disk_usage(fresh);
+        let kernel = Kernel { release: built.release, version: built.version, disk_usage, ..kernel };
+        let row = kernel.clone();
+        // First, for an end in between leaves a bundle that is not current: the next one to ask makes it anew.
+        self.context().store(what, move |store| store.update_kernel(&row)).await?;
+        publish::exchange(fresh, place).map_err(|error| failed(format!("cannot {what}"), &error))?;
+        Ok(kernel)
+    }
+
+    async fn build_kernel(
+        &self,
+        what: &str,
+        parsed: KernelSource,
+        destination: &Path,
+        operation: &Arc<Handle>,
+    ) -> Result<KernelBundle, ApiError> {
+        let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
+        let (destination, mirror) = (destination.to_owned(), self.debian_options().mirror);
+        let build = move || kernel::build(&parsed, &mirror, &destination, commands.as_ref(), work.as_ref());
+        let built = blocking(what, build).await?;
+        built.map_err(|error| work_failed(what, error.is_cancelled(), error.fix(), &error))
     }
 
     async fn make_kernel(
@@ -50,13 +135,7 @@ impl Artifacts {
         let id = random::kernel_id();
         self.journal(operation, Step::MakeKernelDirectory(id.clone()), &what).await?;
         FaultPoint::PullJournaled.reach();
-        let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
-        let (destination, mirror) = (self.context().layout.kernel(&id), self.debian_options().mirror);
-        let built = blocking(&what, move || {
-            kernel::build(&parsed, &mirror, &destination, commands.as_ref(), work.as_ref())
-        })
-        .await?;
-        let built = built.map_err(|error| work_failed(&what, error.is_cancelled(), error.fix(), &error))?;
+        let built = self.build_kernel(&what, parsed, &self.context().layout.kernel(&id), operation).await?;
         FaultPoint::PullPublished.reach();
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
         let kernel = Kernel {

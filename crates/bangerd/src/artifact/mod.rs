@@ -56,12 +56,13 @@ impl Artifacts {
         self.pull_image(name, None, operation).await
     }
 
-    /// Returns the kernel of this name, made first if it is not there.
+    /// Returns the kernel of this name, made first if it is not there, or was made by a version that made them otherwise.
     pub(crate) async fn kernel(&self, name: &str, operation: &Arc<Handle>) -> Result<Kernel, ApiError> {
-        if let Some(kernel) = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(name)) {
-            return Ok(kernel);
+        match self.kernels().await?.into_iter().find(|kernel| kernel.is_called(name)) {
+            Some(kernel) if self.is_current(&kernel) => Ok(kernel),
+            Some(kernel) => self.remake_kernel(kernel, operation).await,
+            None => self.pull_kernel(name, None, operation).await,
         }
-        self.pull_kernel(name, None, operation).await
     }
 
     /// Undoes what an operation had begun, the last step first. What cannot be undone now stays in
