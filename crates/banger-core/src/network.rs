@@ -41,6 +41,10 @@ pub enum CardKind {
 
 /// The port to networks.
 pub trait Networks: Send + Sync {
+    /// Makes sure that VMMs can be attached in this way on this host. Blocks for some milliseconds, at least until it has once
+    /// been so.
+    fn check(&self, card: CardKind) -> Result<(), NetworkError>;
+
     /// Returns the plan of a user-mode network, which needs no root, for a VMM that is attached in this way.
     ///
     /// `nameservers` are the host's own; those on its loopback are reached through the network
@@ -59,4 +63,24 @@ pub enum NetworkError {
         /// The Debian package that has it.
         package: &'static str,
     },
+    /// The host does not let this user make what VMMs are attached to.
+    #[error("{reason}")]
+    Forbidden {
+        /// What was tried and failed, as a clause.
+        reason: String,
+        /// What can be done about it.
+        fix: &'static str,
+    },
+}
+
+impl NetworkError {
+    /// Returns what a person can do about it.
+    pub fn fix(&self) -> String {
+        match self {
+            Self::NotInstalled { package, .. } => {
+                format!("`sudo apt install {package}`, or create the VM with `--net none`")
+            }
+            Self::Forbidden { fix, .. } => format!("{fix}, or create the VM with `--net none`"),
+        }
+    }
 }

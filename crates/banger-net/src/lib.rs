@@ -8,4 +8,6 @@ mod tap;
 pub use filter::{deliver, pass_frames, pass_packets};
 pub use passt::{FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, Passt};
 pub use plan::{AddressPlan, USER_NETWORK};
-pub use tap::{TAP, enter_namespaces, make_tap, packet_socket, receive_descriptor, send_descriptor};
+pub use tap::{
+    TAP, TAP_CHECK, enter_namespaces, make_tap, packet_socket, receive_descriptor, send_descriptor,
+};

@@ -9,13 +9,16 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use banger_core::command::Commands;
+use banger_core::command::{CommandError, Commands, HostCommand};
 use banger_core::network::{Attachment, CardKind, NetworkError, NetworkPlan, Networks};
+use banger_core::work::Unwatched;
+use banger_types::error::chain;
 use banger_types::monitor::{InheritedDescriptor, Program};
 
 use crate::plan::{AddressPlan, USER_NETWORK};
-use crate::tap::TAP;
+use crate::tap::{TAP, TAP_CHECK, TUN_DEVICE};
 
 /// The socket pair between the VMM and the filter.
 const GUEST_PAIR: &str = "guest";
@@ -33,6 +36,8 @@ pub struct Passt {
     commands: Arc<dyn Commands>,
     /// Where `banger-filter` and `banger-tap` are.
     programs: PathBuf,
+    /// Whether a TAP device was made once; that it cannot be made may change.
+    made_tap: AtomicBool,
 }
 
 impl std::fmt::Debug for Passt {
@@ -45,11 +50,22 @@ impl Passt {
     /// Returns networks that look for `passt` through `commands`; `programs` is the directory of `banger-filter` and
     /// `banger-tap`.
     pub fn new(commands: Arc<dyn Commands>, programs: PathBuf) -> Self {
-        Self { commands, programs }
+        Self { commands, programs, made_tap: AtomicBool::new(false) }
     }
 }
 
 impl Networks for Passt {
+    fn check(&self, card: CardKind) -> Result<(), NetworkError> {
+        if card == CardKind::Stream || self.made_tap.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let program = self.programs.join("banger-tap");
+        let check = HostCommand::new(program.to_string_lossy()).argument(TAP_CHECK);
+        self.commands.run(&check, &Unwatched).map_err(|error| forbidden(&error))?;
+        self.made_tap.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn user(&self, nameservers: &[IpAddr], card: CardKind) -> Result<NetworkPlan, NetworkError> {
         let not_installed = NetworkError::NotInstalled { program: "passt", package: "passt" };
         let path = self.commands.find("passt").ok_or(not_installed)?;
@@ -68,6 +84,20 @@ impl Networks for Passt {
             guest: plan.guest(nameservers),
         })
     }
+}
+
+fn forbidden(error: &CommandError) -> NetworkError {
+    let reason = match error {
+        CommandError::Failed { stderr, .. } if !stderr.trim().is_empty() => stderr.trim().to_owned(),
+        error => chain(error),
+    };
+    let fix = if reason.contains(TUN_DEVICE) {
+        "`sudo modprobe tun`, and see that you may open /dev/net/tun"
+    } else {
+        "let users make namespaces: `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu), `sudo sysctl \
+         -w kernel.unprivileged_userns_clone=1` (Debian)"
+    };
+    NetworkError::Forbidden { reason, fix }
 }
 
 fn passt(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program {

@@ -23,8 +23,11 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 /// The device's name in its namespace.
 pub const TAP: &str = "tap0";
 
+/// Has `banger-tap` make a device and nothing else, to see whether it can.
+pub const TAP_CHECK: &str = "--check";
+
 /// Where TAPs are made (Linux, Documentation/networking/tuntap.rst).
-const TUN_DEVICE: &str = "/dev/net/tun";
+pub(crate) const TUN_DEVICE: &str = "/dev/net/tun";
 
 /// Moves this process into a network namespace of its own. Unless it is root, that takes a user namespace, in which it is
 /// who it was. It must have one thread. Afterwards no signal tells it of its parent's end any more: the kernel takes that
@@ -53,7 +56,8 @@ pub fn enter_namespaces() -> io::Result<()> {
 /// # Errors
 /// When it cannot be made, as where there is no `/dev/net/tun`.
 pub fn make_tap() -> io::Result<()> {
-    let tun = std::fs::OpenOptions::new().read(true).write(true).open(TUN_DEVICE)?;
+    let tun = std::fs::OpenOptions::new().read(true).write(true).open(TUN_DEVICE);
+    let tun = tun.map_err(|error| io::Error::new(error.kind(), format!("{TUN_DEVICE}: {error}")))?;
     let mut request = interface_request();
     // With a header before each frame, as VMMs' network cards have it.
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;

@@ -61,6 +61,17 @@ fn frames_go_through_the_device_both_ways() {
     drop(vmm);
 }
 
+#[test]
+fn a_check_makes_a_device_and_leaves_nothing() {
+    if !std::path::Path::new("/dev/net/tun").exists() {
+        banger_testkit::not_run("a_check_makes_a_device_and_leaves_nothing", "there is no /dev/net/tun");
+        return;
+    }
+    let checked = Command::new(env!("CARGO_BIN_EXE_banger-tap")).arg(banger_net::TAP_CHECK).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(!std::path::Path::new("/sys/class/net").join(TAP).exists());
+}
+
 fn arrives(socket: &OwnedFd, limit: Timespec) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)).unwrap() > 0
 }

@@ -85,8 +85,7 @@ impl Preparation<'_> {
                 let plan = self.context.networks.user(&banger_host::nameservers(), card);
                 plan.map(Some).map_err(|error| {
                     let what = format!("cannot start '{}'", self.record.name);
-                    ApiError::caused_by(ErrorKind::NotPermitted, what, &error)
-                        .fix("`sudo apt install passt`, or create the VM with `--net none`")
+                    ApiError::caused_by(ErrorKind::NotPermitted, what, &error).fix(error.fix())
                 })
             }
         }

@@ -128,7 +128,7 @@ async fn make(
     let kernel = artifacts.kernel(request.kernel.as_deref().unwrap_or(&defaults.kernel), operation).await?;
     let image = artifacts.image(request.image.as_deref().unwrap_or(&defaults.image), operation).await?;
     let what = format!("cannot make '{name}'");
-    let wishes = Wishes { engine: request.engine, kernel: &kernel.id };
+    let wishes = Wishes { engine: request.engine, kernel: &kernel.id, network: request.network };
     let choice = artifacts.context().choose_engine(&what, wishes, operation).await?;
     operation.log(&format!("engine: {}", choice.describe()));
     if request.engine.is_none()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use banger_core::engine::{Engine, EngineError};
 use banger_core::kvm::{Choice, Obstacle, ways};
 use banger_core::store::VmRecord;
-use banger_types::vm::{Accelerator, EngineKind};
+use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
 use super::context::{Context, blocking};
@@ -23,6 +23,7 @@ pub(super) struct Wishes<'a> {
     /// The engine, if that was asked for.
     pub(super) engine: Option<EngineKind>,
     pub(super) kernel: &'a KernelId,
+    pub(super) network: NetworkMode,
 }
 
 impl Engines {
@@ -78,7 +79,8 @@ impl Context {
         vm: &VmRecord,
         operation: &Arc<Handle>,
     ) -> Result<Accelerator, ApiError> {
-        let wishes = Wishes { engine: Some(vm.spec.engine), kernel: &vm.spec.kernel };
+        let wishes =
+            Wishes { engine: Some(vm.spec.engine), kernel: &vm.spec.kernel, network: vm.spec.network };
         let what = format!("cannot start '{}'", vm.name);
         Ok(self.choose_engine(&what, wishes, operation).await?.accelerator)
     }
@@ -89,19 +91,25 @@ impl Context {
         last.unwrap_or_else(|| "not known yet: it is found out when the first VM is made".to_owned())
     }
 
-    /// Remembers a choice. Returns what is to be said, once, when VMs cannot have hardware virtualisation: why, and what
+    /// Remembers a choice. Returns what is to be said, once, when VMs cannot have the best that there is: why, and what
     /// can be done about it.
     pub(super) fn first_time(&self, choice: &Choice) -> Option<String> {
         let described = choice.describe();
-        if !self.verdicts.remember_choice(&described) || choice.accelerator == Accelerator::Kvm {
+        if !self.verdicts.remember_choice(&described) || choice.instead_of.is_empty() {
             return None;
         }
         let fix = choice.instead_of.iter().find_map(|(_, obstacle)| obstacle.fix.as_deref());
         let fix = fix.map(|fix| format!("; to change that: {fix}")).unwrap_or_default();
-        Some(format!("no hardware virtualisation here, so VMs are slower: {described}{fix}"))
+        Some(match choice.accelerator {
+            Accelerator::Kvm => format!("VMs get {described}{fix}"),
+            Accelerator::Tcg => {
+                format!("no hardware virtualisation here, so VMs are slower: {described}{fix}")
+            }
+        })
     }
 
-    /// Returns what stands in the way of running a VM by KVM with an engine.
+    /// Returns what stands in the way of running a VM by KVM with an engine: its program, KVM, or how it is attached to a
+    /// network.
     async fn kvm_obstacle(
         &self,
         kind: EngineKind,
@@ -115,7 +123,15 @@ impl Context {
             Err(error) => return Ok(Some(obstacle(&error))),
         };
         let verdict = self.verdicts.of(self, engine, &program, wishes.kernel, operation).await?;
-        Ok((!verdict.usable).then(|| verdict.into()))
+        if !verdict.usable {
+            return Ok(Some(verdict.into()));
+        }
+        if wishes.network == NetworkMode::None {
+            return Ok(None);
+        }
+        let (networks, card) = (Arc::clone(&self.networks), engine.card_kind());
+        let checked = blocking("look for a network", move || networks.check(card)).await?;
+        Ok(checked.err().map(|error| Obstacle { reason: error.to_string(), fix: Some(error.fix()) }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the daemon does with real VMs, on real Firecracker with real KVM, in a test host.
 
-use banger_testkit::{Outcome, TestHost, Tests, User};
+use banger_testkit::{Outcome, TestHost, Tests, User, seed};
 
 use crate::support::SMALL;
 
@@ -11,7 +11,26 @@ fn a_daemon_on_firecracker_repairs_what_one_before_it_left_and_says_what_is_in_t
     host.pass_own_tests(User::Plain, Tests::These(&["faults::the_same_with_real_vms"]));
     both_engines_run_side_by_side(&host);
     firecrackers_own_words_reach_the_user(&host);
+    a_vm_that_cannot_have_a_tap_device_gets_another_engine(&host);
     kvm_that_cannot_be_used_is_said_with_what_to_do(&host);
+}
+
+fn a_vm_that_cannot_have_a_tap_device_gets_another_engine(host: &TestHost) {
+    let banger = |arguments: &[&str]| host.banger(User::Plain, "by-hand", arguments);
+    let small = ["--image", seed::PROBE, "--memory", "256M", "--vcpus", "1", "--no-start"];
+    let networked = |name: &str, more: &[&str]| banger(&[&["vm", "create", name], &small[..], more].concat());
+    host.succeed(User::Sudoer, &["sudo", "chmod", "600", "/dev/net/tun"]);
+    // A daemon that has made one does not ask again.
+    assert_eq!(banger(&["daemon", "restart"]).code, 0);
+    let other = networked("networked", &[]);
+    assert_eq!(other.code, 0, "{}", other.stderr);
+    assert!(other.stderr.contains("VMs get qemu, by hardware (KVM)"), "{}", other.stderr);
+    assert!(other.stderr.contains("/dev/net/tun: Permission denied"), "{}", other.stderr);
+    assert!(other.stderr.contains("sudo modprobe tun"), "{}", other.stderr);
+    assert_eq!(networked("tapped", &["--engine", "firecracker"]).code, 6);
+    assert_eq!(networked("without", &["--net", "none", "--engine", "firecracker"]).code, 0);
+    host.succeed(User::Sudoer, &["sudo", "chmod", "666", "/dev/net/tun"]);
+    assert_eq!(networked("tapped", &["--engine", "firecracker"]).code, 0);
 }
 
 fn create(host: &TestHost, name: &str, more: &[&str]) -> Outcome {
