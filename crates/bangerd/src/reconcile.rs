@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request, Wanted, starts_with_the_daemon, wanted_after};
@@ -15,12 +16,15 @@ use banger_image::publish::{PARTIAL_PREFIX, sweep_partials};
 use banger_types::ApiError;
 use banger_types::monitor::MonitorPhase;
 use banger_types::size::Mebibytes;
-use banger_types::vm::{VmState, VmStopRequest};
+use banger_types::vm::{Vm, VmState, VmStopRequest};
 
 use crate::artifact::Artifacts;
 use crate::layout::vm_file;
 use crate::take_up::take_up_operations;
 use crate::vm::{self, Context, Found, Origin, VmHandle, remove_files};
+
+/// How long the word of a monitor that was found may take to be taken in.
+const WORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// What was found, for the log.
 #[derive(Debug, Default)]
@@ -68,6 +72,9 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<Vec<PathBuf>
             Err(error) => tracing::error!(%error, "a VM was not looked for"),
         }
     }
+    for handle in context.vms.handles() {
+        until_known(&handle).await;
+    }
     let deleted = take_up_operations(context).await?;
     for (name, handle) in must_go.into_iter().filter(|(name, _)| !deleted.contains(name.as_str())) {
         tracing::info!(vm = %name, "to be deleted");
@@ -87,6 +94,19 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<Vec<PathBuf>
         "reconciled"
     );
     Ok(unknown)
+}
+
+/// Waits until it is known of a VM that runs what does: whoever asks next is to be told, and requests need its VMM. Its
+/// monitor's word has come already, and is only to be taken in; one that is mute is not waited for.
+async fn until_known(handle: &VmHandle) {
+    let mut watch = handle.watch();
+    let is_known = |vm: &Vm| {
+        let is_mute = vm.reason.is_some() && matches!(vm.state, VmState::Running | VmState::Starting);
+        vm.vmm_pid.is_some() || is_mute || !vm.state.is_alive()
+    };
+    if tokio::time::timeout(WORD_LIMIT, watch.wait_for(is_known)).await.is_err() {
+        tracing::warn!(vm = %handle.id(), "its monitor has not said yet what runs");
+    }
 }
 
 /// Returns the VM's handle if it is to be deleted.
