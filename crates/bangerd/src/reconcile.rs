@@ -72,9 +72,6 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<Vec<PathBuf>
             Err(error) => tracing::error!(%error, "a VM was not looked for"),
         }
     }
-    for handle in context.vms.handles() {
-        until_known(&handle).await;
-    }
     let deleted = take_up_operations(context).await?;
     for (name, handle) in must_go.into_iter().filter(|(name, _)| !deleted.contains(name.as_str())) {
         tracing::info!(vm = %name, "to be deleted");
@@ -97,13 +94,10 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<Vec<PathBuf>
 }
 
 /// Waits until it is known of a VM that runs what does: whoever asks next is to be told, and requests need its VMM. Its
-/// monitor's word has come already, and is only to be taken in; one that is mute is not waited for.
+/// monitor's word has come already, and is only to be taken in.
 async fn until_known(handle: &VmHandle) {
     let mut watch = handle.watch();
-    let is_known = |vm: &Vm| {
-        let is_mute = vm.reason.is_some() && matches!(vm.state, VmState::Running | VmState::Starting);
-        vm.vmm_pid.is_some() || is_mute || !vm.state.is_alive()
-    };
+    let is_known = |vm: &Vm| vm.vmm_pid.is_some() || !vm.state.is_alive();
     if tokio::time::timeout(WORD_LIMIT, watch.wait_for(is_known)).await.is_err() {
         tracing::warn!(vm = %handle.id(), "its monitor has not said yet what runs");
     }
@@ -118,6 +112,7 @@ async fn take_up_vm(
 ) -> Option<VmHandle> {
     let name = record.name.clone();
     let at_rest = matches!(found, Found::AtRest);
+    let is_running = matches!(found, Found::Running(_));
     match found {
         Found::AtRest => {}
         Found::Running(_) => {
@@ -132,6 +127,9 @@ async fn take_up_vm(
     let must_go = record.published.state == VmState::Deleting || (at_rest && record.is_removed_at_end());
     let record = if at_rest { settle(context, record, count).await } else { record };
     let handle = vm::spawn(context, record, found);
+    if is_running {
+        until_known(&handle).await;
+    }
     context.vms.add(name, handle.clone());
     must_go.then_some(handle)
 }

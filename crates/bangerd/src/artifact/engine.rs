@@ -34,13 +34,7 @@ impl Artifacts {
     ) -> Result<(), ApiError> {
         let engine = Arc::clone(self.context().engines.get(request.engine));
         let what = format!("install {}", engine.kind());
-        let installer = engine.installer().ok_or_else(|| {
-            let error = ApiError::new(ErrorKind::Usage, format!("cannot {what}"));
-            let fix = engine.program().err().and_then(|error| error.fix().map(str::to_owned));
-            let error = error.because("banger does not install it");
-            ApiError { fix, ..error }
-        })?;
-        let source = source(&what, request, installer)?;
+        let source = source(&what, request, installer(engine.as_ref())?)?;
         let _turn = self.pulls.enter(&what).await;
         let archive = self.context().layout.downloads().join(format!("{}.archive", engine.kind()));
         operation.stage(&format!("download {}", engine.kind()));
@@ -56,6 +50,13 @@ impl Artifacts {
         }
         unpacked?
     }
+}
+
+fn installer(engine: &dyn Engine) -> Result<&dyn Installer, ApiError> {
+    engine.installer().ok_or_else(|| {
+        let error = ApiError::new(ErrorKind::Usage, format!("cannot install {}", engine.kind()));
+        error.because("banger does not install it").fix("install it with your distribution's package manager")
+    })
 }
 
 fn status(engine: &dyn Engine) -> EngineStatus {
@@ -74,7 +75,7 @@ fn status(engine: &dyn Engine) -> EngineStatus {
 fn unpack(archive: &Path, engines: &Path, engine: &dyn Engine, operation: &Handle) -> Result<(), ApiError> {
     let cannot = format!("cannot install {}", engine.kind());
     let failed = |error: &dyn std::error::Error| failed(cannot.as_str(), error);
-    let Some(installer) = engine.installer() else { return Ok(()) };
+    let installer = installer(engine)?;
     let staging = Staging::within(engines).map_err(|error| failed(&error))?;
     let unpacked = installer.unpack(archive, staging.path()).map_err(|error| failed(&error))?;
     operation.check().map_err(|_| cancelled(cannot.as_str()))?;
