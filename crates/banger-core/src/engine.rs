@@ -219,6 +219,9 @@ pub trait Engine: Send + Sync {
     /// Whether it runs guests where there is no KVM, too.
     fn emulates(&self) -> bool;
 
+    /// Returns how many virtual CPUs a VM of it has at most.
+    fn most_vcpus(&self) -> u32;
+
     /// Looks for its program, and asks that for its version.
     fn program(&self) -> Result<EngineProgram, EngineError>;
 

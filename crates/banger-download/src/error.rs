@@ -39,6 +39,12 @@ pub enum DownloadError {
         /// What it has, bytes.
         promised: u64,
     },
+    /// The server sent another part than was asked for, and when all of it was asked for, too.
+    #[error("cannot download {url}: the server sends another part of it than was asked for")]
+    OtherPart {
+        /// What was asked for.
+        url: String,
+    },
     /// It is not what was asked for.
     #[error("{url} is not what it should be: its digest is {found}, not {expected}")]
     Digest {
@@ -78,7 +84,7 @@ impl DownloadError {
             Self::Transport { .. } | Self::Cut { .. } => Some(
                 "try again when the network is there: it goes on where it was cut; a proxy is taken from HTTPS_PROXY",
             ),
-            Self::Refused { .. } => Some("look whether the address is right"),
+            Self::Refused { .. } | Self::OtherPart { .. } => Some("look whether the address is right"),
             Self::Digest { .. } | Self::TooLong { .. } => {
                 Some("do not use it: whoever answered has sent another file")
             }

@@ -7,6 +7,7 @@ mod error;
 mod partial;
 mod transfer;
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +34,22 @@ pub struct Source {
     pub limit: u64,
 }
 
+/// Removes what was downloaded to a directory and not looked at for so long: nobody goes on with it. To be called when
+/// nobody downloads to it. Returns how many files are gone.
+pub fn sweep(directory: &Path, age: Duration) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let is_old = metadata.modified()?.elapsed().is_ok_and(|elapsed| elapsed > age);
+        if metadata.is_file() && is_old {
+            std::fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
 /// Downloads files.
 #[derive(Debug, Clone)]
 pub struct Downloader {
@@ -57,8 +74,8 @@ impl Downloader {
     /// Downloads `source` to `destination`, whose directory must be there. What of it was downloaded before is not
     /// downloaded again.
     ///
-    /// A cancel, and a server that has another file, leave nothing behind; whatever else fails leaves what has come, for
-    /// the next time.
+    /// A cancel, and a server that has another file, leave nothing behind; whatever else fails leaves what has come, if
+    /// anything has, for the next time.
     pub async fn download(
         &self,
         source: &Source,

@@ -13,6 +13,22 @@ const SUFFIX: &str = "partial";
 /// Read at a time when what is there is hashed, bytes.
 const BUFFER: usize = 1 << 20;
 
+/// Whether all of `source` stands at `destination` already: whoever downloaded it may not have come to use it.
+pub(crate) fn is_whole(source: &Source, destination: &Path) -> bool {
+    let digest = || {
+        let mut whole = Partial {
+            path: destination.to_owned(),
+            file: std::fs::File::open(destination)?,
+            length: 0,
+            hash: Sha256::new(),
+        };
+        whole.read_what_is_there()?;
+        Ok::<_, io::Error>(whole.digest())
+    };
+    // One that cannot be read is replaced.
+    digest().is_ok_and(|digest| digest == source.digest)
+}
+
 /// What has come of a download, and its digest so far.
 pub(crate) struct Partial {
     path: PathBuf,
@@ -51,6 +67,10 @@ impl Partial {
         }
     }
 
+    fn digest(&self) -> Digest {
+        Digest::from_bytes(self.hash.clone().finalize().into())
+    }
+
     /// Returns how much is there, bytes.
     pub(crate) const fn length(&self) -> u64 {
         self.length
@@ -79,7 +99,7 @@ impl Partial {
 
     /// Gives the file its name, if it is what it should be; else it goes.
     pub(crate) fn complete(self, source: &Source, destination: &Path) -> Result<(), DownloadError> {
-        let found = Digest::from_bytes(self.hash.clone().finalize().into());
+        let found = self.digest();
         if found != source.digest {
             self.discard();
             return Err(DownloadError::Digest { url: source.url.clone(), expected: source.digest, found });

@@ -8,7 +8,7 @@ use banger_types::operation::Unit;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode};
 
-use crate::partial::Partial;
+use crate::partial::{self, Partial};
 use crate::{DownloadError, Source};
 
 /// How often in a row nothing may come before it is given up.
@@ -25,6 +25,10 @@ pub(crate) struct Transfer<'a> {
 
 impl Transfer<'_> {
     pub(crate) async fn run(&self) -> Result<(), DownloadError> {
+        if partial::is_whole(self.source, self.destination) {
+            self.work.log("it was downloaded before");
+            return Ok(());
+        }
         let partial = Partial::open(self.source, self.destination)?;
         let had_some = partial.length() > 0;
         match self.finish(partial).await {
@@ -41,7 +45,8 @@ impl Transfer<'_> {
         match self.fill(&mut partial).await {
             Ok(()) => partial.complete(self.source, self.destination),
             Err(error) => {
-                if matches!(error, DownloadError::Cancelled(_) | DownloadError::TooLong { .. }) {
+                let useless = matches!(error, DownloadError::Cancelled(_) | DownloadError::TooLong { .. });
+                if useless || partial.length() == 0 {
                     partial.discard();
                 }
                 Err(error)
@@ -74,6 +79,11 @@ impl Transfer<'_> {
         let mut response = self.cancellable(request.send()).await?.map_err(|error| self.broken(error))?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if begins_at(&response, have) => {}
+            // Then without a word of parts.
+            StatusCode::PARTIAL_CONTENT => {
+                partial.clear()?;
+                return Err(DownloadError::OtherPart { url: self.source.url.clone() });
+            }
             StatusCode::OK => partial.clear()?,
             // It has no more than what is there: the digest says whether that is all of it.
             StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => return Ok(()),
@@ -122,7 +132,7 @@ impl Transfer<'_> {
 fn may_pass(error: &DownloadError) -> bool {
     match error {
         DownloadError::Transport { source, .. } => !source.is_builder() && !source.is_redirect(),
-        DownloadError::Cut { .. } => true,
+        DownloadError::Cut { .. } | DownloadError::OtherPart { .. } => true,
         DownloadError::Refused { status, .. } => {
             status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
         }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use banger_core::work::{CancelGuard, Cancelled, Unwatched, Work};
 use banger_download::{DownloadError, Downloader, Source};
@@ -138,10 +139,44 @@ async fn a_servers_no_is_told_and_its_trouble_waited_for() {
     let server = refusing(vec![404]);
     let error = download(&source(&server), &place.file()).await.unwrap_err();
     assert!(error.to_string().contains("the server answers 404"), "{error}");
-    assert_eq!(server.asked().len(), 1);
+    assert_eq!((server.asked().len(), place.names()), (1, 0));
     let server = refusing(vec![503, 503]);
     download(&source(&server), &place.file()).await.unwrap();
     assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_not_asked_for() {
+    let server = FileServer::start(Serving { content: content(), ..Serving::default() });
+    let place = Place::new();
+    std::fs::write(place.file(), "another").unwrap();
+    for _ in 0..2 {
+        download(&source(&server), &place.file()).await.unwrap();
+        assert_eq!(std::fs::read(place.file()).unwrap(), content());
+    }
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_sends_another_part_is_asked_for_all_of_it() {
+    let serving =
+        Serving { content: content(), cuts: vec![100_000], ranges: true, shift: 1, ..Serving::default() };
+    let server = FileServer::start(serving);
+    let place = Place::new();
+    download(&source(&server), &place.file()).await.unwrap();
+    assert_eq!(std::fs::read(place.file()).unwrap(), content());
+    assert_eq!(server.asked(), [None, Some("bytes=100000-".to_owned()), None]);
+}
+
+#[test]
+fn what_nobody_has_gone_on_with_is_swept() {
+    let place = Place::new();
+    let (hour, young) = (Duration::from_hours(1), place.directory.path().join("young"));
+    std::fs::write(&young, "").unwrap();
+    let old = std::fs::File::create(place.file()).unwrap();
+    old.set_modified(SystemTime::now() - 2 * hour).unwrap();
+    assert_eq!(banger_download::sweep(place.directory.path(), hour).unwrap(), 1);
+    assert!(young.exists() && place.names() == 1);
 }
 
 #[tokio::test]

@@ -10,3 +10,6 @@ mod socket;
 
 pub use firecracker::Firecracker;
 pub use qemu::Qemu;
+
+/// Most bytes of a log of a VM before it is rotated.
+const LOG_LIMIT: u64 = 4 << 20;

@@ -75,17 +75,31 @@ impl Staging {
         self.publish_as(&destination)
     }
 
-    /// The same, with a name in the same parent.
-    pub fn publish_as(self, destination: &Path) -> Result<(), PublishError> {
-        let Self { directory, .. } = self;
-        let io = |source| PublishError::Io { path: destination.to_owned(), source };
-        for entry in fs::read_dir(directory.path()).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            if entry.file_type().map_err(io)?.is_file() {
-                sync(&entry.path()).map_err(io)?;
+    /// The same, with a name in the same parent, at which there may be something already: that goes. At no time is there
+    /// nothing.
+    pub fn publish_in_place(self, destination: &Path) -> Result<(), PublishError> {
+        if fs::symlink_metadata(destination).is_err() {
+            return self.publish_as(destination);
+        }
+        self.sync().map_err(|source| PublishError::Io { path: destination.to_owned(), source })?;
+        exchange(self.path(), destination)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.path())? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                sync(&entry.path())?;
             }
         }
-        sync(directory.path()).map_err(io)?;
+        sync(self.path())
+    }
+
+    /// Syncs it, and gives it a name in the same parent.
+    fn publish_as(self, destination: &Path) -> Result<(), PublishError> {
+        let io = |source| PublishError::Io { path: destination.to_owned(), source };
+        self.sync().map_err(io)?;
+        let Self { directory, .. } = self;
         // RENAME_NOREPLACE: an empty directory of that name would be replaced without a word.
         rustix::fs::renameat_with(
             rustix::fs::CWD,

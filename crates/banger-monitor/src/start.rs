@@ -166,6 +166,9 @@ fn detach() -> io::Result<OwnedFd> {
     // A process that leads a group already cannot; then its spawner has seen to it.
     let _leader = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    // A VMM whose file has privileges of its own runs without them: with them, the kernel would forget that it is to end
+    // with its monitor (PR_SET_PDEATHSIG, prctl(2)). Nothing that is started here needs any.
+    rustix::thread::set_no_new_privs(true)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     system::take_signals()
 }

@@ -15,6 +15,8 @@ pub struct Serving {
     pub cuts: Vec<usize>,
     /// Whether a part of the file may be asked for (RFC 9110, section 14).
     pub ranges: bool,
+    /// How many bytes later than asked for a part begins.
+    pub shift: usize,
     /// Answered in place of the file, with this status: by the first request, the second, and so on.
     pub refusals: Vec<u16>,
     /// Whether a connection that would be cut stays open instead, and is silent.
@@ -99,7 +101,9 @@ impl State {
             );
         }
         let wanted = range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
-        let begin = wanted.and_then(|place| place.parse().ok()).filter(|_| self.serving.ranges).unwrap_or(0);
+        let shift = if wanted.is_some() { self.serving.shift } else { 0 };
+        let begin =
+            shift + wanted.and_then(|place| place.parse().ok()).filter(|_| self.serving.ranges).unwrap_or(0);
         let Some(body) = content.get(begin..).filter(|body| begin == 0 || !body.is_empty()) else {
             return write!(connection, "HTTP/1.1 416 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         };

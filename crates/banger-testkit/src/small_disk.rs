@@ -11,7 +11,8 @@ use crate::not_run::not_run;
 #[derive(Debug)]
 pub struct SmallDisk {
     at: PathBuf,
-    _directory: tempfile::TempDir,
+    /// Where it is, if that was made for it.
+    directory: Option<tempfile::TempDir>,
 }
 
 impl SmallDisk {
@@ -20,19 +21,32 @@ impl SmallDisk {
         let directory = tempfile::tempdir().expect("a small disk");
         let at = directory.path().join("disk");
         std::fs::create_dir(&at).expect("a small disk");
+        let mut disk = Self::at(test, &at, size)?;
+        disk.directory = Some(directory);
+        Some(disk)
+    }
+
+    /// Mounts one over a directory; says so when that is not permitted.
+    pub fn at(test: &str, at: &Path, size: &str) -> Option<Self> {
         let options = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output();
         let mounted = mounted.expect("a small disk");
         if !mounted.status.success() {
             not_run(test, &String::from_utf8_lossy(&mounted.stderr));
             return None;
         }
-        Some(Self { at, _directory: directory })
+        Some(Self { at: at.to_owned(), directory: None })
     }
 
     /// Returns where it is mounted.
     pub fn path(&self) -> &Path {
         &self.at
+    }
+
+    /// Lets nobody write to it any more, not even root.
+    pub fn forbid(&self) {
+        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.at).status();
+        assert!(remounted.expect("a small disk").success());
     }
 
     /// Takes all the room but `left` bytes, until the result is dropped.

@@ -22,7 +22,7 @@ pub enum NetworkMode {
 }
 
 /// What runs a VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
     /// Firecracker, with KVM.
@@ -102,7 +102,7 @@ pub struct VmCreateRequest {
 
 /// Body of `PATCH /v1/vms/NAME`: what is named changes, the rest stays.
 ///
-/// vCPUs, memory and disk change only while the VM is stopped; the others at any time.
+/// vCPUs, memory, disk and engine change only while the VM is stopped; the others at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct VmSetRequest {
@@ -112,6 +112,8 @@ pub struct VmSetRequest {
     pub memory: Option<Mebibytes>,
     /// Size of the private disk; it can only grow. Its file system follows at the next start.
     pub disk: Option<Mebibytes>,
+    /// What runs it. Its disk is the same under each.
+    pub engine: Option<EngineKind>,
     /// When it is started again.
     pub restart: Option<RestartPolicy>,
     /// Labels to set, and with `null` to take away.

@@ -51,11 +51,24 @@ const MAKE_ROOM: &str =
 /// How a full disk and a full quota are told of (`strerror(3)`), by the system and by programs that met them.
 const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
-/// Returns an error of kind [`ErrorKind::Failed`].
-pub(crate) fn failed(what: impl Into<String>, source: &dyn std::error::Error) -> ApiError {
+/// What to do about a file that may not be read or written.
+const ALLOW: &str = "banger's data has to belong to who runs it; `ls -ld` says whose that is";
+
+/// Returns an error of kind [`ErrorKind::Failed`], or [`ErrorKind::NotPermitted`] if the system does not let us.
+pub(crate) fn failed(what: impl Into<String>, source: &(dyn std::error::Error + 'static)) -> ApiError {
+    if is_forbidden(source) {
+        return ApiError::caused_by(ErrorKind::NotPermitted, what, source).fix(ALLOW);
+    }
     let error = ApiError::caused_by(ErrorKind::Failed, what, source);
     let is_full = error.why.iter().any(|why| FULL.iter().any(|words| why.contains(words)));
     if is_full { error.fix(MAKE_ROOM) } else { error }
+}
+
+fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    let errors = std::iter::successors(Some(error), |error| error.source());
+    errors.filter_map(|error| error.downcast_ref::<std::io::Error>()).any(|error| {
+        matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem)
+    })
 }
 
 /// Returns the error of long work that says itself whether somebody cancelled it, and what can be done about its failure.
@@ -63,7 +76,7 @@ pub(crate) fn work_failed(
     what: &str,
     is_cancelled: bool,
     fix: Option<String>,
-    error: &dyn std::error::Error,
+    error: &(dyn std::error::Error + 'static),
 ) -> ApiError {
     if is_cancelled {
         return cancelled(format!("cannot {what}"));

@@ -26,6 +26,9 @@ use crate::vm::{self, Context, Found, Origin, VmHandle, remove_files};
 /// How long the word of a monitor that was found may take to be taken in.
 const WORD_LIMIT: Duration = Duration::from_secs(5);
 
+/// For how long somebody may go on with a download that was cut.
+const DOWNLOAD_AGE: Duration = Duration::from_hours(7 * 24);
+
 /// What was found, for the log.
 #[derive(Debug, Default)]
 struct Count {
@@ -247,6 +250,10 @@ async fn remove_orphans(
     removed += remove_unknown(&layout.kernels(), |_, name| keep_artifacts || kernels.contains(name)).await;
     for parent in [layout.templates(), layout.ssh(), layout.engines()] {
         removed += sweep(&parent);
+    }
+    match banger_download::sweep(&layout.downloads(), DOWNLOAD_AGE) {
+        Ok(gone) => removed += gone,
+        Err(error) => tracing::error!(%error, "downloads are not swept"),
     }
     for parent in [layout.vms(), layout.kernels()] {
         for entry in fs_err::read_dir(parent).into_iter().flatten().flatten() {

@@ -28,6 +28,7 @@ use banger_types::vm::{Accelerator, EngineKind};
 
 use self::client::{Client, VmState};
 use self::version::Version;
+use crate::LOG_LIMIT;
 use crate::program::Versions;
 
 /// The program.
@@ -44,8 +45,8 @@ const API_SOCKET: &str = "firecracker.sock";
 const VSOCK: &str = "vsock.sock";
 /// What it logs: not each request.
 const LEVEL: &str = "Warn";
-/// Most bytes of a log before it is rotated.
-const LOG_LIMIT: u64 = 4 << 20;
+/// Most virtual CPUs of a VM (its API, `MachineConfiguration.vcpu_count`).
+const MOST_VCPUS: u32 = 32;
 
 /// Firecracker on this host.
 pub struct Firecracker {
@@ -64,29 +65,47 @@ impl std::fmt::Debug for Firecracker {
 
 impl Firecracker {
     /// Returns the engine. At each launch it looks for the program that `BANGER_FIRECRACKER` names, else for the newest
-    /// of those in `installed`, else for one on `PATH`.
+    /// that can be run of those in `installed`, else for one on `PATH`.
     pub fn new(commands: Arc<dyn Commands>, processes: Arc<dyn Processes>, installed: PathBuf) -> Self {
         Self { versions: Versions::new(Arc::clone(&commands)), commands, processes, installed }
     }
 
-    /// Returns the program, its version, and what is to be said about that. Refuses versions that are not run.
-    fn look(&self) -> Result<(PathBuf, Version, Option<String>), EngineError> {
+    /// Returns the program. Refuses versions that are not run.
+    fn look(&self) -> Result<Found, EngineError> {
         let named = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
-        let path = match &named {
-            Some(name) => self.commands.find(name),
-            None => release::newest_in(&self.installed).or_else(|| self.commands.find(PROGRAM)),
+        let candidates = match &named {
+            Some(name) => self.commands.find(name).into_iter().collect(),
+            None => release::all_in(&self.installed).into_iter().chain(self.commands.find(PROGRAM)).collect(),
         };
-        let path = path.ok_or_else(|| EngineError::NotInstalled {
-            program: named.unwrap_or_else(|| PROGRAM.to_owned()),
-            fix: INSTALL.to_owned(),
-        })?;
-        let (version, warning) = judge(&self.versions, &path)?;
-        Ok((path, version, warning))
+        self.first_of(candidates).unwrap_or_else(|| {
+            let program = named.unwrap_or_else(|| PROGRAM.to_owned());
+            Err(EngineError::NotInstalled { program, fix: INSTALL.to_owned() })
+        })
+    }
+
+    /// Returns the first of these programs that can be run, else what is wrong with the first.
+    fn first_of(&self, candidates: Vec<PathBuf>) -> Option<Result<Found, EngineError>> {
+        let mut problem = None;
+        for path in candidates {
+            match judge(&self.versions, &path) {
+                Ok((version, warning)) => return Some(Ok(Found { path, version, warning })),
+                Err(error) => drop(problem.get_or_insert(error)),
+            }
+        }
+        problem.map(Err)
     }
 
     fn control(vmm: &RunningVmm, error: std::io::Error) -> EngineError {
         EngineError::Control { directory: vmm.directory.clone(), source: error.into() }
     }
+}
+
+/// The program that is run.
+struct Found {
+    path: PathBuf,
+    version: Version,
+    /// What is to be said about it.
+    warning: Option<String>,
 }
 
 /// Asks a program for its version, and returns that and what is to be said about it. Refuses what is no Firecracker, and
@@ -121,12 +140,16 @@ impl Engine for Firecracker {
         false
     }
 
+    fn most_vcpus(&self) -> u32 {
+        MOST_VCPUS
+    }
+
     fn installer(&self) -> Option<&dyn Installer> {
         Some(self)
     }
 
     fn program(&self) -> Result<EngineProgram, EngineError> {
-        let (path, version, _) = self.look()?;
+        let Found { path, version, .. } = self.look()?;
         Ok(EngineProgram { path, version: version.to_string() })
     }
 
@@ -135,14 +158,14 @@ impl Engine for Firecracker {
     }
 
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError> {
-        let (path, ..) = self.look()?;
+        let Found { path, .. } = self.look()?;
         let content = configuration::probe(plan)?;
         let vmm = program(path, &["--no-api"]);
         Ok(Probe { vmm, files: vec![PlannedFile { name: CONFIGURATION, content }] })
     }
 
     fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError> {
-        let (path, _, warning) = self.look()?;
+        let Found { path, warning, .. } = self.look()?;
         let content = configuration::document(plan)?;
         let vmm = program(path, &["--api-sock", API_SOCKET]);
         let (vmm, helpers) = match &plan.network {

@@ -99,15 +99,17 @@ pub(super) fn unpack(archive: &Path, directory: &Path) -> Result<(), ReleaseErro
     if is_there { Ok(()) } else { Err(ReleaseError::NoProgram) }
 }
 
-/// Returns the newest Firecracker in a directory of such directories.
-pub(super) fn newest_in(directory: &Path) -> Option<PathBuf> {
+/// Returns every Firecracker in a directory of such directories, the newest first.
+pub(super) fn all_in(directory: &Path) -> Vec<PathBuf> {
     let version = |path: &Path| {
         let name = path.file_name()?.to_str()?;
         Version::from_numbers(name.strip_prefix(super::PROGRAM)?.strip_prefix('-')?)
     };
     let entries = fs_err::read_dir(directory).into_iter().flatten().flatten();
     let installed = entries.map(|entry| entry.path()).filter_map(|path| Some((version(&path)?, path)));
-    installed.max().map(|(_, path)| path.join(super::PROGRAM))
+    let mut installed: Vec<_> = installed.collect();
+    installed.sort();
+    installed.into_iter().rev().map(|(_, path)| path.join(super::PROGRAM)).collect()
 }
 
 /// Returns which program a file of a release is, such as `firecracker-v1.16.1-x86_64`.
@@ -204,15 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_that_is_installed_is_taken() {
+    fn the_newest_that_is_installed_comes_first() {
         let place = tempfile::tempdir().unwrap();
-        assert_eq!(newest_in(place.path()), None);
-        assert_eq!(newest_in(&place.path().join("none")), None);
+        assert_eq!(all_in(place.path()), [""; 0].map(PathBuf::from));
+        assert_eq!(all_in(&place.path().join("none")), [""; 0].map(PathBuf::from));
         for name in ["firecracker-1.16.1", "firecracker-1.9.12", "firecracker-x", "qemu-9.9.9", ".partial-1"]
         {
             std::fs::create_dir(place.path().join(name)).unwrap();
         }
-        let newest = place.path().join("firecracker-1.16.1/firecracker");
-        assert_eq!(newest_in(place.path()), Some(newest));
+        let program = |directory: &str| place.path().join(directory).join("firecracker");
+        assert_eq!(all_in(place.path()), [program("firecracker-1.16.1"), program("firecracker-1.9.12")]);
     }
 }

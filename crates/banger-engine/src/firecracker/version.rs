@@ -1,9 +1,9 @@
 //! Which versions of Firecracker are run.
 
 /// The oldest that is run: what is older was never tried.
-const OLDEST: Version = Version(1, 16, 0);
-/// The first that was never tried, and is run with a warning.
-const UNTRIED: Version = Version(1, 17, 0);
+const OLDEST: Version = Version(1, 16, 1);
+/// The newest that was tried: what is newer is run with a warning.
+const NEWEST: Version = Version(1, 16, 1);
 /// The first that is not run: a new major version may mean anything by what it is told.
 const END: Version = Version(2, 0, 0);
 
@@ -41,7 +41,7 @@ impl Version {
             return Err(format!("{self} is of a generation that this banger does not know"));
         }
         let warning = || format!("Firecracker {self} is newer than those that this banger was tried with");
-        Ok((self >= UNTRIED).then(warning))
+        Ok((self > NEWEST).then(warning))
     }
 }
 
@@ -52,8 +52,9 @@ mod tests {
     #[test]
     fn what_was_tried_is_run_and_the_rest_warned_of_or_refused() {
         assert_eq!(Version(1, 16, 1).judge(), Ok(None));
+        assert!(Version(1, 16, 2).judge().is_ok_and(|warning| warning.is_some()));
         assert!(Version(1, 17, 0).judge().is_ok_and(|warning| warning.is_some()));
-        assert!(Version(1, 15, 9).judge().unwrap_err().contains("older than 1.16.0"));
+        assert!(Version(1, 15, 9).judge().unwrap_err().contains("older than 1.16.1"));
         assert!(Version(2, 0, 0).judge().is_err());
     }
 

@@ -23,6 +23,7 @@ use banger_types::monitor::{ChannelSource, InheritedDescriptor, LaunchSpec, Prog
 use banger_types::vm::EngineKind;
 
 use self::clock::{Counter, HostClocks};
+use crate::LOG_LIMIT;
 use crate::program::Versions;
 
 /// The program.
@@ -35,8 +36,9 @@ const CONTROL_PAIR: &str = "control";
 const CONTROL_DESCRIPTOR: i32 = 3;
 /// The number under which QEMU finds its end of the network.
 const NETWORK_DESCRIPTOR: i32 = 4;
-/// Most bytes of a log before it is rotated.
-const LOG_LIMIT: u64 = 4 << 20;
+/// Most virtual CPUs of a VM: as many as its processors' interrupt controllers have numbers for (8 bits, Intel SDM volume 3,
+/// section 11.4.6); with KVM the machine would have 288.
+const MOST_VCPUS: u32 = 255;
 
 /// QEMU on this host.
 pub struct Qemu {
@@ -70,6 +72,10 @@ impl Engine for Qemu {
 
     fn emulates(&self) -> bool {
         true
+    }
+
+    fn most_vcpus(&self) -> u32 {
+        MOST_VCPUS
     }
 
     fn installer(&self) -> Option<&dyn Installer> {

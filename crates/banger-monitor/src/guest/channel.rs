@@ -138,7 +138,9 @@ impl Channel {
                 // Nobody listens in the guest: whoever has knocked has no right to.
                 let refused = self.is_dialing();
                 let error = || io::Error::from(io::ErrorKind::UnexpectedEof).into();
-                return if refused { Ok(false) } else { Err(error()) };
+                // Unless somebody has knocked meanwhile, who may have: then there is more to do.
+                let knocked = self.door.as_ref().is_some_and(|door| door.knocked);
+                return if refused { Ok(knocked) } else { Err(error()) };
             }
             Ok(Some(length)) => length,
             Err(error) => {

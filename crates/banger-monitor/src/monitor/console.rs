@@ -5,8 +5,8 @@
 //! or not, and nothing that it still had to do is lost.
 //!
 //! A program of the guest can print the same words: the console of a VM inside the VM, say. Such a guest lives, so its
-//! agent answers, and the words count for nothing. Nor do they where the VMM is stopped, or says that the virtual CPUs
-//! stand still: no agent answers then.
+//! agent answers, and the words count for nothing. Where the VMM is stopped, or says that the virtual CPUs stand still, no
+//! agent can: then it is seen when they go on.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,9 @@ const PROBE_LIMIT: Duration = Duration::from_millis(750);
 /// How long the VMM may take to say whether its guest stands still.
 const QUESTION_LIMIT: Duration = Duration::from_millis(500);
 
+/// How often a VMM that stands still after its guest's last word is looked at: nothing tells when it goes on.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What the guest's kernel said last, and what follows.
 #[derive(Debug)]
 pub(crate) struct Farewell {
@@ -41,6 +44,8 @@ pub(crate) enum Step {
     Probe(Instant),
     /// At this time, the VMM is asked whether its guest stands still.
     Question(Instant),
+    /// The guest stands still. At this time, it is seen whether it does yet.
+    Standing(Instant),
     /// At this time, the VMM is killed.
     Kill(Instant),
     /// Nothing: it was.
@@ -51,7 +56,10 @@ impl Farewell {
     /// Returns when there is something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.step {
-            Step::Probe(deadline) | Step::Question(deadline) | Step::Kill(deadline) => Some(deadline),
+            Step::Probe(deadline)
+            | Step::Question(deadline)
+            | Step::Standing(deadline)
+            | Step::Kill(deadline) => Some(deadline),
             Step::Killed => None,
         }
     }
@@ -59,7 +67,7 @@ impl Farewell {
     /// The console was not silent.
     fn postpone(&mut self, now: Instant) {
         self.step = match self.step {
-            Step::Probe(_) => Step::Probe(now + SILENCE),
+            Step::Probe(_) | Step::Standing(_) => Step::Probe(now + SILENCE),
             Step::Question(_) | Step::Kill(_) => Step::Question(now + PROBE_LIMIT),
             Step::Killed => Step::Killed,
         };
@@ -88,33 +96,55 @@ impl Monitor {
 
     /// Takes the next step after the kernel's last word, if that is due.
     pub(crate) fn follow_farewell(&mut self, now: Instant) {
-        let Some(farewell) = &mut self.boot.farewell else { return };
+        let Some(farewell) = &self.boot.farewell else { return };
         if farewell.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        if matches!(farewell.step, Step::Probe(_))
-            && let Some(agent) = &mut self.agent
-            && agent.ask(GuestRequest::Stats, Asker::Probe).is_ok()
-        {
-            farewell.step = Step::Question(now + PROBE_LIMIT);
-            self.flush_channel();
-            return;
-        }
+        let step = farewell.step;
         if self.programs.vmm.stands_still() {
-            self.words.say("the VMM is stopped, so its guest's last words count for nothing");
-            self.guest_is_alive();
-            return;
+            self.words.say("the VMM is stopped, so its guest's last words count for nothing yet");
+            return self.stand_still(now);
         }
-        if !matches!(farewell.step, Step::Kill(_))
-            && let Some(terms) = &self.spec.standing
-            && let Ok(mut question) = Question::ask(terms)
-            && self.poll.registry().register(&mut question.vmm, VMM, Interest::READABLE).is_ok()
-        {
-            farewell.step = Step::Kill(now + QUESTION_LIMIT);
+        let next = match step {
+            Step::Probe(_) if self.probe_agent() => Step::Question(now + PROBE_LIMIT),
+            Step::Probe(_) | Step::Question(_) if self.question_vmm() => Step::Kill(now + QUESTION_LIMIT),
+            Step::Standing(_) if self.question_vmm() => Step::Standing(now + LOOK),
+            Step::Standing(_) => Step::Probe(now),
+            _ => return self.end_vmm(),
+        };
+        self.take_step(next);
+    }
+
+    /// Asks the agent whether it is there. Returns whether it could be asked.
+    fn probe_agent(&mut self) -> bool {
+        let asked =
+            self.agent.as_mut().is_some_and(|agent| agent.ask(GuestRequest::Stats, Asker::Probe).is_ok());
+        if asked {
+            self.flush_channel();
+        }
+        asked
+    }
+
+    /// Asks the VMM whether its guest stands still. Returns whether it could be asked.
+    fn question_vmm(&mut self) -> bool {
+        let Some(terms) = &self.spec.standing else { return false };
+        let Ok(mut question) = Question::ask(terms) else { return false };
+        let registered = self.poll.registry().register(&mut question.vmm, VMM, Interest::READABLE).is_ok();
+        if registered {
             self.boot.question = Some(question);
-            return;
         }
-        self.end_vmm();
+        registered
+    }
+
+    fn take_step(&mut self, step: Step) {
+        if let Some(farewell) = &mut self.boot.farewell {
+            farewell.step = step;
+        }
+    }
+
+    /// Its agent cannot answer now: it is asked when the guest goes on.
+    fn stand_still(&mut self, now: Instant) {
+        self.take_step(Step::Standing(now + LOOK));
     }
 
     /// Takes in what the VMM has answered, if it was asked.
@@ -122,11 +152,14 @@ impl Monitor {
         let asked = self.boot.question.as_mut();
         let Some(stands_still) = asked.and_then(|question| question.answer(buffer)) else { return };
         self.boot.question = None;
-        let waiting = matches!(&self.boot.farewell, Some(Farewell { step: Step::Kill(_), .. }));
-        if stands_still {
-            self.guest_is_alive();
-        } else if waiting {
-            self.end_vmm();
+        let Some(step) = self.boot.farewell.as_ref().map(|farewell| farewell.step) else { return };
+        let now = Instant::now();
+        match step {
+            Step::Kill(_) | Step::Standing(_) if stands_still => self.stand_still(now),
+            Step::Kill(_) => self.end_vmm(),
+            // It goes on: its agent has to be asked anew.
+            Step::Standing(_) => self.take_step(Step::Probe(now)),
+            Step::Probe(_) | Step::Question(_) | Step::Killed => {}
         }
     }
 
@@ -140,7 +173,7 @@ impl Monitor {
         self.programs.vmm.signal(Signal::KILL);
     }
 
-    /// Its agent has answered, or its VMM that it stands still: the last words were nothing but text.
+    /// Its agent has answered: the last words were nothing but text.
     pub(crate) fn guest_is_alive(&mut self) {
         self.boot.farewell.take_if(|farewell| farewell.step != Step::Killed);
     }

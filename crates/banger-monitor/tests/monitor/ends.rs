@@ -132,6 +132,29 @@ fn a_vmm_that_is_stopped_is_not_dead() {
 }
 
 #[test]
+fn what_a_guest_said_before_its_vmm_was_stopped_counts_when_that_goes_on() {
+    let halted = "say [   12.345678] reboot: System halted\nstop";
+    for (script, lives) in [("mute", false), ("", true)] {
+        let mut vm = Vm::start(&launch(), script);
+        vm.await_ready();
+        let mut stream = vm.command(halted);
+        eventually("the VMM is seen to be stopped", || {
+            vm.read(file::MONITOR_LOG).contains("the VMM is stopped")
+        });
+        kill(vm.status.vmm_pid, rustix::process::Signal::CONT);
+        if lives {
+            eventually("the agent is asked for a sign of life", || {
+                vm.read(file::SERIAL_LOG).contains("asked for statistics")
+            });
+            stream.write(b"exit 3\n");
+        }
+        let end = end(&vm.wait_for_end()).clone();
+        let expected = if lives { (Some(3), None) } else { (None, Some(ShutdownAction::Poweroff)) };
+        assert_eq!((end.code, end.announced), expected);
+    }
+}
+
+#[test]
 fn a_guest_without_an_agent_ends_too() {
     let mut vm = Vm::start(&crate::support::launch(), "future");
     vm.await_status(|status| status.guest.is_some());

@@ -383,6 +383,7 @@ fn description() -> String {
     let stdin = std::fs::read_link("/proc/self/fd/0").unwrap();
     let mut text = serde_json::json!({
         "descriptors": descriptors, "environment": environment, "blocked": signals("SigBlk:"),
+        "no_new_privileges": signals("NoNewPrivs:"),
         "directory": directory, "stdin": stdin,
     })
     .to_string();

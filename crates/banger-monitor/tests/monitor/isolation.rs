@@ -26,6 +26,8 @@ fn programs_get_their_descriptors_and_nothing_else() {
     assert_eq!(description["environment"], serde_json::json!(["PATH"]));
     // SIGTERM alone, which is the monitor's to heed: bit 14 (proc_pid_status(5)).
     assert_eq!(description["blocked"], "0000000000004000");
+    // A file's privileges count for nothing (no_new_privs, prctl(2)): they would undo that it ends with its monitor.
+    assert_eq!(description["no_new_privileges"], "1");
     assert_eq!(description["stdin"], "/dev/null");
     let directory = std::fs::canonicalize(vm.directory.path()).unwrap();
     assert_eq!(description["directory"], directory.to_str().unwrap());

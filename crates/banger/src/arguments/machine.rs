@@ -185,6 +185,9 @@ pub struct Changes {
     /// Size of the private disk, as 20G; it can only grow
     #[arg(long, value_name = "SIZE")]
     pub disk: Option<Mebibytes>,
+    /// What runs it: firecracker or qemu
+    #[arg(long, value_name = "ENGINE", value_parser = parse::engine_kind)]
+    pub engine: Option<EngineKind>,
     /// When to start it again after it has ended
     #[arg(long, value_name = "POLICY", value_enum)]
     pub restart: Option<RestartArgument>,

@@ -141,17 +141,11 @@ pub enum EngineCommand {
     Install(EngineInstallArguments),
 }
 
-fn engine_kind(text: &str) -> Result<EngineKind, String> {
-    let kinds = [EngineKind::Firecracker, EngineKind::Qemu];
-    let names = kinds.map(|kind| format!("'{kind}'")).join(" and ");
-    kinds.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| format!("there are {names}"))
-}
-
 /// Arguments of `engine install`.
 #[derive(Debug, Args)]
 pub struct EngineInstallArguments {
     /// Which engine
-    #[arg(default_value = "firecracker", value_parser = engine_kind)]
+    #[arg(default_value = "firecracker", value_parser = parse::engine_kind)]
     pub engine: EngineKind,
     /// Address of the archive of another release, or of a mirror's
     #[arg(long, requires = "sha256", value_parser = NonEmptyStringValueParser::new())]

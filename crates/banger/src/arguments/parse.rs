@@ -6,7 +6,14 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use banger_types::bytes::ByteString;
 use banger_types::monitor::Forward;
-use banger_types::vm::check_label;
+use banger_types::vm::{EngineKind, check_label};
+
+/// Returns the engine of this name.
+pub(super) fn engine_kind(text: &str) -> Result<EngineKind, String> {
+    let kinds = [EngineKind::Firecracker, EngineKind::Qemu];
+    let names = kinds.map(|kind| format!("'{kind}'")).join(" and ");
+    kinds.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| format!("there are {names}"))
+}
 
 /// Returns the forward that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`.
 pub(super) fn forward(text: &str) -> Result<Forward, String> {

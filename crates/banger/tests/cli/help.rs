@@ -326,6 +326,7 @@ fn the_help_of_verbs_tells_what_they_take() {
           --vcpus <N>            Number of virtual CPUs
       -m, --memory <SIZE>        Memory, as 512M or 2G
           --disk <SIZE>          Size of the private disk, as 20G; it can only grow
+          --engine <ENGINE>      What runs it: firecracker or qemu
           --restart <POLICY>     When to start it again after it has ended [possible values: no,
                                  on-failure, always]
       -l, --label <NAME=VALUE>   Give it a label, or a label another value: NAME=VALUE, or NAME alone

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use banger_api::request::EngineInstallRequest;
-use banger_core::engine::{Engine, Installer};
+use banger_core::engine::{Engine, EngineProgram, Installer};
 use banger_core::work::Work as _;
 use banger_download::{DownloadError, Downloader, Source};
 use banger_image::publish::Staging;
@@ -74,21 +74,39 @@ fn status(engine: &dyn Engine) -> EngineStatus {
 /// Unpacks an archive into a directory of engines, under the version that the program in it says to be.
 fn unpack(archive: &Path, engines: &Path, engine: &dyn Engine, operation: &Handle) -> Result<(), ApiError> {
     let cannot = format!("cannot install {}", engine.kind());
-    let failed = |error: &dyn std::error::Error| failed(cannot.as_str(), error);
+    let failed = |error: &(dyn std::error::Error + 'static)| failed(cannot.as_str(), error);
     let installer = installer(engine)?;
     let staging = Staging::within(engines).map_err(|error| failed(&error))?;
     let unpacked = installer.unpack(archive, staging.path()).map_err(|error| failed(&error))?;
     operation.check().map_err(|_| cancelled(cannot.as_str()))?;
     let destination = engines.join(format!("{}-{}", engine.kind(), unpacked.version));
-    // VMs may be started again from a directory of that name: it stays, if what is in it can be run.
-    if installer.examine(&destination).is_err() {
-        if destination.exists() {
-            fs_err::remove_dir_all(&destination).map_err(|error| failed(&error))?;
-        }
-        staging.publish_as(&destination).map_err(|error| failed(&error))?;
+    // VMs may be started again from a directory of that name at any time.
+    let is_there = |program: &EngineProgram| is_same(&unpacked.path, &program.path);
+    if !installer.examine(&destination).is_ok_and(|program| is_there(&program)) {
+        staging.publish_in_place(&destination).map_err(|error| failed(&error))?;
     }
     operation.log(&format!("{} {} is in {}", engine.kind(), unpacked.version, destination.display()));
+    // What is installed may not be what is run.
+    if let Ok(run) = engine.program()
+        && run.path.parent() != Some(&destination)
+    {
+        operation.warn(format!(
+            "{} {} is installed in {}, but VMs get {} {} in {}",
+            engine.kind(),
+            unpacked.version,
+            destination.display(),
+            engine.kind(),
+            run.version,
+            run.path.display()
+        ));
+    }
     Ok(())
+}
+
+/// Whether two programs are the same, byte by byte: two builds may say the same version.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let content = |path: &Path| fs_err::read(path).ok();
+    content(one).is_some_and(|one| content(other) == Some(one))
 }
 
 /// Returns what is downloaded: what was asked for, else the release that banger knows.

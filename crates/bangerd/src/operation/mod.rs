@@ -2,7 +2,9 @@
 
 mod cancel;
 mod handle;
+mod part;
 mod registry;
 
 pub(crate) use handle::Handle;
+pub(crate) use part::Part;
 pub(crate) use registry::Operations;

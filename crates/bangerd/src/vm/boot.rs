@@ -63,7 +63,7 @@ impl Preparation<'_> {
         Ok(plan.warnings)
     }
 
-    fn error(&self, source: &dyn std::error::Error) -> ApiError {
+    fn error(&self, source: &(dyn std::error::Error + 'static)) -> ApiError {
         failed(format!("cannot start '{}'", self.record.name), source)
     }
 

@@ -15,13 +15,15 @@ use super::directory::Reservation;
 use super::engines::Wishes;
 use super::files::{FilesError, make_disk, make_keys};
 use super::handle::VmHandle;
-use super::limits::{check_disk, check_forwards, check_memory, check_vcpus, refuse, warn_of_disk};
+use super::limits::{
+    check_disk, check_forwards, check_memory, check_vcpus, check_vcpus_of, refuse, warn_of_disk,
+};
 use super::task::{Found, spawn};
 use crate::artifact::Artifacts;
 use crate::configuration::VmDefaults;
 use crate::failure::{cancelled, work_failed};
 use crate::fault::FaultPoint;
-use crate::operation::Handle;
+use crate::operation::{Handle, Part};
 use crate::random;
 
 /// A request whose every value was looked at.
@@ -48,6 +50,9 @@ pub(crate) fn prepare_request(
     let what = format!("create '{name}'");
     let vcpus = request.vcpus.unwrap_or(defaults.vcpus);
     check_vcpus(&what, vcpus, defaults.vcpus)?;
+    if let Some(engine) = request.engine {
+        check_vcpus_of(&what, vcpus, artifacts.context().engines.get(engine).as_ref())?;
+    }
     let memory = request.memory.unwrap_or(defaults.memory);
     check_memory(&what, memory)?;
     let disk = request.disk.unwrap_or(defaults.disk);
@@ -128,8 +133,9 @@ async fn make(
     let kernel = artifacts.kernel(request.kernel.as_deref().unwrap_or(&defaults.kernel), operation).await?;
     let image = artifacts.image(request.image.as_deref().unwrap_or(&defaults.image), operation).await?;
     let what = format!("cannot make '{name}'");
-    let wishes = Wishes { engine: request.engine, kernel: &kernel.id, network: request.network };
-    let choice = artifacts.context().choose_engine(&what, wishes, operation).await?;
+    let wishes = Wishes { engine: request.engine, vcpus, kernel: &kernel.id, network: request.network };
+    let (part, _give_up) = Part::of(operation);
+    let choice = artifacts.context().choose_engine(&what, wishes, &part).await?;
     operation.log(&format!("engine: {}", choice.describe()));
     if request.engine.is_none()
         && let Some(warning) = artifacts.context().first_time(&choice)

@@ -11,7 +11,7 @@ use banger_types::vm::{VmSetRequest, VmState, check_label};
 use banger_types::{ApiError, ErrorKind};
 
 use super::directory::Reservation;
-use super::limits::{check_disk, check_memory, check_vcpus, refuse};
+use super::limits::{check_disk, check_memory, check_vcpus, check_vcpus_of, refuse};
 use super::monitors;
 use super::task::Task;
 use crate::failure::{denied, failed};
@@ -20,7 +20,7 @@ use crate::layout::vm_file;
 
 /// A change.
 pub(crate) enum Edit {
-    /// Other sizes, policy or labels. `configured_vcpus` is what the configuration gives by itself.
+    /// Other sizes, engine, policy or labels. `configured_vcpus` is what the configuration gives by itself.
     Set {
         /// What changes.
         wanted: Box<VmSetRequest>,
@@ -69,6 +69,7 @@ impl Task {
         match edit {
             Edit::Set { wanted, configured_vcpus } => {
                 let changed = set(&self.record, &wanted, configured_vcpus)?;
+                self.check_engine(&changed)?;
                 self.resize(changed).await?;
                 FaultPoint::SetRemembered.reach();
             }
@@ -84,6 +85,17 @@ impl Task {
             Edit::RemoveForward(listen) => self.remove_forward(listen).await?,
         }
         Ok(Edited::Done)
+    }
+
+    /// Checks that the engine of a changed record gives what is in it.
+    fn check_engine(&self, changed: &VmRecord) -> Result<(), ApiError> {
+        let same =
+            (changed.spec.engine, changed.spec.vcpus) == (self.record.spec.engine, self.record.spec.vcpus);
+        if same {
+            return Ok(());
+        }
+        let what = format!("change '{}'", self.record.name);
+        check_vcpus_of(&what, changed.spec.vcpus, self.context.engine(changed).as_ref())
     }
 
     /// Puts a changed record in the place of the present one, once it is remembered.
@@ -213,10 +225,13 @@ impl Task {
 fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Result<VmRecord, ApiError> {
     let what = format!("change '{}'", record.name);
     let resized = wanted.vcpus.is_some() || wanted.memory.is_some() || wanted.disk.is_some();
+    let rebuilt = resized || wanted.engine.is_some();
     let state = record.published.state;
-    if resized && !matches!(state, VmState::Stopped | VmState::Failed) {
-        return Err(denied("change", record.name.as_str(), DenyReason::InUse(state))
-            .fix(format!("its sizes change while it is stopped: `banger vm stop {}`", record.name)));
+    if rebuilt && !matches!(state, VmState::Stopped | VmState::Failed) {
+        return Err(denied("change", record.name.as_str(), DenyReason::InUse(state)).fix(format!(
+            "its sizes and its engine change while it is stopped: `banger vm stop {}`",
+            record.name
+        )));
     }
     let mut changed = record.clone();
     if let Some(vcpus) = wanted.vcpus {
@@ -235,6 +250,9 @@ fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Resul
             return Err(refuse(&what, why).fix(fix));
         }
         changed.spec.disk = disk;
+    }
+    if let Some(engine) = wanted.engine {
+        changed.spec.engine = engine;
     }
     if let Some(restart) = wanted.restart {
         changed.spec.restart = restart;

@@ -9,7 +9,7 @@ use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
 use super::context::{Context, blocking};
-use crate::operation::Handle;
+use crate::operation::Part;
 
 /// All engines.
 pub(crate) struct Engines {
@@ -22,6 +22,7 @@ pub(crate) struct Engines {
 pub(super) struct Wishes<'a> {
     /// The engine, if that was asked for.
     pub(super) engine: Option<EngineKind>,
+    pub(super) vcpus: u32,
     pub(super) kernel: &'a KernelId,
     pub(super) network: NetworkMode,
 }
@@ -52,7 +53,7 @@ impl Context {
         &self,
         what: &str,
         wishes: Wishes<'_>,
-        operation: &Arc<Handle>,
+        work: &Part,
     ) -> Result<Choice, ApiError> {
         let engines = self.engines.all();
         let of_engines: Vec<_> = engines.iter().map(|engine| (engine.kind(), engine.emulates())).collect();
@@ -62,7 +63,7 @@ impl Context {
                 continue;
             }
             let obstacle = match accelerator {
-                Accelerator::Kvm => self.kvm_obstacle(engine, wishes, operation).await?,
+                Accelerator::Kvm => self.kvm_obstacle(engine, wishes, work).await?,
                 Accelerator::Tcg => None,
             };
             match obstacle {
@@ -73,16 +74,33 @@ impl Context {
         Err(refused(what, instead_of))
     }
 
-    /// Returns what isolates a VM that is started now, by the engine that it has.
-    pub(super) async fn accelerator(
-        &self,
-        vm: &VmRecord,
-        operation: &Arc<Handle>,
-    ) -> Result<Accelerator, ApiError> {
-        let wishes =
-            Wishes { engine: Some(vm.spec.engine), kernel: &vm.spec.kernel, network: vm.spec.network };
+    /// Returns what isolates a VM that is started now, by the engine that it has. Warns if that is less than before.
+    pub(super) async fn accelerator(&self, vm: &VmRecord, work: &Part) -> Result<Accelerator, ApiError> {
+        let spec = &vm.spec;
+        let wishes = Wishes {
+            engine: Some(spec.engine),
+            vcpus: spec.vcpus,
+            kernel: &spec.kernel,
+            network: spec.network,
+        };
         let what = format!("cannot start '{}'", vm.name);
-        Ok(self.choose_engine(&what, wishes, operation).await?.accelerator)
+        let choice = self.choose_engine(&what, wishes, work).await.map_err(|error| {
+            let emulator = self.engines.all().into_iter().find(|engine| engine.emulates());
+            match emulator.map(|engine| engine.kind()).filter(|other| *other != spec.engine) {
+                Some(other) if error.kind == ErrorKind::NotPermitted => {
+                    let instead =
+                        format!("`banger vm set {} --engine {other}` runs it all the same", vm.name);
+                    let fix = error.fix.as_ref().map_or(instead.clone(), |fix| format!("{fix}; {instead}"));
+                    error.fix(fix)
+                }
+                _ => error,
+            }
+        })?;
+        if self.verdicts.remember_accelerator(choice.engine, choice.accelerator) {
+            let slower = "runs by emulation from now on, which is slower";
+            work.warn(format!("'{}' {slower}: {}", vm.name, choice.describe()));
+        }
+        Ok(choice.accelerator)
     }
 
     /// Returns what new VMs get, as far as it is known, for people.
@@ -95,6 +113,7 @@ impl Context {
     /// can be done about it.
     pub(super) fn first_time(&self, choice: &Choice) -> Option<String> {
         let described = choice.describe();
+        self.verdicts.remember_accelerator(choice.engine, choice.accelerator);
         if !self.verdicts.remember_choice(&described) || choice.instead_of.is_empty() {
             return None;
         }
@@ -114,15 +133,18 @@ impl Context {
         &self,
         kind: EngineKind,
         wishes: Wishes<'_>,
-        operation: &Arc<Handle>,
+        work: &Part,
     ) -> Result<Option<Obstacle>, ApiError> {
         let engine = self.engines.get(kind);
+        if let Err(reason) = enough_vcpus(engine.as_ref(), wishes.vcpus) {
+            return Ok(Some(Obstacle { reason, fix: None }));
+        }
         let asked = Arc::clone(engine);
         let program = match blocking("look for an engine", move || asked.program()).await? {
             Ok(program) => program,
             Err(error) => return Ok(Some(obstacle(&error))),
         };
-        let verdict = self.verdicts.of(self, engine, &program, wishes.kernel, operation).await?;
+        let verdict = self.verdicts.of(self, engine, &program, wishes.kernel, work).await?;
         if !verdict.usable {
             return Ok(Some(verdict.into()));
         }
@@ -132,6 +154,16 @@ impl Context {
         let (networks, card) = (Arc::clone(&self.networks), engine.card_kind());
         let checked = blocking("look for a network", move || networks.check(card)).await?;
         Ok(checked.err().map(|error| Obstacle { reason: error.to_string(), fix: Some(error.fix()) }))
+    }
+}
+
+/// Returns why an engine cannot give a VM so many virtual CPUs.
+pub(super) fn enough_vcpus(engine: &dyn Engine, vcpus: u32) -> Result<(), String> {
+    let most = engine.most_vcpus();
+    if vcpus <= most {
+        Ok(())
+    } else {
+        Err(format!("{} gives a VM {most} virtual CPUs at most", engine.kind()))
     }
 }
 

@@ -10,7 +10,7 @@ use banger_core::vm::{Observation, Request};
 use banger_core::work::Work as _;
 use banger_host::{MonitorError, StatusStream};
 use banger_types::guest::GuestRequest;
-use banger_types::vm::{Vm, VmState, VmStopRequest};
+use banger_types::vm::{Accelerator, Vm, VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -24,7 +24,7 @@ use super::task::Event;
 use super::{boot, monitors, watches};
 use crate::failure::{cancelled, failed};
 use crate::fault::FaultPoint;
-use crate::operation::Handle;
+use crate::operation::{Handle, Part};
 
 /// How long a guest may take to set its clock before its resume counts as done.
 const CLOCK_LIMIT: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ impl Attempt {
         let operation = Arc::clone(&self.terms.operation);
         operation.stage("prepare the VM");
         let what = format!("cannot start '{}'", self.name());
-        let accelerator = self.terms.context.accelerator(&self.terms.record, &operation).await?;
+        let accelerator = self.accelerator().await?;
         for warning in boot::prepare(&self.terms.context, &self.terms.record, accelerator).await? {
             operation.warn(warning);
         }
@@ -154,6 +154,21 @@ impl Attempt {
                 self.observe(Observation::LaunchFailed(reason)).await;
                 self.abandon().await;
                 Err(error)
+            }
+        }
+    }
+
+    /// Returns what isolates the guest. To find that out takes a while, which a harder request does not wait for.
+    async fn accelerator(&self) -> Result<Accelerator, ApiError> {
+        let (part, give_up) = Part::of(&self.terms.operation);
+        let accelerator = self.terms.context.accelerator(&self.terms.record, &part);
+        tokio::pin!(accelerator);
+        tokio::select! {
+            biased;
+            accelerator = &mut accelerator => accelerator,
+            () = self.give_way.cancelled() => {
+                drop(give_up);
+                accelerator.await.and_then(|_| Err(self.overtaken("starting")))
             }
         }
     }
@@ -283,7 +298,7 @@ impl Attempt {
             let resumed = tokio::select! {
                 biased;
                 resumed = self.resume() => resumed,
-                () = give_way.cancelled() => return Err(self.overtaken()),
+                () = give_way.cancelled() => return Err(self.overtaken("stopping")),
             };
             if let Err(error) = resumed {
                 if self.is_out_of_space().await {
@@ -309,12 +324,12 @@ impl Attempt {
                 operation.log(&reason);
                 return self.kill().await;
             }
-            Asked::Interrupted => return Err(self.overtaken()),
+            Asked::Interrupted => return Err(self.overtaken("stopping")),
         }
         operation.stage("wait for the guest");
         match self.until(|state| !state.is_alive(), until).await {
             Outcome::Reached(_) => Ok(()),
-            Outcome::Interrupted => Err(self.overtaken()),
+            Outcome::Interrupted => Err(self.overtaken("stopping")),
             Outcome::TooLate => {
                 operation.log(&format!("the guest took longer than {} ms", self.terms.stop.timeout_ms));
                 if self.is_out_of_space().await {
@@ -325,8 +340,8 @@ impl Attempt {
         }
     }
 
-    fn overtaken(&self) -> ApiError {
-        cancelled(format!("stopping '{}' was overtaken", self.name()))
+    fn overtaken(&self, doing: &str) -> ApiError {
+        cancelled(format!("{doing} '{}' was overtaken", self.name()))
     }
 
     /// Asks the guest's agent. It may be anybody's program by now: it is not waited for beyond the limit, nor when

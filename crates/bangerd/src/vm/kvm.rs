@@ -8,13 +8,14 @@ use banger_core::engine::{Engine, EngineProgram, ProbePlan};
 use banger_core::kvm::Verdict;
 use banger_core::work::Work as _;
 use banger_image::publish::PARTIAL_PREFIX;
+use banger_types::vm::{Accelerator, EngineKind};
 use banger_types::{ApiError, KernelId};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, blocking};
 use super::files::write_private;
 use crate::failure::{self, failed, work_failed};
-use crate::operation::Handle;
+use crate::operation::Part;
 
 /// What cannot be done, when it cannot.
 const WHAT: &str = "cannot see whether KVM works";
@@ -28,6 +29,9 @@ struct Memory {
     verdicts: BTreeMap<String, Verdict>,
     /// What the last VM got that was made, in words that its user has been told.
     last_choice: Option<String>,
+    /// What isolated the last VM of each engine.
+    #[serde(default)]
+    accelerators: BTreeMap<EngineKind, Accelerator>,
 }
 
 /// The verdicts.
@@ -39,12 +43,15 @@ pub(crate) struct Verdicts {
 }
 
 impl Verdicts {
-    /// Returns those that are remembered in `file`, if they are of this boot of the host.
+    /// Returns those that are remembered in `file`, if they are of this boot of the host. What users were told holds longer.
     pub(crate) fn new(file: PathBuf) -> Self {
         let boot_id = banger_host::boot_id();
         let read = fs_err::read(&file).ok().and_then(|json| serde_json::from_slice(&json).ok());
-        let memory = read.filter(|memory: &Memory| memory.boot_id == boot_id && !boot_id.is_empty());
-        let memory = memory.unwrap_or_else(|| Memory { boot_id, ..Memory::default() });
+        let mut memory: Memory = read.unwrap_or_default();
+        if memory.boot_id != boot_id || boot_id.is_empty() {
+            memory.verdicts.clear();
+            memory.boot_id = boot_id;
+        }
         Self { file, memory: Mutex::new(memory), probing: tokio::sync::Mutex::default() }
     }
 
@@ -59,7 +66,7 @@ impl Verdicts {
         engine: &Arc<dyn Engine>,
         program: &EngineProgram,
         kernel: &KernelId,
-        operation: &Arc<Handle>,
+        work: &Part,
     ) -> Result<Verdict, ApiError> {
         // The device may have come or gone since; that costs nothing to see.
         if let Some(verdict) = banger_host::kvm_device() {
@@ -68,15 +75,15 @@ impl Verdicts {
         let key = format!("{} {} {kernel}", program.path.display(), program.version);
         let _probing = tokio::select! {
             biased;
-            () = operation.cancelled() => return Err(probe_cancelled()),
+            () = work.cancelled() => return Err(probe_cancelled()),
             turn = self.probing.lock() => turn,
         };
         if let Some(verdict) = self.memory().verdicts.get(&key) {
             return Ok(verdict.clone());
         }
-        operation.stage("see whether KVM works");
-        let verdict = probe(context, engine, kernel, operation).await?;
-        operation.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
+        work.stage("see whether KVM works");
+        let verdict = probe(context, engine, kernel, work).await?;
+        work.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
         tracing::info!(engine = %engine.kind(), usable = verdict.usable, reason = verdict.reason, "KVM");
         if verdict.lasts {
             let mut memory = self.memory();
@@ -102,6 +109,16 @@ impl Verdicts {
         changed
     }
 
+    /// Remembers what isolates a VM. Returns whether the one before with this engine had hardware, and this one has not.
+    pub(super) fn remember_accelerator(&self, engine: EngineKind, accelerator: Accelerator) -> bool {
+        let mut memory = self.memory();
+        let before = memory.accelerators.insert(engine, accelerator);
+        if before != Some(accelerator) {
+            self.write(&memory);
+        }
+        (before, accelerator) == (Some(Accelerator::Kvm), Accelerator::Tcg)
+    }
+
     fn write(&self, memory: &Memory) {
         let json = serde_json::to_vec_pretty(memory).unwrap_or_default();
         if let Err(error) = write_private(&self.file, &json) {
@@ -115,10 +132,11 @@ async fn probe(
     context: &Context,
     engine: &Arc<dyn Engine>,
     kernel: &KernelId,
-    operation: &Arc<Handle>,
+    work: &Part,
 ) -> Result<Verdict, ApiError> {
     let guest = context.programs.guest.load().map_err(|error| failed(WHAT, &error))?;
-    let (bundle, engine, work) = (context.layout.kernel(kernel), Arc::clone(engine), Arc::clone(operation));
+    let (bundle, engine) = (context.layout.kernel(kernel), Arc::clone(engine));
+    let work = work.clone();
     let scratch = tempfile::Builder::new()
         .prefix(&format!("{PARTIAL_PREFIX}kvm-"))
         .tempdir_in(context.layout.templates());
@@ -137,7 +155,7 @@ async fn probe(
             write_private(&scratch.path().join(file.name), &file.content)
                 .map_err(|error| failed(WHAT, &error))?;
         }
-        banger_host::probe_kvm(&planned.vmm, scratch.path(), work.as_ref()).map_err(|_| probe_cancelled())
+        banger_host::probe_kvm(&planned.vmm, scratch.path(), &work).map_err(|_| probe_cancelled())
     })
     .await?
 }

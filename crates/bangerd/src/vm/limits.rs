@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use banger_core::engine::Engine;
 use banger_types::ApiError;
 use banger_types::ErrorKind;
 use banger_types::monitor::Forward;
 use banger_types::size::{Mebibytes, human_bytes};
+
+use super::engines::enough_vcpus;
 
 /// Least memory with which a kernel and its initramfs start, MiB.
 const LEAST_MEMORY: Mebibytes = Mebibytes(128);
@@ -24,6 +27,14 @@ pub(super) fn check_vcpus(what: &str, vcpus: u32, configured: u32) -> Result<(),
         return Err(refuse(what, why).fix(format!("--vcpus {most}, or less")));
     }
     Ok(())
+}
+
+/// Checks a number of virtual CPUs against what an engine has.
+pub(super) fn check_vcpus_of(what: &str, vcpus: u32, engine: &dyn Engine) -> Result<(), ApiError> {
+    enough_vcpus(engine, vcpus).map_err(|why| {
+        refuse(what, why)
+            .fix(format!("--vcpus {}, or less; or another engine with --engine", engine.most_vcpus()))
+    })
 }
 
 /// Checks an amount of memory.

@@ -49,7 +49,20 @@ fn both_engines_run_side_by_side(host: &TestHost) {
         assert!(shown.contains(&format!("{engine} (hardware virtualisation)")), "{shown}");
         assert_eq!(banger(&["exec", name, "--", "/probe", "exit", "7"]).code, 7);
     }
-    assert_eq!(banger(&["vm", "rm", "--force", "--yes", "one", "other"]).code, 0);
+    // One becomes the other's, with all that is on its disk.
+    let succeed = |arguments: &[&str]| {
+        let outcome = banger(arguments);
+        assert_eq!(outcome.code, 0, "{arguments:?}: {}", outcome.stderr);
+    };
+    succeed(&["cp", "/etc/os-release", "one:/kept"]);
+    succeed(&["vm", "stop", "one"]);
+    succeed(&["vm", "set", "one", "--engine", "qemu"]);
+    succeed(&["vm", "start", "one"]);
+    let shown = banger(&["vm", "show", "one"]).text();
+    assert!(shown.contains("qemu (hardware virtualisation)"), "{shown}");
+    succeed(&["cp", "one:/kept", "/tmp/kept"]);
+    host.succeed(User::Plain, &["cmp", "/etc/os-release", "/tmp/kept"]);
+    succeed(&["vm", "rm", "--force", "--yes", "one", "other"]);
 }
 
 /// It refuses a drive that it may not open.

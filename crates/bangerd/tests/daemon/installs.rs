@@ -87,10 +87,60 @@ fn a_release_is_installed_found_and_not_installed_twice() {
     let before = inode(directory.join("firecracker"));
     assert_eq!(install(&environment, &server, digest(&release)).code, 0);
     assert_eq!(inode(directory.join("firecracker")), before);
+    // Another build of the same version takes its place.
+    let another = self::release("Firecracker v1.16.1\nanother build");
+    let server = FileServer::start(Serving { content: another.clone(), ..Serving::default() });
+    assert_eq!(install(&environment, &server, digest(&another)).code, 0);
+    assert!(std::fs::read_to_string(directory.join("firecracker")).unwrap().contains("another build"));
+    assert_eq!(names(&engines(&environment)), ["firecracker-1.16.1"]);
+    let server = FileServer::start(Serving { content: release.clone(), ..Serving::default() });
     // One that cannot be run is no loss.
     std::fs::write(directory.join("firecracker"), "spoiled").unwrap();
     assert_eq!(install(&environment, &server, digest(&release)).code, 0);
     assert_ne!(inode(directory.join("firecracker")), before);
+}
+
+#[test]
+fn what_is_run_in_the_place_of_the_installed_one_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = crate::engines::program(&directory.path().join("firecracker"), "Firecracker v1.16.9");
+    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, &named);
+    let release = release("Firecracker v1.16.1");
+    let server = FileServer::start(Serving { content: release.clone(), ..Serving::default() });
+    let installed = install(&environment, &server, digest(&release));
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    assert!(installed.stderr.contains("but VMs get firecracker 1.16.9 in"), "{}", installed.stderr);
+}
+
+#[test]
+fn of_several_that_are_installed_the_newest_that_can_be_run_is() {
+    let environment = environment();
+    for (version, says) in
+        [("1.16.1", "Firecracker v1.16.1"), ("1.99.0", "hello"), ("2.0.0", "Firecracker v2.0.0")]
+    {
+        let directory = engines(&environment).join(format!("firecracker-{version}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        crate::engines::program(&directory.join("firecracker"), says);
+    }
+    let shown = environment.run(&["engine", "ls", "--json"]).json();
+    assert_eq!(shown[0]["version"], "1.16.1", "{shown}");
+}
+
+#[test]
+fn an_install_that_is_not_permitted_says_so() {
+    let daemon = Daemon::of(environment());
+    let engines = engines(&daemon.environment);
+    let Some(disk) = SmallDisk::at("an_install_that_is_not_permitted_says_so", &engines, "8m") else {
+        return;
+    };
+    disk.forbid();
+    let release = release("Firecracker v1.16.1");
+    let server = FileServer::start(Serving { content: release.clone(), ..Serving::default() });
+    let forbidden = install(&daemon.environment, &server, digest(&release));
+    assert_eq!(forbidden.code, 6, "{}", forbidden.stderr);
+    for words in ["Read-only file system", engines.to_str().unwrap(), "`ls -ld` says whose that is"] {
+        assert!(forbidden.stderr.contains(words), "{}", forbidden.stderr);
+    }
 }
 
 #[test]
@@ -109,7 +159,7 @@ fn what_is_not_the_release_is_refused_and_leaves_nothing() {
     let page = b"<html>not found</html>".to_vec();
     refused(page.clone(), digest(&page), "as a gzip-compressed tar archive");
     let old = release("Firecracker v1.2.0");
-    refused(old.clone(), digest(&old), "1.2.0 is older than 1.16.0");
+    refused(old.clone(), digest(&old), "1.2.0 is older than 1.16.1");
     let other = release("hello");
     refused(other.clone(), digest(&other), "it does not say that it is firecracker");
     // banger does not install what distributions do.

@@ -34,6 +34,7 @@ fn request(changes: Changes) -> Result<VmSetRequest, CommandError> {
         vcpus: changes.vcpus,
         memory: changes.memory,
         disk: changes.disk,
+        engine: changes.engine,
         restart: changes.restart.map(Into::into),
         labels,
     })
