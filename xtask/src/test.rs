@@ -24,7 +24,7 @@ const FULL_CASES: (&str, &str) = ("PROPTEST_CASES", "2000");
 
 /// Tells tests that have a matrix to try all of it.
 const FULL_MATRIX: &str = "BANGER_TEST_FULL";
-/// Names the file that collects which tests were not run (banger-testkit, `not_run`).
+/// Names the file that collects which tests were not run, or run again (banger-testkit, `not_run`).
 const NOT_RUN: &str = "BANGER_NOT_RUN";
 
 /// Checks the form, the layers and the behaviour.
@@ -66,15 +66,22 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Returns what there is to say about a list of tests that were not run: `NAME: REASON`, a line for each time that
-/// one said so.
+/// Returns what there is to say about a list of tests that were not run, or run again: `NOT RUN: NAME: REASON`, a line for
+/// each time that one said so.
 fn not_run(list: &str) -> String {
-    let tests: BTreeSet<&str> = list.lines().collect();
-    if tests.is_empty() {
-        return "All tests were run.".to_owned();
-    }
-    let lines: String = tests.iter().map(|test| ["\n  ", *test].concat()).collect();
-    format!("NOT RUN, although they count as passed:{lines}")
+    let of = |kind: &str| list.lines().filter_map(|line| line.strip_prefix(kind)).collect::<BTreeSet<&str>>();
+    let listed = |heading: &str, tests: &BTreeSet<&str>| {
+        let lines: String = tests.iter().map(|test| ["\n  ", *test].concat()).collect();
+        format!("{heading}:{lines}")
+    };
+    let (again, without) = (of("RUN AGAIN: "), of("NOT RUN: "));
+    let again = (!again.is_empty()).then(|| listed("RUN AGAIN, and passed or failed then", &again));
+    let without = if without.is_empty() {
+        "All tests were run.".to_owned()
+    } else {
+        listed("NOT RUN, although they count as passed", &without)
+    };
+    again.into_iter().chain([without]).collect::<Vec<_>>().join("\n")
 }
 
 fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -93,8 +100,12 @@ mod tests {
     fn each_test_that_was_not_run_is_named_once() {
         assert_eq!(not_run(""), "All tests were run.");
         assert_eq!(
-            not_run("b: needs root\na: no kvm\nb: needs root\n"),
+            not_run("NOT RUN: b: needs root\nNOT RUN: a: no kvm\nNOT RUN: b: needs root\n"),
             "NOT RUN, although they count as passed:\n  a: no kvm\n  b: needs root"
+        );
+        assert_eq!(
+            not_run("RUN AGAIN: c: it hung\n"),
+            "RUN AGAIN, and passed or failed then:\n  c: it hung\nAll tests were run."
         );
     }
 }

@@ -175,6 +175,15 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_makes_progress_for_ever_is_given_up() {
+        let begin = Instant::now();
+        let verdict = probe("while sleep 0.2; do echo more; done");
+        assert!(begin.elapsed() >= LIMIT, "it was given up early");
+        assert_eq!(verdict.reason, "KVM does not work here: a Linux kernel hangs after 'more'");
+        assert!(!verdict.lasts, "the host may be busy");
+    }
+
+    #[test]
     fn what_a_vmm_has_started_and_said_does_not_keep_anybody() {
         // A script that does not become its VMM, which says more than a pipe holds.
         let script = format!("head -c 200000 /dev/zero >&2; echo '{PROBE_WORDS}'; sleep 1000; true");

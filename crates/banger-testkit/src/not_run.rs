@@ -1,4 +1,4 @@
-//! Tests that cannot run here.
+//! Tests that cannot run here, and tests that had to run again.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,10 +13,20 @@ pub fn not_run(test: &str, reason: &str) {
     note(file.as_deref().map(Path::new), test, reason);
 }
 
+/// Says that tests are run once more, for a reason that is not theirs. That is shown as well.
+pub(crate) fn run_again(test: &str, reason: &str) {
+    let file = std::env::var_os(VARIABLE);
+    list(file.as_deref().map(Path::new), &format!("RUN AGAIN: {test}: {reason}\n"));
+}
+
 fn note(file: Option<&Path>, test: &str, reason: &str) {
     // A reason is often what a program said.
-    let line = format!("{test}: {}\n", reason.split_whitespace().collect::<Vec<_>>().join(" "));
-    std::io::stderr().write_all(format!("NOT RUN: {line}").as_bytes()).ok();
+    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    list(file, &format!("NOT RUN: {test}: {reason}\n"));
+}
+
+fn list(file: Option<&Path>, line: &str) {
+    std::io::stderr().write_all(line.as_bytes()).ok();
     if let Some(file) = file {
         let mut file =
             std::fs::File::options().create(true).append(true).open(file).expect("open the list of tests");
@@ -37,6 +47,6 @@ mod tests {
         note(Some(&list), "one", "needs root");
         note(Some(&list), "two", "mount: failed\n  for this reason\n");
         let listed = std::fs::read_to_string(list).expect("read the list");
-        assert_eq!(listed, "one: needs root\ntwo: mount: failed for this reason\n");
+        assert_eq!(listed, "NOT RUN: one: needs root\nNOT RUN: two: mount: failed for this reason\n");
     }
 }

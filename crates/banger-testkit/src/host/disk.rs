@@ -5,6 +5,7 @@ use std::fs::File;
 use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
@@ -105,7 +106,7 @@ fn make(place: &Path, seed: &Path) {
     let environment = emulated(Environment::at(place.to_owned()));
     environment.succeed(&["image", "pull", IMAGE, "--name", IMAGE_NAME]);
     create(&environment, PROCESSORS, &[]);
-    let host = TestHost { environment };
+    let host = TestHost { environment, boot_time: Duration::ZERO };
     host.succeed(User::Root, &["sh", "-c", SETUP]);
     host.take_seed(seed);
     host.environment.succeed(&["vm", "stop", NAME]);

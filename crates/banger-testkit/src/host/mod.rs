@@ -10,7 +10,7 @@ mod suite;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::environment::{ENGINE, Environment, FIRECRACKER, Outcome, outcome, programs};
 use crate::not_run::not_run;
@@ -33,7 +33,8 @@ const BOOT: &str = "set -e
     modprobe tun
     chgrp kvm /dev/kvm
     chmod 660 /dev/kvm
-    chmod 666 /dev/net/tun";
+    chmod 666 /dev/net/tun
+    setsid sh -c 'while sleep 5; do echo the test host is alive > /dev/console; done' > /dev/null 2>&1 < /dev/null &";
 
 /// How long a single program may run in a host: beyond that it hangs.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -65,6 +66,7 @@ impl User {
 #[derive(Debug)]
 pub struct TestHost {
     environment: Environment,
+    boot_time: Duration,
 }
 
 impl TestHost {
@@ -97,10 +99,17 @@ impl TestHost {
         std::fs::copy(prepared.join("banger.db"), environment.data().join("banger.db"))
             .expect("copy the database");
         create(&environment, processors, &["--no-start"]);
-        let host = Self { environment };
+        let mut host = Self { environment, boot_time: Duration::ZERO };
         host.take_disk(&prepared);
+        let begin = Instant::now();
         host.boot();
+        host.boot_time = begin.elapsed();
         host
+    }
+
+    /// Returns how long the host took until it could be used.
+    pub const fn boot_time(&self) -> Duration {
+        self.boot_time
     }
 
     fn boot(&self) {

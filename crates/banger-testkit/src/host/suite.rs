@@ -1,14 +1,14 @@
 //! Tests of a test program, run once more in a test host.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{HOSTED, NAME, PLACE, TestHost, User, variables};
 use crate::environment::{exit_code, has_ended_within, outcome_or_killed, pidfd_of};
-use crate::not_run::not_run;
+use crate::not_run::{not_run, run_again};
 use crate::seed;
 
 /// How often a host is asked for a sign of life while tests run in it.
@@ -19,6 +19,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(45);
 const SUITE_LIMIT: Duration = Duration::from_mins(45);
 /// How many hosts may hang in a row, and one more.
 const ATTEMPTS: usize = 3;
+
+/// What a host prints on its console all the time.
+const ALIVE: &str = "the test host is alive";
+/// How long it may not do so: three times as long as it should take.
+const ALIVE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Which tests of a program run in a host.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +46,10 @@ impl Tests<'_> {
 }
 
 /// What is left of a program whose host hung.
-struct Hung;
+struct Hung {
+    /// Whether its kernel goes on nevertheless: then it may be banger that hangs, and not the emulator.
+    kernel_lives: bool,
+}
 
 impl TestHost {
     /// Runs tests of this very test program once more, in the host, where they find Firecracker and KVM. All of them
@@ -90,15 +98,40 @@ impl TestHost {
         for attempt in 1..=ATTEMPTS {
             match self.run_while_it_answers(user, command, log) {
                 Ok(code) => return code,
-                Err(Hung) if attempt < ATTEMPTS => {
-                    std::io::stderr().write_all(b"the test host hung; it is started anew\n").ok();
+                Err(hung) if attempt < ATTEMPTS => {
+                    let whose = if hung.kernel_lives {
+                        "and its kernel did not: look for a fault of banger's"
+                    } else {
+                        "with its kernel"
+                    };
+                    let program = log.file_stem().unwrap_or_default().to_string_lossy();
+                    run_again(&program, &format!("the test host hung, {whose}"));
                     self.environment.succeed(&["vm", "kill", NAME]);
                     self.boot();
                 }
-                Err(Hung) => {}
+                Err(_) => {}
             }
         }
         panic!("the test host hung {ATTEMPTS} times; {} has what was printed last", log.display());
+    }
+
+    /// Whether the host still prints on its console that it is alive.
+    fn kernel_lives(&self) -> bool {
+        let follow = ["vm", "logs", "--follow", "--lines", "0", NAME];
+        let mut logs = self.environment.banger(&follow);
+        let mut child = logs.stdout(Stdio::piped()).spawn().expect("run banger");
+        let console = child.stdout.take().expect("a pipe");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut lines = BufReader::new(console).lines().map_while(Result::ok);
+            if lines.any(|line| line.contains(ALIVE)) {
+                sender.send(()).ok();
+            }
+        });
+        let lives = receiver.recv_timeout(ALIVE_LIMIT).is_ok();
+        end(&mut child);
+        reader.join().expect("read a console");
+        lives
     }
 
     fn run_while_it_answers(&self, user: User, command: &[&str], log: &Path) -> Result<i32, Hung> {
@@ -110,8 +143,9 @@ impl TestHost {
         while !has_ended_within(&pidfd_of(&child), ANSWER_INTERVAL) {
             let asked = outcome_or_killed(&mut self.command(User::Root, &["true"]), ANSWER_LIMIT);
             if asked.is_none_or(|answer| answer.code != 0) {
+                let kernel_lives = self.kernel_lives();
                 end(&mut child);
-                return Err(Hung);
+                return Err(Hung { kernel_lives });
             }
             if Instant::now() > until {
                 end(&mut child);

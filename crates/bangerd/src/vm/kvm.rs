@@ -163,3 +163,42 @@ async fn probe(
 fn probe_cancelled() -> ApiError {
     failure::cancelled(WHAT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remembered(file: &std::path::Path) -> Option<Verdict> {
+        Verdicts::new(file.to_owned()).memory().verdicts.get("a VMM and a kernel").cloned()
+    }
+
+    #[test]
+    fn verdicts_hold_for_a_boot_of_the_host_and_what_was_said_for_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("kvm.json");
+        let verdicts = Verdicts::new(file.clone());
+        let mut memory = verdicts.memory();
+        memory.verdicts.insert("a VMM and a kernel".to_owned(), Verdict::works());
+        verdicts.write(&memory);
+        drop(memory);
+        assert!(verdicts.remember_choice("qemu, by emulation"));
+        assert_eq!(remembered(&file), Some(Verdict::works()));
+
+        let text = fs_err::read_to_string(&file).unwrap();
+        fs_err::write(&file, text.replace(&banger_host::boot_id(), "another boot")).unwrap();
+        assert_eq!(remembered(&file), None);
+        assert!(!Verdicts::new(file.clone()).remember_choice("qemu, by emulation"));
+        fs_err::write(&file, "{").unwrap();
+        assert_eq!(remembered(&file), None);
+    }
+
+    #[test]
+    fn less_than_before_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let verdicts = Verdicts::new(directory.path().join("kvm.json"));
+        let ran = |accelerator| verdicts.remember_accelerator(EngineKind::Qemu, accelerator);
+        let (hardware, emulation) = (Accelerator::Kvm, Accelerator::Tcg);
+        let told = [emulation, hardware, hardware, emulation, emulation, hardware].map(ran);
+        assert_eq!(told, [false, false, false, true, false, false]);
+    }
+}

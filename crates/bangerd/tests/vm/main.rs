@@ -7,6 +7,7 @@ mod growth;
 mod guest;
 mod hosted;
 mod images;
+mod kvm;
 mod lifecycle;
 mod login;
 mod network;
