@@ -7,9 +7,9 @@ use banger_types::kernel::Kernel;
 use banger_types::operation::Operation;
 use banger_types::vm::VmSpec;
 use banger_types::{ImageId, KernelId, OperationId, VmId, VmName};
-use serde::{Deserialize, Serialize};
 
 use crate::journal::Step;
+use crate::process::ProcessIdentity;
 use crate::vm::{Published, Wanted};
 
 /// A VM as it is remembered.
@@ -43,15 +43,6 @@ impl VmRecord {
     pub const fn was_alive(&self) -> bool {
         self.published.state.is_alive()
     }
-}
-
-/// A process, told apart from a later one with the same number by when it was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessIdentity {
-    /// Its number.
-    pub pid: u32,
-    /// When it was started, in clock ticks since boot (`/proc/PID/stat`, field 22).
-    pub start_ticks: u64,
 }
 
 /// Why the store could not answer.

@@ -15,6 +15,7 @@ mod guest;
 mod host;
 mod monitor;
 mod start;
+mod text;
 
 use std::process::ExitCode;
 

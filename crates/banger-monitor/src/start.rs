@@ -17,10 +17,10 @@ use rustix::fs::{FlockOperation, Mode};
 
 use crate::guest::channel::Door;
 use crate::host::clock::ClockWatch;
-use crate::host::launch::launch;
+use crate::host::launch::{LaunchError, launch};
 use crate::host::log::{BootLog, LogPipe, RotatingLog};
-use crate::host::process::LaunchError;
 use crate::host::system;
+use crate::host::words::Words;
 use crate::monitor::{Monitor, Parts, now_ns};
 
 /// Names the descriptor on which the spawner waits for one line.
@@ -34,8 +34,6 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_mins(1);
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Most bytes of `launch.json`.
 const LAUNCH_LIMIT: u64 = 4 << 20;
-/// Most bytes of `monitor.log`.
-const WORDS_LIMIT: u64 = 1 << 20;
 
 /// Why the monitor did not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,36 +60,6 @@ enum StartError {
     Programs(#[from] LaunchError),
     #[error("cannot start the event loop")]
     Loop(#[source] io::Error),
-}
-
-/// The monitor's own words: `monitor.log`, which is standard error, too.
-#[derive(Debug)]
-pub(crate) struct Words(RotatingLog);
-
-impl Words {
-    fn open() -> io::Result<Self> {
-        let words = Self(RotatingLog::open(Path::new(file::MONITOR_LOG), WORDS_LIMIT)?);
-        words.redirect()?;
-        Ok(words)
-    }
-
-    fn redirect(&self) -> io::Result<()> {
-        rustix::stdio::dup2_stdout(self.0.file())?;
-        rustix::stdio::dup2_stderr(self.0.file())?;
-        Ok(())
-    }
-
-    /// Writes a line. If it cannot be written, there is nobody who could be told.
-    pub(crate) fn say(&mut self, line: &str) {
-        if let Ok(true) = self.0.write(format!("{} {line}\n", now_ns() / 1_000_000).as_bytes()) {
-            let _unredirected = self.redirect();
-        }
-    }
-
-    /// Writes a line about a failure, with all its causes.
-    pub(crate) fn complain(&mut self, what: &str, error: &dyn std::error::Error) {
-        self.say(&format!("{what}: {}", chain(error)));
-    }
 }
 
 /// Runs the program.

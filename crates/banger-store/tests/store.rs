@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use banger_core::journal::Step;
-use banger_core::store::{ProcessIdentity, Store, StoreError, VmRecord};
+use banger_core::process::ProcessIdentity;
+use banger_core::store::{Store, StoreError, VmRecord};
 use banger_core::vm::{Published, Wanted};
 use banger_store::SqliteStore;
 use banger_types::image::{Image, ImageConfig};

@@ -6,7 +6,7 @@ mod vmm;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use banger_core::store::ProcessIdentity;
+use banger_core::process::ProcessIdentity;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

@@ -7,8 +7,8 @@ use banger_types::monitor::DialTerms;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Registry, Token};
 
-use super::vmm;
 use crate::host::peer::Peer;
+use crate::host::vmm;
 
 /// While more than this is to be written to the guest, nothing is taken from clients, bytes.
 const OUTPUT_LIMIT: usize = 64 << 10;

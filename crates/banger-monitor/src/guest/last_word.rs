@@ -7,7 +7,7 @@
 
 use banger_types::guest::ShutdownAction;
 
-use super::printable;
+use crate::text::printable;
 
 /// Most bytes of a line that are kept, its last ones: more than the kernel's longest message, 1024.
 const LINE_LIMIT: usize = 2 << 10;

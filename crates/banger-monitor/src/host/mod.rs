@@ -7,3 +7,5 @@ pub(crate) mod peer;
 pub(crate) mod port_owner;
 pub(crate) mod process;
 pub(crate) mod system;
+pub(crate) mod vmm;
+pub(crate) mod words;

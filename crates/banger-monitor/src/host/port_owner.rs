@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fs_err::File;
 
-use crate::guest::printable;
+use crate::text::printable;
 
 /// The state of a socket that listens, as the kernel prints it (`TCP_LISTEN`, `include/net/tcp_states.h`).
 const LISTENING: &str = "0A";

@@ -1,108 +1,17 @@
 //! The VMM and its helpers as child processes.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use banger_types::monitor::{ChannelSource, LaunchSpec, Program};
+use banger_types::monitor::Program;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::launch::{LARGEST_NUMBER, LaunchError, Pairs};
 use super::system;
-
-/// Largest number under which a program can find a descriptor. Few programs need more than three.
-const LARGEST_NUMBER: i32 = 255;
-
-/// Why the programs of a launch could not be started.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LaunchError {
-    #[error("the program '{name}' has the path '{path}', which is not absolute")]
-    RelativePath { name: String, path: String },
-    #[error(
-        "the program '{name}' wants a descriptor as number {number}; 3 to {LARGEST_NUMBER} are possible, each once"
-    )]
-    Number { name: String, number: i32 },
-    #[error("the pair '{pair}' has {users} users, not two")]
-    Pair { pair: String, users: usize },
-    #[error("cannot make the socket pair '{pair}'")]
-    MakePair {
-        pair: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot give the programs their logs")]
-    Logs {
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot remove what is in the place of the VMM's socket {path}", path = path.display())]
-    Socket {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot start '{name}' ({path})")]
-    Start {
-        name: String,
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// The ends of the launch's socket pairs that nobody has taken yet.
-#[derive(Debug)]
-pub(crate) struct Pairs(BTreeMap<String, Vec<UnixStream>>);
-
-impl Pairs {
-    /// Checks the launch and makes its pairs.
-    pub(crate) fn new(spec: &LaunchSpec) -> Result<Self, LaunchError> {
-        let mut users: BTreeMap<&str, usize> = BTreeMap::new();
-        for program in spec.helpers.iter().chain([&spec.vmm]) {
-            check(program)?;
-            for descriptor in &program.descriptors {
-                *users.entry(&descriptor.pair).or_default() += 1;
-            }
-        }
-        if let ChannelSource::Pair(pair) = &spec.channel {
-            *users.entry(pair).or_default() += 1;
-        }
-        let mut pairs = BTreeMap::new();
-        for (pair, users) in users {
-            if users != 2 {
-                return Err(LaunchError::Pair { pair: pair.to_owned(), users });
-            }
-            let (one, other) = UnixStream::pair()
-                .map_err(|source| LaunchError::MakePair { pair: pair.to_owned(), source })?;
-            pairs.insert(pair.to_owned(), vec![one, other]);
-        }
-        Ok(Self(pairs))
-    }
-
-    /// Takes one end.
-    pub(crate) fn take(&mut self, pair: &str) -> Option<UnixStream> {
-        self.0.get_mut(pair).and_then(Vec::pop)
-    }
-}
-
-fn check(program: &Program) -> Result<(), LaunchError> {
-    if !program.path.is_absolute() {
-        let path = program.path.display().to_string();
-        return Err(LaunchError::RelativePath { name: program.name.clone(), path });
-    }
-    for (index, descriptor) in program.descriptors.iter().enumerate() {
-        let number = descriptor.number;
-        let again = program.descriptors[..index].iter().any(|other| other.number == number);
-        if again || !(3..=LARGEST_NUMBER).contains(&number) {
-            return Err(LaunchError::Number { name: program.name.clone(), number });
-        }
-    }
-    Ok(())
-}
 
 /// A child that has not been reaped, or how it ended.
 #[derive(Debug)]

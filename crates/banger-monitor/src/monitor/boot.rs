@@ -10,10 +10,9 @@ use banger_types::monitor::{EndReason, MonitorPhase, file};
 use super::console::Farewell;
 use super::{Monitor, now_ns};
 use crate::guest::last_word::Listener;
-use crate::guest::vmm::Question;
-use crate::host::launch::launch;
+use crate::host::launch::{LaunchError, launch};
 use crate::host::log::BootLog;
-use crate::host::process::LaunchError;
+use crate::host::vmm::Question;
 
 /// What is known of the guest and its VMM since the programs were started.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use super::{Monitor, VMM};
 use crate::guest::agent::Asker;
 use crate::guest::last_word::LastWord;
-use crate::guest::vmm::Question;
+use crate::host::vmm::Question;
 
 /// How long the console has to be silent before the guest is taken for ended. The processors that do not print stop
 /// only after the words: until then an agent on one of them would still answer.

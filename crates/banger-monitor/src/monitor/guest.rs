@@ -10,7 +10,7 @@ use super::client::State;
 use super::{CHANNEL_LINK, Monitor, now_ns};
 use crate::guest::agent::{Agent, Asker, Heard, Question};
 use crate::guest::channel::ChannelError;
-use crate::guest::printable;
+use crate::text::printable;
 
 impl Monitor {
     /// Reads from the guest.

@@ -31,11 +31,12 @@ use self::status::Board;
 use crate::guest::agent::Agent;
 use crate::guest::channel::{Channel, Door};
 use crate::guest::splice::Splice;
-use crate::guest::vmm;
 use crate::host::clock::ClockWatch;
 use crate::host::launch::{Launched, Programs};
 use crate::host::log::{BootLog, LogPipe};
 use crate::host::system;
+use crate::host::vmm;
+use crate::host::words::Words;
 
 /// Bytes that are moved at a time. One buffer serves everything.
 const BUFFER: usize = 32 << 10;
@@ -64,7 +65,7 @@ pub(crate) struct Parts {
     pub(crate) serial: LogPipe,
     pub(crate) engine: LogPipe,
     pub(crate) boot_log: BootLog,
-    pub(crate) words: crate::start::Words,
+    pub(crate) words: Words,
     /// How long the guest has for its way down when the host goes down.
     pub(crate) shutdown_limit: Duration,
 }
@@ -107,7 +108,7 @@ pub(crate) struct Monitor {
     /// When the guest's time for its way down is over.
     shutdown_deadline: Option<Instant>,
     ending: Option<Ending>,
-    words: crate::start::Words,
+    words: Words,
 }
 
 impl Monitor {

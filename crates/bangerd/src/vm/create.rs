@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use banger_core::journal::Step;
-use banger_core::store::{ProcessIdentity, VmRecord};
+use banger_core::process::ProcessIdentity;
+use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
 use banger_types::size::Mebibytes;

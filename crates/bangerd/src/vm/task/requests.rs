@@ -1,0 +1,205 @@
+//! What is asked of a VM, and what came of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use banger_core::vm::{Admission, Request, Wanted};
+use banger_types::operation::{Operation, OperationKind};
+use banger_types::vm::{VmState, VmStopRequest};
+use banger_types::{ApiError, ErrorKind};
+use tokio::sync::oneshot;
+
+use super::Task;
+use crate::failure::{FromStore as _, denied};
+use crate::operation::Handle;
+use crate::vm::handle::{Asked, Origin};
+use crate::vm::jobs::{self, Job};
+
+/// A request that is let in.
+pub(super) struct Admitted {
+    request: Request,
+    stop: VmStopRequest,
+    operation: Arc<Handle>,
+    done: Option<oneshot::Sender<Result<(), ApiError>>>,
+}
+
+/// A request that is being done.
+pub(super) struct Running {
+    admitted: Admitted,
+    pub(super) job: Job,
+}
+
+impl Task {
+    pub(super) async fn take_request(&mut self, asked: Asked) {
+        let Asked { request, stop, origin, admitted } = asked;
+        let state = self.record.published.state;
+        if matches!(request, Request::Stop | Request::Kill) && !state.is_alive() && self.restart_at.is_some()
+        {
+            let answer = self.call_restart_off(request, stop, origin).await;
+            admitted.send(answer).ok();
+            return;
+        }
+        let admission = match self.queue.try_queue(request, state) {
+            Ok(admission) => admission,
+            Err(reason) => {
+                let error = denied(verb(request), self.record.name.as_str(), reason);
+                admitted.send(Err(error)).ok();
+                return;
+            }
+        };
+        let ticket = match self.ticket(request, stop, origin) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                // Let in and cannot be begun: its place goes to nobody.
+                if admission == Admission::Now {
+                    self.queue.finished();
+                }
+                admitted.send(Err(error)).ok();
+                return;
+            }
+        };
+        self.note_wish(request).await;
+        admitted.send(Ok(ticket.operation.snapshot())).ok();
+        match admission {
+            Admission::Now => self.begin(ticket),
+            Admission::AfterCancelled(_) => {
+                if let Some(running) = &self.running {
+                    running.job.give_way();
+                }
+                if let Some(outdone) = self.waiting.replace(ticket) {
+                    let error = ApiError::new(ErrorKind::Cancelled, "another request took its place");
+                    settle(outdone, Err(error));
+                }
+            }
+        }
+    }
+
+    /// A VM that waits to be started again is not: that is all there is to stop.
+    async fn call_restart_off(
+        &mut self,
+        request: Request,
+        stop: VmStopRequest,
+        origin: Origin,
+    ) -> Result<Operation, ApiError> {
+        self.note_wish(request).await;
+        self.publish();
+        let ticket = self.ticket(request, stop, origin)?;
+        let begun = ticket.operation.snapshot();
+        settle(ticket, Ok(()));
+        Ok(begun)
+    }
+
+    /// Remembers what the request means for the time after it, and for the next daemon.
+    async fn note_wish(&mut self, request: Request) {
+        let wanted = match request {
+            Request::Start | Request::Restart => Wanted::Running,
+            Request::Stop | Request::Kill | Request::Delete { .. } => Wanted::Stopped,
+            Request::Pause | Request::Resume => return,
+        };
+        self.restart_at = None;
+        if self.record.wanted != wanted {
+            self.record.wanted = wanted;
+            self.remember().await;
+        }
+    }
+
+    fn ticket(&self, request: Request, stop: VmStopRequest, origin: Origin) -> Result<Admitted, ApiError> {
+        let (operation, done) = match origin {
+            Origin::PartOf(operation, done) => (operation, Some(done)),
+            Origin::Own => {
+                let terms = matches!(request, Request::Stop | Request::Restart).then(|| stop.clone());
+                let begun = self.context.operations.begin(kind(request), self.record.name.as_str(), terms);
+                (begun.map_err(ApiError::from_store("begin an operation"))?, None)
+            }
+        };
+        Ok(Admitted { request, stop, operation, done })
+    }
+
+    fn begin(&mut self, admitted: Admitted) {
+        let job = jobs::begin(jobs::Terms {
+            context: Arc::clone(&self.context),
+            record: self.record.clone(),
+            request: admitted.request,
+            stop: admitted.stop.clone(),
+            operation: Arc::clone(&admitted.operation),
+            published: self.publisher.subscribe(),
+            events: self.events.clone(),
+        });
+        self.running = Some(Running { admitted, job });
+    }
+
+    pub(super) async fn job_ended(&mut self, result: Result<(), ApiError>) {
+        let Some(Running { admitted, .. }) = self.running.take() else { return };
+        if matches!(admitted.request, Request::Start | Request::Restart)
+            && let Err(error) = &result
+        {
+            self.start_failed(error.kind).await;
+        }
+        self.deleted = matches!(admitted.request, Request::Delete { .. }) && result.is_ok();
+        if self.deleted {
+            // The name is free before anybody hears that the VM is gone.
+            self.context.vms.remove(&self.record.name, &self.record.id);
+        }
+        settle(admitted, result);
+        if self.queue.finished().is_some()
+            && let Some(next) = self.waiting.take()
+        {
+            // What it waited for may have brought about what it wants.
+            let alive = self.record.published.state.is_alive();
+            let moot = matches!(next.request, Request::Stop | Request::Kill) && !alive;
+            if moot || self.deleted {
+                self.queue.finished();
+                settle(next, Ok(()));
+            } else {
+                self.begin(next);
+            }
+        }
+    }
+
+    /// A start that somebody cancelled is not wanted any more; one that failed before anything ran is tried again if
+    /// the policy says so, as after any other end.
+    async fn start_failed(&mut self, kind: ErrorKind) {
+        if self.record.published.state.is_alive() || self.waiting.is_some() {
+            return;
+        }
+        if kind == ErrorKind::Cancelled {
+            self.note_wish(Request::Stop).await;
+        } else if self.restart_at.is_none() {
+            let (policy, wanted) = (self.record.spec.restart, self.record.wanted);
+            let pause = self.restarts.after_end(policy, wanted, VmState::Failed, Duration::ZERO);
+            self.restart_at = pause.map(|pause| Instant::now() + pause);
+        }
+        self.publish();
+    }
+}
+
+fn settle(admitted: Admitted, result: Result<(), ApiError>) {
+    match admitted.done {
+        Some(done) => drop(done.send(result)),
+        None => admitted.operation.finish(result),
+    }
+}
+
+const fn kind(request: Request) -> OperationKind {
+    match request {
+        Request::Start => OperationKind::VmStart,
+        Request::Pause => OperationKind::VmPause,
+        Request::Resume => OperationKind::VmResume,
+        Request::Restart => OperationKind::VmRestart,
+        Request::Stop => OperationKind::VmStop,
+        Request::Kill => OperationKind::VmKill,
+        Request::Delete { .. } => OperationKind::VmDelete,
+    }
+}
+
+const fn verb(request: Request) -> &'static str {
+    match request {
+        Request::Start => "start",
+        Request::Pause => "pause",
+        Request::Resume => "resume",
+        Request::Restart => "restart",
+        Request::Stop => "stop",
+        Request::Kill => "kill",
+        Request::Delete { .. } => "delete",
+    }
+}
