@@ -10,6 +10,7 @@ use banger_core::kvm::Verdict;
 use banger_core::work::{Cancelled, Work};
 use banger_types::error::chain;
 use banger_types::guest::PROBE_WORDS;
+use banger_types::location::variable;
 use banger_types::monitor::Program;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,8 +20,6 @@ use crate::process::Stat;
 
 /// The device.
 const DEVICE: &str = "/dev/kvm";
-/// Whoever sets this wants no KVM.
-const SWITCH: &str = "BANGER_NO_KVM";
 /// A guest that prints nothing while its VMM uses this much of a processor hangs.
 const SILENCE: Duration = Duration::from_secs(3);
 /// However slow the host is, a guest that has not printed its word by then is of no use.
@@ -32,8 +31,8 @@ const KEPT: usize = 8 << 10;
 
 /// Returns why the device cannot be used, or nothing if it can be opened.
 pub fn kvm_device() -> Option<Verdict> {
-    if std::env::var_os(SWITCH).is_some_and(|value| !value.is_empty()) {
-        return Some(Verdict::unusable(format!("it is switched off by {SWITCH}")));
+    if std::env::var_os(variable::NO_KVM).is_some_and(|value| !value.is_empty()) {
+        return Some(Verdict::unusable(format!("it is switched off by {}", variable::NO_KVM)));
     }
     let error = fs_err::OpenOptions::new().read(true).write(true).open(DEVICE).err()?;
     Some(match error.kind() {

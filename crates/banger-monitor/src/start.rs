@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use banger_types::error::chain;
+use banger_types::location::variable;
 use banger_types::monitor::{ChannelSource, LaunchSpec, MonitorPhase, MonitorStatus, file};
 use fs_err::File;
 use mio::net::UnixListener;
@@ -23,10 +24,6 @@ use crate::host::system;
 use crate::host::words::Words;
 use crate::monitor::{Monitor, Parts, now_ns};
 
-/// Names the descriptor on which the spawner waits for one line.
-const READY_VARIABLE: &str = "BANGER_READY_FD";
-/// Milliseconds that a guest has for its way down when the host goes down, in the place of [`SHUTDOWN_LIMIT`]. For tests.
-const SHUTDOWN_LIMIT_VARIABLE: &str = "BANGER_MONITOR_SHUTDOWN_LIMIT_MS";
 /// How long a guest has for its way down when the host goes down: less than a service manager waits before it kills
 /// (`DefaultTimeoutStopSec`, systemd-system.conf(5): 90 s).
 const SHUTDOWN_LIMIT: Duration = Duration::from_mins(1);
@@ -40,7 +37,7 @@ const LAUNCH_LIMIT: u64 = 4 << 20;
 enum StartError {
     #[error("usage: banger-monitor DIRECTORY")]
     Usage,
-    #[error("{READY_VARIABLE} is '{0}', which is no open descriptor above 2")]
+    #[error("{variable} is '{0}', which is no open descriptor above 2", variable = variable::READY_DESCRIPTOR)]
     ReadyDescriptor(String),
     #[error("cannot set up the process")]
     Process(#[source] io::Error),
@@ -101,7 +98,7 @@ fn tell_ready(ready: Option<OwnedFd>, result: &Result<MonitorStatus, String>) {
 
 /// Takes the spawner's descriptor and closes all others that were inherited.
 fn take_ready_descriptor() -> Result<Option<OwnedFd>, StartError> {
-    let ready = match std::env::var_os(READY_VARIABLE) {
+    let ready = match std::env::var_os(variable::READY_DESCRIPTOR) {
         None => None,
         Some(text) => {
             let bad = || StartError::ReadyDescriptor(text.to_string_lossy().into_owned());
@@ -244,6 +241,6 @@ fn start_programs(spec: LaunchSpec, signals: OwnedFd, words: Words) -> Result<Pa
 }
 
 fn shutdown_limit() -> Duration {
-    let milliseconds = std::env::var(SHUTDOWN_LIMIT_VARIABLE).ok().and_then(|text| text.parse().ok());
+    let milliseconds = std::env::var(variable::SHUTDOWN_LIMIT).ok().and_then(|text| text.parse().ok());
     milliseconds.map_or(SHUTDOWN_LIMIT, Duration::from_millis)
 }

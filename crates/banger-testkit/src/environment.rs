@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use banger_types::guest::Service;
+use banger_types::location::variable;
 use banger_types::monitor::{self, MonitorReply, MonitorRequest};
 use tempfile::TempDir;
 
@@ -16,7 +17,7 @@ use crate::seed;
 /// Returns the directory that holds banger's programs: as `cargo xtask test` says, else that of the
 /// test's own build.
 pub fn programs() -> PathBuf {
-    if let Some(directory) = std::env::var_os("BANGER_PROGRAM_DIR") {
+    if let Some(directory) = std::env::var_os(variable::PROGRAM_DIRECTORY) {
         return PathBuf::from(directory);
     }
     // target/TRIPLE/PROFILE/deps/test
@@ -151,13 +152,13 @@ impl Environment {
             .env("HOME", &self.data)
             .env("TERM", "xterm")
             .env("LANG", "C.UTF-8")
-            .env("BANGER_DATA_DIR", &self.data)
-            .env("BANGER_PROGRAM_DIR", programs())
+            .env(variable::DATA_DIRECTORY, &self.data)
+            .env(variable::PROGRAM_DIRECTORY, programs())
             .stdin(Stdio::null());
-        match (&self.fakes, std::env::var_os(FIRECRACKER)) {
+        match (&self.fakes, std::env::var_os(variable::FIRECRACKER)) {
             // No real one beside the fakes.
-            (Some(_), _) => drop(command.env(FIRECRACKER, "no-firecracker-here")),
-            (None, Some(program)) => drop(command.env(FIRECRACKER, program)),
+            (Some(_), _) => drop(command.env(variable::FIRECRACKER, "no-firecracker-here")),
+            (None, Some(program)) => drop(command.env(variable::FIRECRACKER, program)),
             (None, None) => {}
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -298,9 +299,6 @@ pub(crate) const ENGINE: &str = "BANGER_TEST_ENGINE";
 pub fn engine() -> Option<String> {
     std::env::var(ENGINE).ok().filter(|engine| !engine.is_empty())
 }
-
-/// Names the Firecracker that is run.
-pub(crate) const FIRECRACKER: &str = "BANGER_FIRECRACKER";
 
 /// How long any program of a test may run: far more than the slowest needs on a busy machine, so that
 /// what hangs fails by name and does not stop all tests.

@@ -19,6 +19,14 @@ pub mod variable {
     pub const READY_DESCRIPTOR: &str = "BANGER_READY_FD";
     /// What the daemon logs, in `tracing`'s filter syntax.
     pub const LOG: &str = "BANGER_LOG";
+    /// Names the Firecracker that is run.
+    pub const FIRECRACKER: &str = "BANGER_FIRECRACKER";
+    /// Leaves KVM alone, whatever its value is unless that is empty.
+    pub const NO_KVM: &str = "BANGER_NO_KVM";
+    /// For tests: milliseconds that a guest has for its way down when the host goes down.
+    pub const SHUTDOWN_LIMIT: &str = "BANGER_MONITOR_SHUTDOWN_LIMIT_MS";
+    /// For tests: where a daemon that was built for them ends itself.
+    pub const FAULT_POINT: &str = "BANGER_FAULT_POINT";
 }
 
 /// Neither `HOME` nor the variables that replace it are set.

@@ -65,10 +65,9 @@ pub(crate) enum FaultPoint {
 mod active {
     use std::sync::OnceLock;
 
-    use super::FaultPoint;
+    use banger_types::location::variable;
 
-    /// Names one of the points.
-    const VARIABLE: &str = "BANGER_FAULT_POINT";
+    use super::FaultPoint;
 
     impl FaultPoint {
         /// All points.
@@ -105,7 +104,7 @@ mod active {
         /// Ends the process, at once and without any tidying, if this point was chosen.
         pub(crate) fn reach(self) {
             static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
-            let chosen = CHOSEN.get_or_init(|| std::env::var(VARIABLE).ok());
+            let chosen = CHOSEN.get_or_init(|| std::env::var(variable::FAULT_POINT).ok());
             if chosen.as_deref() == Some(format!("{self:?}").as_str()) {
                 tracing::warn!(point = ?self, "ending at a fault point");
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();

@@ -23,6 +23,7 @@ use banger_core::network::{Attachment, CardKind, NetworkPlan};
 use banger_core::process::Processes;
 use banger_types::error::chain;
 use banger_types::guest::CONTROL_SOCKET_PORT;
+use banger_types::location::variable;
 use banger_types::monitor::{ChannelSource, DialTerms, LaunchSpec, Program, SocketRequest};
 use banger_types::vm::{Accelerator, EngineKind};
 
@@ -35,8 +36,6 @@ use crate::program::Versions;
 const PROGRAM: &str = "firecracker";
 /// How it is installed.
 const INSTALL: &str = "`banger engine install` downloads a release; BANGER_FIRECRACKER names one of your own";
-/// Names another program to run in its place.
-const VARIABLE: &str = "BANGER_FIRECRACKER";
 /// The configuration, in the VM's directory.
 const CONFIGURATION: &str = "firecracker.json";
 /// The API's socket, in the VM's directory.
@@ -72,7 +71,7 @@ impl Firecracker {
 
     /// Returns the program. Refuses versions that are not run.
     fn look(&self) -> Result<Found, EngineError> {
-        let named = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
+        let named = std::env::var(variable::FIRECRACKER).ok().filter(|name| !name.is_empty());
         let candidates = match &named {
             Some(name) => self.commands.find(name).into_iter().collect(),
             None => release::all_in(&self.installed).into_iter().chain(self.commands.find(PROGRAM)).collect(),

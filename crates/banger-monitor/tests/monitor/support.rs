@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use banger_types::guest::Service;
+use banger_types::location::variable;
 use banger_types::monitor::{
     ChannelSource, DialTerms, EndReason, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply,
     MonitorRequest, MonitorStatus, Program, SocketRequest, file,
@@ -92,8 +93,8 @@ fn spawn_with(directory: &Path, shutdown_limit: &str) -> (Child, Result<MonitorS
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     let monitor = Command::new(env!("CARGO_BIN_EXE_banger-monitor"))
         .arg(directory)
-        .env("BANGER_READY_FD", writer.as_raw_fd().to_string())
-        .env("BANGER_MONITOR_SHUTDOWN_LIMIT_MS", shutdown_limit)
+        .env(variable::READY_DESCRIPTOR, writer.as_raw_fd().to_string())
+        .env(variable::SHUTDOWN_LIMIT, shutdown_limit)
         .env("A_SECRET", "of the daemon")
         .stdin(Stdio::null())
         .stderr(Stdio::null())

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::environment::{ENGINE, Environment, FIRECRACKER, Outcome, outcome, programs};
+use banger_types::location::variable;
+
+use crate::environment::{ENGINE, Environment, Outcome, outcome, programs};
 use crate::not_run::not_run;
 use crate::seed;
 use crate::{FULL, is_full_run};
@@ -172,7 +174,8 @@ impl TestHost {
         let plant = format!("test -e {data} || cp --archive --link {PLACE}/seed {data}");
         let planted = self.run(user, &["sh", "-c", &plant]);
         assert_eq!(planted.code, 0, "{}", planted.stderr);
-        let (program, data) = (format!("{PLACE}/programs/banger"), format!("BANGER_DATA_DIR={data}"));
+        let (program, data) =
+            (format!("{PLACE}/programs/banger"), format!("{}={data}", variable::DATA_DIRECTORY));
         let variables = variables();
         let command =
             ["env", &data].into_iter().chain(variables.iter().map(String::as_str)).chain([&*program]);
@@ -187,7 +190,7 @@ impl TestHost {
 
 /// The processor with SVM is QEMU's own: on whatever machine, and whether that has KVM or not.
 fn emulated(environment: Environment) -> Environment {
-    environment.with_variable("BANGER_NO_KVM", "1")
+    environment.with_variable(variable::NO_KVM, "1")
 }
 
 fn hard_link(file: &Path, name: &Path) -> std::io::Result<()> {
@@ -203,8 +206,8 @@ fn create(environment: &Environment, processors: u32, more: &[&str]) {
 /// Returns the environment with which programs of the tests run in the host.
 fn variables() -> Vec<String> {
     let always = [
-        format!("BANGER_PROGRAM_DIR={PLACE}/programs"),
-        format!("{FIRECRACKER}={PLACE}/programs/firecracker"),
+        format!("{}={PLACE}/programs", variable::PROGRAM_DIRECTORY),
+        format!("{}={PLACE}/programs/firecracker", variable::FIRECRACKER),
         format!("{}={PLACE}/seed", seed::VARIABLE),
         format!("{}={PLACE}/scratch", seed::SCRATCH_VARIABLE),
         format!("{ENGINE}=firecracker"),
@@ -223,7 +226,7 @@ fn is_hosted() -> bool {
 
 /// Returns the Firecracker of this machine, if there is one: what `BANGER_FIRECRACKER` names, or what is on `PATH`.
 fn firecracker() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os(FIRECRACKER) {
+    if let Some(named) = std::env::var_os(variable::FIRECRACKER) {
         return Some(PathBuf::from(named));
     }
     let path = std::env::var_os("PATH")?;

@@ -116,7 +116,7 @@ impl TestHost {
     }
 
     /// Whether the host still prints on its console that it is alive.
-    fn kernel_lives(&self) -> bool {
+    pub fn kernel_lives(&self) -> bool {
         let follow = ["vm", "logs", "--follow", "--lines", "0", NAME];
         let mut logs = self.environment.banger(&follow);
         let mut child = logs.stdout(Stdio::piped()).spawn().expect("run banger");

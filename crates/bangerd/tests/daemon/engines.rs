@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use banger_testkit::{Environment, not_run, seed};
 use banger_types::ErrorKind;
+use banger_types::location::variable;
 use banger_types::operation::OperationStatus;
 use banger_types::vm::{EngineKind, VmSetRequest, VmStopRequest};
 
 use crate::support::{Daemon, SMALL, assert_says, processes_in, refuse, request};
-
-/// Names the Firecracker that is run.
-pub(crate) const FIRECRACKER: &str = "BANGER_FIRECRACKER";
 
 /// How long a VMM that does nothing is watched.
 const PROBE_LIMIT: std::time::Duration = std::time::Duration::from_secs(15);
@@ -29,7 +27,8 @@ pub(crate) fn program(at: &Path, line: &str) -> String {
 
 #[test]
 fn without_firecracker_qemu_runs_vms_and_that_is_said_once() {
-    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, "/nowhere/firecracker");
+    let environment =
+        Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, "/nowhere/firecracker");
     let first = environment.run(&create("one", &[]));
     assert_eq!(first.code, 0, "{}", first.stderr);
     assert!(first.stderr.contains("no hardware virtualisation here"), "{}", first.stderr);
@@ -60,7 +59,7 @@ fn a_program_that_is_no_firecracker_to_be_run_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("firecracker");
     let named = program(&path, "hello");
-    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, &named);
+    let environment = Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, &named);
     let refused = |line: &str, reason: &str| {
         program(&path, line);
         let error = refuse(&environment, 6, &create("vm", &["--engine", "firecracker"]));
@@ -91,7 +90,8 @@ fn with_mute_firecracker(test: &str) -> Option<(Daemon, tempfile::TempDir)> {
     )
     .unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, path.to_str().unwrap());
+    let environment =
+        Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, path.to_str().unwrap());
     Some((Daemon::of(environment), directory))
 }
 
@@ -136,7 +136,8 @@ fn a_start_that_finds_out_whether_kvm_works_gives_way() {
 
 #[test]
 fn a_vm_gets_another_engine_and_keeps_its_disk() {
-    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, "/nowhere/firecracker");
+    let environment =
+        Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, "/nowhere/firecracker");
     let daemon = Daemon::of(environment);
     daemon.create("vm", |_| ());
     let to = |engine: EngineKind| VmSetRequest { engine: Some(engine), ..VmSetRequest::default() };
@@ -159,7 +160,8 @@ fn a_vm_gets_another_engine_and_keeps_its_disk() {
 
 #[test]
 fn more_processors_than_an_engine_gives_are_another_engines() {
-    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, "/nowhere/firecracker");
+    let environment =
+        Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, "/nowhere/firecracker");
     // What is configured is let through, however few processors the host has.
     let configuration = environment.data().join(".config/banger");
     std::fs::create_dir_all(&configuration).unwrap();

@@ -12,6 +12,7 @@ use banger_api::Client;
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
 use banger_testkit::{Environment, is_full_run, pidfd, programs, seed, wait_for_end};
+use banger_types::location::variable;
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::size::Mebibytes;
@@ -149,7 +150,7 @@ impl World {
         self.environment.succeed(&["daemon", "stop"]);
         let start = self
             .environment
-            .outcome(self.environment.banger(&["daemon", "start"]).env("BANGER_FAULT_POINT", point));
+            .outcome(self.environment.banger(&["daemon", "start"]).env(variable::FAULT_POINT, point));
         assert_eq!(start.code, 0, "{point}: {}", start.stderr);
         let daemon = pidfd(self.environment.daemon_pid());
         self.begin(work);

@@ -8,6 +8,8 @@ use crate::support::SMALL;
 fn a_daemon_on_firecracker_repairs_what_one_before_it_left_and_says_what_is_in_the_way() {
     let test = "a_daemon_on_firecracker_repairs_what_one_before_it_left_and_says_what_is_in_the_way";
     let Some(host) = TestHost::with_firecracker(test) else { return };
+    // What tells the emulator's hangs from banger's.
+    assert!(host.kernel_lives(), "the host's console has no signs of life");
     host.pass_own_tests(User::Plain, Tests::These(&["faults::the_same_with_real_vms"]));
     both_engines_run_side_by_side(&host);
     firecrackers_own_words_reach_the_user(&host);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use banger_api::request::EngineInstallRequest;
 use banger_testkit::{Environment, FileServer, Outcome, Serving, SmallDisk};
 use banger_types::digest::Digest;
+use banger_types::location::variable;
 use banger_types::operation::OperationStatus;
 use banger_types::vm::EngineKind;
 use banger_types::{ApiError, ErrorKind};
@@ -12,7 +13,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::Digest as _;
 
-use crate::engines::FIRECRACKER;
 use crate::support::{Daemon, assert_says, kill, names};
 
 /// Returns an archive like Firecracker's own, whose program says this of itself.
@@ -38,7 +38,7 @@ fn digest(content: &[u8]) -> Digest {
 
 /// An environment whose Firecracker is the installed one, if any.
 fn environment() -> Environment {
-    Environment::with_fake_vmm().with_variable(FIRECRACKER, "")
+    Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, "")
 }
 
 fn install(environment: &Environment, server: &FileServer, digest: Digest) -> Outcome {
@@ -104,7 +104,7 @@ fn a_release_is_installed_found_and_not_installed_twice() {
 fn what_is_run_in_the_place_of_the_installed_one_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let named = crate::engines::program(&directory.path().join("firecracker"), "Firecracker v1.16.9");
-    let environment = Environment::with_fake_vmm().with_variable(FIRECRACKER, &named);
+    let environment = Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, &named);
     let release = release("Firecracker v1.16.1");
     let server = FileServer::start(Serving { content: release.clone(), ..Serving::default() });
     let installed = install(&environment, &server, digest(&release));
@@ -221,7 +221,7 @@ fn a_cancelled_install_leaves_nothing() {
 fn an_install_without_room_or_permission_says_so_and_goes_on_later() {
     let test = "an_install_without_room_or_permission_says_so_and_goes_on_later";
     let Some(disk) = SmallDisk::new(test, "16m") else { return };
-    let environment = Environment::within(disk.path()).with_variable(FIRECRACKER, "");
+    let environment = Environment::within(disk.path()).with_variable(variable::FIRECRACKER, "");
     environment.succeed(&["daemon", "start"]);
     let release = release("Firecracker v1.16.1");
     let server = FileServer::start(Serving { content: release.clone(), ranges: true, ..Serving::default() });
