@@ -34,20 +34,40 @@ pub struct Source {
     pub limit: u64,
 }
 
-/// Removes what was downloaded to a directory and not looked at for so long: nobody goes on with it. To be called when
-/// nobody downloads to it. Returns how many files are gone.
-pub fn sweep(directory: &Path, age: Duration) -> io::Result<usize> {
-    let mut removed = 0;
-    for entry in std::fs::read_dir(directory)? {
+/// What [`sweep`] came to.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// How many files are gone.
+    pub removed: usize,
+    /// What could not be looked at or removed.
+    pub errors: Vec<io::Error>,
+}
+
+/// Removes what was downloaded to a directory and not touched for so long: nobody goes on with it. To be called when
+/// nobody downloads to it. Goes on after errors.
+pub fn sweep(directory: &Path, age: Duration) -> Swept {
+    let mut swept = Swept::default();
+    let remove = |entry: io::Result<fs_err::DirEntry>| {
         let entry = entry?;
         let metadata = entry.metadata()?;
         let is_old = metadata.modified()?.elapsed().is_ok_and(|elapsed| elapsed > age);
         if metadata.is_file() && is_old {
-            std::fs::remove_file(entry.path())?;
-            removed += 1;
+            fs_err::remove_file(entry.path())?;
+        }
+        Ok(metadata.is_file() && is_old)
+    };
+    match fs_err::read_dir(directory) {
+        Err(error) => swept.errors.push(error),
+        Ok(entries) => {
+            for removed in entries.map(remove) {
+                match removed {
+                    Ok(removed) => swept.removed += usize::from(removed),
+                    Err(error) => swept.errors.push(error),
+                }
+            }
         }
     }
-    Ok(removed)
+    swept
 }
 
 /// Downloads files.

@@ -56,11 +56,11 @@ impl Transfer<'_> {
 
     /// Asks until all of it is there.
     async fn fill(&self, partial: &mut Partial) -> Result<(), DownloadError> {
-        let mut failures = 0;
+        let (mut failures, mut most) = (0, partial.length());
         loop {
-            let before = partial.length();
             let Err(error) = self.request(partial).await else { return Ok(()) };
-            failures = if partial.length() > before { 1 } else { failures + 1 };
+            failures = if partial.length() > most { 1 } else { failures + 1 };
+            most = most.max(partial.length());
             if !may_pass(&error) || failures >= ATTEMPTS {
                 return Err(error);
             }

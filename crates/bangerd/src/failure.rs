@@ -52,7 +52,7 @@ const MAKE_ROOM: &str =
 const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
 /// What to do about a file that may not be read or written.
-const ALLOW: &str = "banger's data has to belong to who runs it; `ls -ld` says whose that is";
+const ALLOW: &str = "`ls -ld` says whose a file is; banger's data has to belong to who runs it";
 
 /// Returns an error of kind [`ErrorKind::Failed`], or [`ErrorKind::NotPermitted`] if the system does not let us.
 pub(crate) fn failed(what: impl Into<String>, source: &(dyn std::error::Error + 'static)) -> ApiError {

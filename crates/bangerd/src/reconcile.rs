@@ -251,9 +251,10 @@ async fn remove_orphans(
     for parent in [layout.templates(), layout.ssh(), layout.engines()] {
         removed += sweep(&parent);
     }
-    match banger_download::sweep(&layout.downloads(), DOWNLOAD_AGE) {
-        Ok(gone) => removed += gone,
-        Err(error) => tracing::error!(%error, "downloads are not swept"),
+    let swept = banger_download::sweep(&layout.downloads(), DOWNLOAD_AGE);
+    removed += swept.removed;
+    for error in swept.errors {
+        tracing::error!(%error, "a download is not swept");
     }
     for parent in [layout.vms(), layout.kernels()] {
         for entry in fs_err::read_dir(parent).into_iter().flatten().flatten() {

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::Interest;
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 
 use super::running::{self, Process};
 use super::{HELLO, Request, logind};
@@ -23,6 +24,11 @@ use crate::user::{self, Login};
 /// How long the image may take. logind waits for the user's systemd to be up, which takes two seconds on an emulated
 /// processor; this is for a bus that hangs.
 const LIMIT: Duration = Duration::from_secs(20);
+/// How many sessions are opened at a time: logind takes one after the other, and on a slow processor the last of many would
+/// seem to hang.
+static TURNS: Semaphore = Semaphore::const_new(4);
+/// How long one may wait for its turn.
+const TURN_LIMIT: Duration = Duration::from_mins(1);
 
 /// Where distributions have runuser(1).
 const RUNUSER: [&str; 3] = ["/usr/sbin/runuser", "/sbin/runuser", "/usr/bin/runuser"];
@@ -68,6 +74,9 @@ pub(crate) enum OpenError {
     /// The guest has, or has as yet, no logind.
     #[error("logind is not running")]
     NoLogind,
+    /// Too many others are being opened.
+    #[error("others took longer than {} s", TURN_LIMIT.as_secs())]
+    Busy,
     /// The tool could not be started.
     #[error("cannot start {path}")]
     Spawn {
@@ -115,6 +124,8 @@ impl Logins {
         if self.logind && !logind::wait().await {
             return Err(OpenError::NoLogind);
         }
+        let turn = tokio::time::timeout(TURN_LIMIT, TURNS.acquire()).await;
+        let _turn = turn.map_err(|_| OpenError::Busy)?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(io::Error::from)?;

@@ -23,11 +23,19 @@ pub(crate) struct Question {
     pub(crate) readable: bool,
     terms: SocketQuestion,
     answer: String,
+    /// No more will come.
+    pub(crate) closed: bool,
 }
 
 impl Question {
     pub(crate) fn ask(terms: &SocketQuestion) -> io::Result<Self> {
-        Ok(Self { vmm: tell(&terms.ask)?, readable: false, terms: terms.clone(), answer: String::new() })
+        Ok(Self {
+            vmm: tell(&terms.ask)?,
+            readable: false,
+            terms: terms.clone(),
+            answer: String::new(),
+            closed: false,
+        })
     }
 
     /// Returns what the VMM has answered, once it is clear.
@@ -40,8 +48,9 @@ impl Question {
                     self.answer.extend(text.map(|byte| char::from(*byte)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => self.readable = true,
-                // What there is has been read, or there will be no more.
-                Ok(_) | Err(_) => {}
+                // What there is has been read.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) | Err(_) => self.closed = true,
             }
         }
         let says = |texts: &[String]| texts.iter().any(|text| self.answer.contains(text.as_str()));

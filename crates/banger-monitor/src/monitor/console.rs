@@ -102,13 +102,21 @@ impl Monitor {
         }
         let step = farewell.step;
         if self.programs.vmm.stands_still() {
-            self.words.say("the VMM is stopped, so its guest's last words count for nothing yet");
+            if !matches!(step, Step::Standing(_)) {
+                self.words.say("the VMM is stopped, so its guest's last words count for nothing yet");
+            }
             return self.stand_still(now);
         }
         let next = match step {
             Step::Probe(_) if self.probe_agent() => Step::Question(now + PROBE_LIMIT),
             Step::Probe(_) | Step::Question(_) if self.question_vmm() => Step::Kill(now + QUESTION_LIMIT),
-            Step::Standing(_) if self.question_vmm() => Step::Standing(now + LOOK),
+            // One that cannot be asked says nothing of its guest, which may stand still yet.
+            Step::Standing(_) if self.spec.standing.is_some() => {
+                if self.boot.question.is_none() {
+                    self.question_vmm();
+                }
+                Step::Standing(now + LOOK)
+            }
             Step::Standing(_) => Step::Probe(now),
             _ => return self.end_vmm(),
         };
@@ -150,8 +158,9 @@ impl Monitor {
     /// Takes in what the VMM has answered, if it was asked.
     pub(crate) fn hear_vmm(&mut self, buffer: &mut [u8]) {
         let asked = self.boot.question.as_mut();
-        let Some(stands_still) = asked.and_then(|question| question.answer(buffer)) else { return };
-        self.boot.question = None;
+        let answer = asked.and_then(|question| question.answer(buffer));
+        self.boot.question.take_if(|question| question.closed || answer.is_some());
+        let Some(stands_still) = answer else { return };
         let Some(step) = self.boot.farewell.as_ref().map(|farewell| farewell.step) else { return };
         let now = Instant::now();
         match step {

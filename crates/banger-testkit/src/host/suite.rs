@@ -83,6 +83,10 @@ impl TestHost {
         command.push(program);
         command.extend(arguments);
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        // Whoever ran before may have had other rights.
+        let owner = format!("{}:", user.name());
+        let (seed, scratch) = (format!("{PLACE}/seed"), format!("{PLACE}/scratch"));
+        self.succeed(User::Root, &["chown", "--recursive", &owner, &seed, &scratch]);
         // What was copied in is to survive the host's end.
         self.succeed(User::Root, &["sync"]);
         let log = log_of(&own, user);

@@ -87,20 +87,21 @@ fn unpack(archive: &Path, engines: &Path, engine: &dyn Engine, operation: &Handl
     }
     operation.log(&format!("{} {} is in {}", engine.kind(), unpacked.version, destination.display()));
     // What is installed may not be what is run.
-    if let Ok(run) = engine.program()
-        && run.path.parent() != Some(&destination)
-    {
-        operation.warn(format!(
-            "{} {} is installed in {}, but VMs get {} {} in {}",
-            engine.kind(),
-            unpacked.version,
-            destination.display(),
-            engine.kind(),
-            run.version,
-            run.path.display()
-        ));
+    if let Some(other) = instead(engine, &destination) {
+        let installed =
+            format!("{} {} is installed in {}", engine.kind(), unpacked.version, destination.display());
+        operation.warn(format!("{installed}, but VMs get {other}"));
     }
     Ok(())
+}
+
+/// Returns what VMs get in the place of the engine in a directory, if they do not get that.
+fn instead(engine: &dyn Engine, directory: &Path) -> Option<String> {
+    match engine.program() {
+        Ok(run) if run.path.parent() == Some(directory) => None,
+        Ok(run) => Some(format!("{} {} in {}", engine.kind(), run.version, run.path.display())),
+        Err(error) => Some(format!("none: {error}")),
+    }
 }
 
 /// Whether two programs are the same, byte by byte: two builds may say the same version.

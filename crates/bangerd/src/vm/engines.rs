@@ -37,6 +37,11 @@ impl Engines {
         [Arc::clone(&self.firecracker), Arc::clone(&self.qemu)]
     }
 
+    /// Returns the one that runs VMs without KVM, too.
+    fn emulating(&self) -> Option<EngineKind> {
+        self.all().into_iter().find(|engine| engine.emulates()).map(|engine| engine.kind())
+    }
+
     /// Returns an engine.
     pub(crate) fn get(&self, kind: EngineKind) -> &Arc<dyn Engine> {
         match kind {
@@ -55,23 +60,7 @@ impl Context {
         wishes: Wishes<'_>,
         work: &Part,
     ) -> Result<Choice, ApiError> {
-        let engines = self.engines.all();
-        let of_engines: Vec<_> = engines.iter().map(|engine| (engine.kind(), engine.emulates())).collect();
-        let mut instead_of = Vec::new();
-        for (engine, accelerator) in ways(&of_engines) {
-            if wishes.engine.is_some_and(|wished| wished != engine) {
-                continue;
-            }
-            let obstacle = match accelerator {
-                Accelerator::Kvm => self.kvm_obstacle(engine, wishes, work).await?,
-                Accelerator::Tcg => None,
-            };
-            match obstacle {
-                None => return Ok(Choice { engine, accelerator, instead_of }),
-                Some(obstacle) => instead_of.push((engine, obstacle)),
-            }
-        }
-        Err(refused(what, instead_of))
+        self.choose(wishes, work).await?.map_err(|obstacles| refused(what, obstacles))
     }
 
     /// Returns what isolates a VM that is started now, by the engine that it has. Warns if that is less than before.
@@ -83,24 +72,49 @@ impl Context {
             kernel: &spec.kernel,
             network: spec.network,
         };
-        let what = format!("cannot start '{}'", vm.name);
-        let choice = self.choose_engine(&what, wishes, work).await.map_err(|error| {
-            let emulator = self.engines.all().into_iter().find(|engine| engine.emulates());
-            match emulator.map(|engine| engine.kind()).filter(|other| *other != spec.engine) {
-                Some(other) if error.kind == ErrorKind::NotPermitted => {
+        let choice = self.choose(wishes, work).await?.map_err(|obstacles| {
+            let error = refused(&format!("cannot start '{}'", vm.name), obstacles);
+            match self.engines.emulating().filter(|other| *other != spec.engine) {
+                Some(other) => {
                     let instead =
                         format!("`banger vm set {} --engine {other}` runs it all the same", vm.name);
                     let fix = error.fix.as_ref().map_or(instead.clone(), |fix| format!("{fix}; {instead}"));
                     error.fix(fix)
                 }
-                _ => error,
+                None => error,
             }
         })?;
-        if self.verdicts.remember_accelerator(choice.engine, choice.accelerator) {
+        if self.verdicts.remember_accelerator(&vm.id, choice.accelerator) {
             let slower = "runs by emulation from now on, which is slower";
             work.warn(format!("'{}' {slower}: {}", vm.name, choice.describe()));
         }
         Ok(choice.accelerator)
+    }
+
+    /// Chooses, or returns what is in the way of each engine that may be chosen.
+    async fn choose(
+        &self,
+        wishes: Wishes<'_>,
+        work: &Part,
+    ) -> Result<Result<Choice, Vec<(EngineKind, Obstacle)>>, ApiError> {
+        let engines = self.engines.all();
+        let of_engines: Vec<_> = engines.iter().map(|engine| (engine.kind(), engine.emulates())).collect();
+        let mut instead_of = Vec::new();
+        for (engine, accelerator) in ways(&of_engines) {
+            if wishes.engine.is_some_and(|wished| wished != engine) {
+                continue;
+            }
+            let obstacle = match enough_vcpus(self.engines.get(engine).as_ref(), wishes.vcpus) {
+                Err(reason) => Some(Obstacle { reason, fix: None }),
+                Ok(()) if accelerator == Accelerator::Kvm => self.kvm_obstacle(engine, wishes, work).await?,
+                Ok(()) => None,
+            };
+            match obstacle {
+                None => return Ok(Ok(Choice { engine, accelerator, instead_of })),
+                Some(obstacle) => instead_of.push((engine, obstacle)),
+            }
+        }
+        Ok(Err(instead_of))
     }
 
     /// Returns what new VMs get, as far as it is known, for people.
@@ -111,9 +125,13 @@ impl Context {
 
     /// Remembers a choice. Returns what is to be said, once, when VMs cannot have the best that there is: why, and what
     /// can be done about it.
-    pub(super) fn first_time(&self, choice: &Choice) -> Option<String> {
+    pub(super) fn first_time(&self, choice: &Choice, vcpus: u32) -> Option<String> {
         let described = choice.describe();
-        self.verdicts.remember_accelerator(choice.engine, choice.accelerator);
+        let mut engines = choice.instead_of.iter().map(|(engine, _)| self.engines.get(*engine));
+        if engines.any(|engine| enough_vcpus(engine.as_ref(), vcpus).is_err()) {
+            // That is this VM's own affair, and says nothing of others.
+            return Some(format!("this VM gets {described}"));
+        }
         if !self.verdicts.remember_choice(&described) || choice.instead_of.is_empty() {
             return None;
         }
@@ -136,9 +154,6 @@ impl Context {
         work: &Part,
     ) -> Result<Option<Obstacle>, ApiError> {
         let engine = self.engines.get(kind);
-        if let Err(reason) = enough_vcpus(engine.as_ref(), wishes.vcpus) {
-            return Ok(Some(Obstacle { reason, fix: None }));
-        }
         let asked = Arc::clone(engine);
         let program = match blocking("look for an engine", move || asked.program()).await? {
             Ok(program) => program,

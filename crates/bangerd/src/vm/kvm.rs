@@ -1,6 +1,7 @@
 //! KVM's verdicts: found out once for each boot of the host, kernel and VMM, and remembered.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,8 +9,8 @@ use banger_core::engine::{Engine, EngineProgram, ProbePlan};
 use banger_core::kvm::Verdict;
 use banger_core::work::Work as _;
 use banger_image::publish::PARTIAL_PREFIX;
-use banger_types::vm::{Accelerator, EngineKind};
-use banger_types::{ApiError, KernelId};
+use banger_types::vm::Accelerator;
+use banger_types::{ApiError, KernelId, VmId};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, blocking};
@@ -29,9 +30,9 @@ struct Memory {
     verdicts: BTreeMap<String, Verdict>,
     /// What the last VM got that was made, in words that its user has been told.
     last_choice: Option<String>,
-    /// What isolated the last VM of each engine.
+    /// What isolated each VM when it was started last.
     #[serde(default)]
-    accelerators: BTreeMap<EngineKind, Accelerator>,
+    accelerators: BTreeMap<VmId, Accelerator>,
 }
 
 /// The verdicts.
@@ -72,7 +73,7 @@ impl Verdicts {
         if let Some(verdict) = banger_host::kvm_device() {
             return Ok(verdict);
         }
-        let key = format!("{} {} {kernel}", program.path.display(), program.version);
+        let key = key(program, kernel);
         let _probing = tokio::select! {
             biased;
             () = work.cancelled() => return Err(probe_cancelled()),
@@ -109,14 +110,22 @@ impl Verdicts {
         changed
     }
 
-    /// Remembers what isolates a VM. Returns whether the one before with this engine had hardware, and this one has not.
-    pub(super) fn remember_accelerator(&self, engine: EngineKind, accelerator: Accelerator) -> bool {
+    /// Remembers what isolates a VM. Returns whether that is less than when it was started last.
+    pub(super) fn remember_accelerator(&self, vm: &VmId, accelerator: Accelerator) -> bool {
         let mut memory = self.memory();
-        let before = memory.accelerators.insert(engine, accelerator);
+        let before = memory.accelerators.insert(vm.clone(), accelerator);
         if before != Some(accelerator) {
             self.write(&memory);
         }
         (before, accelerator) == (Some(Accelerator::Kvm), Accelerator::Tcg)
+    }
+
+    /// Forgets a VM.
+    pub(super) fn forget(&self, vm: &VmId) {
+        let mut memory = self.memory();
+        if memory.accelerators.remove(vm).is_some() {
+            self.write(&memory);
+        }
     }
 
     fn write(&self, memory: &Memory) {
@@ -125,6 +134,14 @@ impl Verdicts {
             tracing::warn!(%error, "what is known of KVM is not remembered");
         }
     }
+}
+
+/// Returns what a verdict is remembered by. Another build of the same version is another VMM.
+fn key(program: &EngineProgram, kernel: &KernelId) -> String {
+    let file = fs_err::metadata(&program.path).ok();
+    let build =
+        file.map(|file| format!("{}-{}-{}", file.len(), file.mtime(), file.mtime_nsec())).unwrap_or_default();
+    format!("{} {} {build} {kernel}", program.path.display(), program.version)
 }
 
 /// Boots a guest that only prints.
@@ -196,9 +213,13 @@ mod tests {
     fn less_than_before_is_told_once() {
         let directory = tempfile::tempdir().unwrap();
         let verdicts = Verdicts::new(directory.path().join("kvm.json"));
-        let ran = |accelerator| verdicts.remember_accelerator(EngineKind::Qemu, accelerator);
+        let vm = crate::random::vm_id();
+        let ran = |accelerator| verdicts.remember_accelerator(&vm, accelerator);
         let (hardware, emulation) = (Accelerator::Kvm, Accelerator::Tcg);
         let told = [emulation, hardware, hardware, emulation, emulation, hardware].map(ran);
         assert_eq!(told, [false, false, false, true, false, false]);
+        assert!(!verdicts.remember_accelerator(&crate::random::vm_id(), emulation), "it never had more");
+        verdicts.forget(&vm);
+        assert!(!ran(emulation));
     }
 }

