@@ -22,6 +22,8 @@ pub(crate) mod vm_file {
     pub(crate) const IDENTITY: &str = "identity";
     /// The key of the guest's SSH server, OpenSSH's form, 0600.
     pub(crate) const HOST_KEY: &str = "host_key";
+    /// What isolated its guest when it was started last, as JSON.
+    pub(crate) const ACCELERATOR: &str = "accelerator.json";
 }
 
 impl Layout {

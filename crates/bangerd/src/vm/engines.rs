@@ -9,6 +9,8 @@ use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
 use super::context::{Context, blocking};
+use super::files::remember_accelerator;
+use crate::failure::failed;
 use crate::operation::Part;
 
 /// All engines.
@@ -84,7 +86,10 @@ impl Context {
                 None => error,
             }
         })?;
-        if self.verdicts.remember_accelerator(&vm.id, choice.accelerator) {
+        let (directory, accelerator) = (self.layout.vm(&vm.id), choice.accelerator);
+        let what = format!("cannot start '{}'", vm.name);
+        let less = blocking("prepare a VM", move || remember_accelerator(&directory, accelerator)).await?;
+        if less.map_err(|error| failed(what, &error))? {
             let slower = "runs by emulation from now on, which is slower";
             work.warn(format!("'{}' {slower}: {}", vm.name, choice.describe()));
         }

@@ -7,6 +7,7 @@ use banger_core::command::Commands;
 use banger_core::work::Work;
 use banger_image::disk::{DiskError, Templates};
 use banger_types::size::Mebibytes;
+use banger_types::vm::Accelerator;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use ssh_key::private::Ed25519Keypair;
 use ssh_key::{LineEnding, PrivateKey};
@@ -82,6 +83,18 @@ pub(super) fn read_key(directory: &Path, name: &str) -> Result<PrivateKey, Files
     Ok(PrivateKey::from_openssh(fs_err::read_to_string(directory.join(name))?)?)
 }
 
+/// Remembers what isolates the guest of the VM in `directory` at this start. Returns whether that is less than at the
+/// last one.
+pub(super) fn remember_accelerator(directory: &Path, accelerator: Accelerator) -> io::Result<bool> {
+    let path = directory.join(vm_file::ACCELERATOR);
+    // One that cannot be read is of a daemon that was killed while it wrote: nothing is known then.
+    let before = fs_err::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    if before != Some(accelerator) {
+        write_private(&path, &serde_json::to_vec(&accelerator)?)?;
+    }
+    Ok((before, accelerator) == (Some(Accelerator::Kvm), Accelerator::Tcg))
+}
+
 /// Makes a VM's private disk.
 pub(super) fn make_disk(
     directory: &Path,
@@ -92,4 +105,20 @@ pub(super) fn make_disk(
 ) -> Result<(), FilesError> {
     Templates::new(templates).create(size, &directory.join(vm_file::DISK), commands, work)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_than_before_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let ran = |accelerator| remember_accelerator(directory.path(), accelerator).unwrap();
+        let (hardware, emulation) = (Accelerator::Kvm, Accelerator::Tcg);
+        let told = [emulation, hardware, hardware, emulation, emulation, hardware].map(ran);
+        assert_eq!(told, [false, false, false, true, false, false]);
+        fs_err::write(directory.path().join(vm_file::ACCELERATOR), "").unwrap();
+        assert!(!ran(emulation), "nothing is known of a file that was cut short");
+    }
 }

@@ -391,7 +391,6 @@ impl Attempt {
         let id = self.terms.record.id.clone();
         self.terms.context.store("forget a VM", move |store| store.delete_vm(&id)).await?;
         FaultPoint::DeleteForgotten.reach();
-        self.terms.context.verdicts.forget(&self.terms.record.id);
         self.terms.context.ssh.update(&self.terms.context).await;
         Ok(())
     }

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use banger_core::engine::{Engine, EngineProgram, ProbePlan};
 use banger_core::kvm::Verdict;
 use banger_core::work::Work as _;
-use banger_image::publish::PARTIAL_PREFIX;
-use banger_types::vm::Accelerator;
-use banger_types::{ApiError, KernelId, VmId};
+use banger_image::publish::{PARTIAL_PREFIX, write_file};
+use banger_types::{ApiError, KernelId};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Context, blocking};
@@ -30,9 +29,6 @@ struct Memory {
     verdicts: BTreeMap<String, Verdict>,
     /// What the last VM got that was made, in words that its user has been told.
     last_choice: Option<String>,
-    /// What isolated each VM when it was started last.
-    #[serde(default)]
-    accelerators: BTreeMap<VmId, Accelerator>,
 }
 
 /// The verdicts.
@@ -110,27 +106,9 @@ impl Verdicts {
         changed
     }
 
-    /// Remembers what isolates a VM. Returns whether that is less than when it was started last.
-    pub(super) fn remember_accelerator(&self, vm: &VmId, accelerator: Accelerator) -> bool {
-        let mut memory = self.memory();
-        let before = memory.accelerators.insert(vm.clone(), accelerator);
-        if before != Some(accelerator) {
-            self.write(&memory);
-        }
-        (before, accelerator) == (Some(Accelerator::Kvm), Accelerator::Tcg)
-    }
-
-    /// Forgets a VM.
-    pub(super) fn forget(&self, vm: &VmId) {
-        let mut memory = self.memory();
-        if memory.accelerators.remove(vm).is_some() {
-            self.write(&memory);
-        }
-    }
-
     fn write(&self, memory: &Memory) {
         let json = serde_json::to_vec_pretty(memory).unwrap_or_default();
-        if let Err(error) = write_private(&self.file, &json) {
+        if let Err(error) = write_file(&self.file, &json, 0o600) {
             tracing::warn!(%error, "what is known of KVM is not remembered");
         }
     }
@@ -207,19 +185,5 @@ mod tests {
         assert!(!Verdicts::new(file.clone()).remember_choice("qemu, by emulation"));
         fs_err::write(&file, "{").unwrap();
         assert_eq!(remembered(&file), None);
-    }
-
-    #[test]
-    fn less_than_before_is_told_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let verdicts = Verdicts::new(directory.path().join("kvm.json"));
-        let vm = crate::random::vm_id();
-        let ran = |accelerator| verdicts.remember_accelerator(&vm, accelerator);
-        let (hardware, emulation) = (Accelerator::Kvm, Accelerator::Tcg);
-        let told = [emulation, hardware, hardware, emulation, emulation, hardware].map(ran);
-        assert_eq!(told, [false, false, false, true, false, false]);
-        assert!(!verdicts.remember_accelerator(&crate::random::vm_id(), emulation), "it never had more");
-        verdicts.forget(&vm);
-        assert!(!ran(emulation));
     }
 }
