@@ -25,5 +25,5 @@ pub use presence::{
     MonitorPresence, boot_id, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence,
 };
 pub use process::{HostProcesses, ProcessWatch, identity_of};
-pub use resources::{free_space, memory};
+pub use resources::{free_space, give_back_memory, memory};
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};

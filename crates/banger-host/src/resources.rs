@@ -17,3 +17,13 @@ pub fn memory() -> Option<Mebibytes> {
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(Mebibytes(kibibytes >> 10))
 }
+
+/// Gives memory back to the system that is free, and that the allocator keeps. For after work that took much of it: the
+/// daemon is idle for most of its life.
+#[expect(unsafe_code, reason = "a function of the C library's that has no safe form")]
+pub fn give_back_memory() {
+    // SAFETY: malloc_trim(3) takes a number, has no preconditions, and leaves what is allocated alone.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -119,7 +119,11 @@ impl Artifacts {
     ) -> Result<KernelBundle, ApiError> {
         let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
         let (destination, mirror) = (destination.to_owned(), self.debian_options().mirror);
-        let build = move || kernel::build(&parsed, &mirror, &destination, commands.as_ref(), work.as_ref());
+        let build = move || {
+            let built = kernel::build(&parsed, &mirror, &destination, commands.as_ref(), work.as_ref());
+            banger_host::give_back_memory();
+            built
+        };
         let built = blocking(what, build).await?;
         built.map_err(|error| work_failed(what, error.is_cancelled(), error.fix(), &error))
     }
