@@ -20,8 +20,23 @@ const TO_RUN: &[&str] = &[
 ];
 
 /// What the tests need beside that: peers to compare with, and clients to be compared by.
-const TO_TEST: &[&str] =
-    &["busybox-static", "openssh-client", "rsync", "iproute2", "strace", "util-linux", "fish", "zsh"];
+const TO_TEST: &[&str] = &[
+    "busybox-static",
+    "openssh-client",
+    "rsync",
+    "iproute2",
+    "strace",
+    "util-linux",
+    "fish",
+    "zsh",
+    // Real images, and the tools and the registry that everybody has them from.
+    "skopeo",
+    "umoci",
+    "buildah",
+    "docker-registry",
+    "xz-utils",
+    "zstd",
+];
 
 /// Installs what is missing to build banger and run VMs.
 pub(crate) fn install_to_run() -> Result<()> {

@@ -19,9 +19,14 @@ pub struct HostCommand {
     pub environment: Vec<(String, String)>,
     /// Working directory; `None` is `/`.
     pub directory: Option<PathBuf>,
+    /// What it reads from standard input: at most [`HostCommand::LONGEST_INPUT`] bytes, which a pipe takes at once.
+    pub input: Vec<u8>,
 }
 
 impl HostCommand {
+    /// Most bytes of what a program may be given to read (pipe(7), `PIPE_BUF`).
+    pub const LONGEST_INPUT: usize = 4096;
+
     /// Returns a command without arguments.
     pub fn new(program: impl Into<String>) -> Self {
         Self { program: program.into(), ..Self::default() }
@@ -52,6 +57,13 @@ impl HostCommand {
     #[must_use]
     pub fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Sets what it reads from standard input.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
         self
     }
 }
@@ -111,7 +123,7 @@ pub enum CommandError {
 pub type Consumer<'a> =
     &'a mut dyn FnMut(&mut dyn Read) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// Runs programs. They get no standard input, and on a cancel they are asked to end, and soon killed,
+/// Runs programs. They get no standard input but what the command has, and on a cancel they are asked to end, and soon killed,
 /// together with everything that they started.
 pub trait Commands: Send + Sync {
     /// Runs `command` to its end and returns its standard output.

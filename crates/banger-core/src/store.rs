@@ -104,8 +104,9 @@ pub trait Store: Send + Sync {
 
     /// Returns all images, ordered by name.
     fn images(&self) -> Result<Vec<Image>, StoreError>;
-    /// Remembers an image; fails with [`StoreError::NameTaken`].
-    fn insert_image(&self, image: &Image) -> Result<(), StoreError>;
+    /// Remembers an image. If its name is another's, it is a new version of that, which is called by [`Image::version_name`]
+    /// from now on and returned.
+    fn insert_image(&self, image: &Image) -> Result<Option<Image>, StoreError>;
     /// Forgets an image; fails with [`StoreError::InUse`].
     fn delete_image(&self, id: &ImageId) -> Result<(), StoreError>;
 

@@ -39,6 +39,16 @@ pub enum DownloadError {
         /// What it has, bytes.
         promised: u64,
     },
+    /// Next to nothing came for a long time.
+    #[error("cannot download {url}: no more than {bytes} bytes came in {seconds} seconds")]
+    TooSlow {
+        /// What was asked for.
+        url: String,
+        /// What has come in that time, bytes.
+        bytes: u64,
+        /// For how long, seconds.
+        seconds: u64,
+    },
     /// The server sent another part than was asked for, and when all of it was asked for, too.
     #[error("cannot download {url}: the server sends another part of it than was asked for")]
     OtherPart {
@@ -72,23 +82,46 @@ pub enum DownloadError {
         #[source]
         source: io::Error,
     },
+    /// A registry does not give it.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// Somebody cancelled.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
 }
 
 impl DownloadError {
-    /// Returns what the user can do.
-    pub fn fix(&self) -> Option<&'static str> {
+    /// Whether no other server would help.
+    pub(crate) const fn is_ours(&self) -> bool {
+        matches!(self, Self::Cancelled(_) | Self::File { .. } | Self::Client(_))
+    }
+
+    /// Whether the same request may do better a moment later.
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Cut { .. } => Some(
-                "try again when the network is there: it goes on where it was cut; a proxy is taken from HTTPS_PROXY",
-            ),
-            Self::Refused { .. } | Self::OtherPart { .. } => Some("look whether the address is right"),
-            Self::Digest { .. } | Self::TooLong { .. } => {
-                Some("do not use it: whoever answered has sent another file")
+            Self::Transport { source, .. } => !source.is_builder() && !source.is_redirect(),
+            Self::Cut { .. } | Self::OtherPart { .. } | Self::TooSlow { .. } => true,
+            Self::Refused { status, .. } => {
+                status.is_server_error() || *status == reqwest::StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Client(_) | Self::File { .. } | Self::Cancelled(_) => None,
+            Self::Registry(error) => error.may_pass(),
+            _ => false,
         }
+    }
+
+    /// Returns what the user can do.
+    pub fn fix(&self) -> Option<String> {
+        let fixed = match self {
+            Self::Registry(error) => return error.fix(),
+            Self::Transport { .. } | Self::Cut { .. } | Self::TooSlow { .. } => {
+                "try again when the network is there: it goes on where it was cut; a proxy is taken from HTTPS_PROXY"
+            }
+            Self::Refused { .. } | Self::OtherPart { .. } => "look whether the address is right",
+            Self::Digest { .. } | Self::TooLong { .. } => {
+                "do not use it: whoever answered has sent another file"
+            }
+            Self::Client(_) | Self::File { .. } | Self::Cancelled(_) => return None,
+        };
+        Some(fixed.to_owned())
     }
 }

@@ -1,10 +1,15 @@
-//! Downloads over HTTP(S) of files whose digest is known.
+//! Downloads over HTTP(S) of files whose digest is known, and what registries have.
 //!
 //! A file gets its name when all of it is there and its digest is right. Until then it stands under another name, and a
 //! download that was cut, by the network or by the end of the program, goes on there.
+//!
+//! - [`Downloader`]: files at an address.
+//! - [`registry`]: manifests and blobs of the images in a registry.
 
+mod client;
 mod error;
 mod partial;
+pub mod registry;
 mod transfer;
 
 use std::io;
@@ -13,15 +18,10 @@ use std::time::Duration;
 
 use banger_core::work::Work;
 use banger_types::digest::Digest;
-use reqwest::Client;
-
+pub use client::{Client, Patience};
 pub use error::DownloadError;
+pub use partial::place as partial_place;
 use transfer::Transfer;
-
-/// How long a server may take until it is connected to.
-const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-/// How long it may say nothing.
-const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is downloaded.
 #[derive(Debug, Clone)]
@@ -80,15 +80,7 @@ impl Downloader {
     /// Returns a downloader that trusts the certificates that this host trusts, and uses the proxies that the environment
     /// names (`HTTPS_PROXY`, `NO_PROXY`).
     pub fn new() -> Result<Self, DownloadError> {
-        // The client asks for the process's own. An error means that there is one already.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let client = Client::builder()
-            .user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(SILENCE_LIMIT)
-            .build()
-            .map_err(DownloadError::Client)?;
-        Ok(Self { client })
+        Ok(Self { client: Client::new(&[], Patience::default())? })
     }
 
     /// Downloads `source` to `destination`, whose directory must be there. What of it was downloaded before is not
@@ -102,6 +94,8 @@ impl Downloader {
         destination: &Path,
         work: &dyn Work,
     ) -> Result<(), DownloadError> {
-        Transfer { client: &self.client, source, destination, work }.run().await
+        Transfer { server: &self.client, patience: self.client.patience, source, destination, work }
+            .run()
+            .await
     }
 }

@@ -13,6 +13,14 @@ const SUFFIX: &str = "partial";
 /// Read at a time when what is there is hashed, bytes.
 const BUFFER: usize = 1 << 20;
 
+/// Returns where what has come of a download to `destination` stands until it is whole. Its name has the digest in it, so
+/// that it is taken for no other file's.
+pub fn place(destination: &Path, digest: &Digest) -> PathBuf {
+    let mut name = destination.as_os_str().to_owned();
+    name.push(format!(".{}.{SUFFIX}", &digest.digits()[..16]));
+    name.into()
+}
+
 /// Whether all of `source` stands at `destination` already: whoever downloaded it may not have come to use it.
 pub(crate) fn is_whole(source: &Source, destination: &Path) -> bool {
     let digest = || {
@@ -38,12 +46,9 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Opens what has come of `source` before, or nothing. Its name has the digest in it, so that it is taken for no
-    /// other file's.
+    /// Opens what has come of `source` before, or nothing.
     pub(crate) fn open(source: &Source, destination: &Path) -> Result<Self, DownloadError> {
-        let mut name = destination.as_os_str().to_owned();
-        name.push(format!(".{}.{SUFFIX}", &source.digest.digits()[..16]));
-        let path = PathBuf::from(name);
+        let path = place(destination, &source.digest);
         let open = || {
             let file =
                 std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&path)?;

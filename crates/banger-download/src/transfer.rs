@@ -1,29 +1,43 @@
 //! One download, with as many requests as it takes.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::Instant;
 
 use banger_core::work::Work;
 use banger_types::operation::Unit;
-use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Response, StatusCode};
 
+use crate::client::{Patience, broken, cancellable};
 use crate::partial::{self, Partial};
 use crate::{DownloadError, Source};
 
-/// How often in a row nothing may come before it is given up.
+/// How often in a row next to nothing may come before it is given up.
 const ATTEMPTS: u32 = 4;
-/// What is waited after the first time; twice as long after each further one.
-const PAUSE: Duration = Duration::from_millis(250);
+/// What has to come so that a failure is the first again, bytes: else a server that gives a byte each time is never
+/// given up.
+const PROGRESS: u64 = 64 << 10;
 
-pub(crate) struct Transfer<'a> {
-    pub(crate) client: &'a Client,
+/// Who is asked for files.
+pub(crate) trait Server: Sync {
+    /// Asks for what a file has from a place on.
+    fn ask(
+        &self,
+        url: &str,
+        from: u64,
+        work: &dyn Work,
+    ) -> impl Future<Output = Result<Response, DownloadError>> + Send;
+}
+
+pub(crate) struct Transfer<'a, S> {
+    pub(crate) server: &'a S,
+    pub(crate) patience: Patience,
     pub(crate) source: &'a Source,
     pub(crate) destination: &'a Path,
     pub(crate) work: &'a dyn Work,
 }
 
-impl Transfer<'_> {
+impl<S: Server> Transfer<'_, S> {
     pub(crate) async fn run(&self) -> Result<(), DownloadError> {
         if partial::is_whole(self.source, self.destination) {
             self.work.log("it was downloaded before");
@@ -59,24 +73,25 @@ impl Transfer<'_> {
         let (mut failures, mut most) = (0, partial.length());
         loop {
             let Err(error) = self.request(partial).await else { return Ok(()) };
-            failures = if partial.length() > most { 1 } else { failures + 1 };
-            most = most.max(partial.length());
-            if !may_pass(&error) || failures >= ATTEMPTS {
+            let advanced = partial.length() >= most + PROGRESS;
+            failures = if advanced { 1 } else { failures + 1 };
+            if advanced {
+                most = partial.length();
+            }
+            if !error.may_pass() || failures >= ATTEMPTS {
                 return Err(error);
             }
             self.work.log(&format!("{error}; {} bytes are there; once more", partial.length()));
-            self.cancellable(tokio::time::sleep(PAUSE * 2_u32.pow(failures - 1))).await?;
+            let pause = tokio::time::sleep(self.patience.pause * 2_u32.pow(failures - 1));
+            cancellable(self.work, pause).await?;
         }
     }
 
     /// Asks once for what is not there yet.
     async fn request(&self, partial: &mut Partial) -> Result<(), DownloadError> {
-        let mut request = self.client.get(&self.source.url);
         let have = partial.length();
-        if have > 0 {
-            request = request.header(RANGE, format!("bytes={have}-"));
-        }
-        let mut response = self.cancellable(request.send()).await?.map_err(|error| self.broken(error))?;
+        let asked = self.server.ask(&self.source.url, have, self.work);
+        let mut response = cancellable(self.work, asked).await??;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if begins_at(&response, have) => {}
             // Then without a word of parts.
@@ -90,9 +105,12 @@ impl Transfer<'_> {
             status => return Err(DownloadError::Refused { url: self.source.url.clone(), status }),
         }
         let promised = response.content_length().map(|rest| partial.length() + rest);
-        while let Some(chunk) =
-            self.cancellable(response.chunk()).await?.map_err(|error| self.broken(error))?
+        let mut pace = Pace { began: Instant::now(), bytes: 0 };
+        while let Some(chunk) = cancellable(self.work, response.chunk())
+            .await?
+            .map_err(|error| broken(&self.source.url, error))?
         {
+            self.keep_up(&mut pace, chunk.len())?;
             if partial.length() + chunk.len() as u64 > self.source.limit {
                 return Err(DownloadError::TooLong {
                     url: self.source.url.clone(),
@@ -110,34 +128,26 @@ impl Transfer<'_> {
         }
     }
 
-    /// Waits for `future`, but not beyond a cancel.
-    async fn cancellable<T>(&self, future: impl Future<Output = T>) -> Result<T, DownloadError> {
-        self.work.check()?;
-        let (notify, cancelled) = tokio::sync::oneshot::channel();
-        let _guard = self.work.on_cancel(Box::new(move || _ = notify.send(())));
-        tokio::select! {
-            biased;
-            value = future => Ok(value),
-            Ok(()) = cancelled => Err(DownloadError::Cancelled(banger_core::work::Cancelled)),
+    /// Fails when too little comes: a server that gives a byte now and then would hold an operation for ever.
+    fn keep_up(&self, pace: &mut Pace, came: usize) -> Result<(), DownloadError> {
+        let Patience { window, least, .. } = self.patience;
+        pace.bytes += came as u64;
+        if pace.began.elapsed() < window {
+            return Ok(());
         }
-    }
-
-    fn broken(&self, source: reqwest::Error) -> DownloadError {
-        // The address stands in the error already.
-        DownloadError::Transport { url: self.source.url.clone(), source: source.without_url() }
+        if pace.bytes < least {
+            let (url, seconds) = (self.source.url.clone(), window.as_secs());
+            return Err(DownloadError::TooSlow { url, bytes: pace.bytes, seconds });
+        }
+        *pace = Pace { began: Instant::now(), bytes: 0 };
+        Ok(())
     }
 }
 
-/// Whether the same request may do better a moment later.
-fn may_pass(error: &DownloadError) -> bool {
-    match error {
-        DownloadError::Transport { source, .. } => !source.is_builder() && !source.is_redirect(),
-        DownloadError::Cut { .. } | DownloadError::OtherPart { .. } => true,
-        DownloadError::Refused { status, .. } => {
-            status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
-        }
-        _ => false,
-    }
+/// What has come since it was looked at last.
+struct Pace {
+    began: Instant,
+    bytes: u64,
 }
 
 /// Whether an answer begins where it was asked to (RFC 9110, section 14.4).

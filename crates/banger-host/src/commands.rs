@@ -1,7 +1,7 @@
 //! Running the host's programs: the [`Commands`] port.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -37,7 +37,7 @@ pub(crate) fn spawn(command: &HostCommand) -> Result<(Child, Guard), CommandErro
         .args(&command.arguments)
         .envs(command.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(command.directory.as_deref().unwrap_or(Path::new("/")))
-        .stdin(Stdio::null())
+        .stdin(if command.input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that a cancel reaches everything that it starts.
@@ -45,7 +45,13 @@ pub(crate) fn spawn(command: &HostCommand) -> Result<(Child, Guard), CommandErro
     let (guard, watch) = Guard::set(&mut process).map_err(io_error)?;
     let child = process.spawn().map_err(io_error);
     watch.release();
-    Ok((child?, guard))
+    let mut child = child?;
+    if let Some(mut input) = child.stdin.take() {
+        let fits = &command.input[..command.input.len().min(HostCommand::LONGEST_INPUT)];
+        // One that does not want to hear it says so by what it does.
+        input.write_all(fits).ok();
+    }
+    Ok((child, guard))
 }
 
 impl Commands for HostCommands {

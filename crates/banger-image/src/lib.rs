@@ -1,6 +1,8 @@
 //! Root file systems and kernel bundles: sources, ext4 and cpio writing.
 //!
 //! - [`rootfs`]: the trait behind which root file systems are written, and the ext4 writer.
+//! - [`archive`]: tar archives of root file systems and layers.
+//! - [`oci`]: images as layouts and archives hold them.
 //! - [`source`]: where images come from: `debian:`, `tar:`.
 //! - [`kernel`]: kernel bundles and the initramfs.
 //! - [`disk`]: a VM's private disk and its configuration drive.
@@ -11,8 +13,10 @@
 
 mod encoding;
 
+pub mod archive;
 pub mod disk;
 pub mod kernel;
+pub mod oci;
 pub mod publish;
 pub mod rootfs;
 pub mod source;

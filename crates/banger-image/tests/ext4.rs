@@ -1,12 +1,15 @@
 //! The ext4 writer against the real e2fsck and the real kernel.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
-use banger_image::rootfs::{Metadata, Special, Timestamp, TreePath, WriteError};
+use banger_image::rootfs::ext4::Ext4Writer;
+use banger_image::rootfs::{HardLink, Metadata, RootfsWriter, Special, Timestamp, TreePath, WriteError};
 use support::{Image, Seen, SeenKind, attribute, file, look, metadata, noise, path};
 
 /// `vfs_cap_data` of version 2 (linux/capability.h) with `CAP_NET_RAW` permitted and effective.
@@ -172,8 +175,8 @@ fn what_cannot_be_written_is_refused_and_leaves_a_sound_file_system() {
         w.file(&path("file"), plain(), 0, &mut empty()).unwrap();
         w.symbolic_link(&path("link"), plain(), b"/tmp").unwrap();
         w.directory(&path("dir"), plain()).unwrap();
-        let error = w.file(&path("link/x"), plain(), 0, &mut empty()).unwrap_err();
-        assert_eq!(error.to_string(), "cannot make '/link/x': '/link' is not a directory");
+        let error = w.file(&path("file/x"), plain(), 0, &mut empty()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot make '/file/x': '/file' is not a directory");
         assert!(matches!(
             w.file(&path("file/x/y"), plain(), 0, &mut empty()),
             Err(WriteError::ParentIsNoDirectory { .. })
@@ -182,6 +185,18 @@ fn what_cannot_be_written_is_refused_and_leaves_a_sound_file_system() {
             w.hard_link(&path("h"), &path("link/file")),
             Err(WriteError::LinkTargetMissing { .. })
         ));
+        w.symbolic_link(&path("round"), plain(), b"dir/../round").unwrap();
+        assert!(matches!(
+            w.file(&path("round/x"), plain(), 0, &mut empty()),
+            Err(WriteError::LinkLoop { .. })
+        ));
+        w.symbolic_link(&path("to-file"), plain(), b"file").unwrap();
+        w.symbolic_link(&path("long"), plain(), &[b'n'; 300]).unwrap();
+        for parent in ["to-file", "long"] {
+            let below = path(format!("{parent}/x"));
+            let refused = w.file(&below, plain(), 0, &mut empty());
+            assert!(matches!(refused, Err(WriteError::ParentIsNoDirectory { .. })), "{parent}");
+        }
         assert!(matches!(w.hard_link(&path("h"), &path("dir")), Err(WriteError::LinkToDirectory { .. })));
         assert!(matches!(w.hard_link(&path("h"), &path("")), Err(WriteError::LinkToDirectory { .. })));
         assert!(matches!(w.file(&path(""), plain(), 0, &mut empty()), Err(WriteError::RootIsDirectory)));
@@ -214,8 +229,175 @@ fn what_cannot_be_written_is_refused_and_leaves_a_sound_file_system() {
     image.check();
     let Some(mounted) = image.mount("what_cannot_be_written_is_refused") else { return };
     let seen = look(&mounted.at);
-    assert_eq!(seen.len(), 5, "{:?}", seen.keys());
+    assert_eq!(seen.len(), 8, "{:?}", seen.keys());
     assert_eq!(seen[&b"after"[..]].kind, file(b"after"));
+}
+
+#[test]
+fn links_on_the_way_lead_within_the_root() {
+    let image = Image::write(|w| {
+        let plain = || metadata(0o644);
+        w.directory(&path("usr/bin"), metadata(0o755)).unwrap();
+        for (name, target) in [
+            ("bin", &b"usr/bin"[..]),
+            ("usr/up", b"../../../../usr/./bin/"),
+            ("absolute", b"/usr"),
+            ("twice", b"absolute/up"),
+            ("nowhere", b"made/by/this"),
+            ("usr/bin/root", b"/"),
+        ] {
+            w.symbolic_link(&path(name), metadata(0o777), target).unwrap();
+        }
+        for (name, content) in [
+            ("bin/a", &b"a"[..]),
+            ("usr/up/b", b"b"),
+            ("twice/c", b"c"),
+            ("nowhere/d", b"d"),
+            ("usr/bin/root/e", b"e"),
+        ] {
+            w.file(&path(name), plain(), 1, &mut { content }).unwrap();
+        }
+        w.hard_link(&path("absolute/f"), &path("twice/a")).unwrap();
+        // The last name is never followed: this takes the link's place.
+        w.file(&path("nowhere"), plain(), 1, &mut &b"n"[..]).unwrap();
+    });
+    image.check();
+    let Some(mounted) = image.mount("links_on_the_way_lead_within_the_root") else { return };
+    let seen = look(&mounted.at);
+    let files = [
+        (&b"usr/bin/a"[..], &b"a"[..]),
+        (b"usr/bin/b", b"b"),
+        (b"usr/bin/c", b"c"),
+        (b"made/by/this/d", b"d"),
+        (b"e", b"e"),
+        (b"usr/f", b"a"),
+        (b"nowhere", b"n"),
+    ];
+    for (name, content) in files {
+        assert_eq!(seen.get(name).map(|it| &it.kind), Some(&file(content)), "{}", name.escape_ascii());
+    }
+    assert_eq!(seen[&b"usr/f"[..]].links, 2);
+}
+
+/// The names in an image of several layers.
+fn names_of(test: &str, fill: impl FnOnce(&mut dyn RootfsWriter)) -> Option<Vec<String>> {
+    let image = Image::write(fill);
+    image.check();
+    let mounted = image.mount(test)?;
+    let names = look(&mounted.at).into_keys().filter(|name| !name.is_empty());
+    Some(names.map(|name| String::from_utf8(name).unwrap()).collect())
+}
+
+#[test]
+fn a_layer_takes_away_what_those_before_it_have_and_nothing_of_its_own() {
+    let fill = |w: &mut dyn RootfsWriter| {
+        let add = |w: &mut dyn RootfsWriter, name: &str| {
+            w.file(&path(name), metadata(0o644), 5, &mut &b"layer"[..]).unwrap();
+        };
+        for name in
+            ["kept", "gone", "dir/old", "dir/sub/old", "opaque/old", "opaque/sub/old", "linked", "tree/x"]
+        {
+            add(w, name);
+        }
+        w.symbolic_link(&path("link"), metadata(0o777), b"dir").unwrap();
+        w.next_layer().unwrap();
+        w.whiteout(&path("gone")).unwrap();
+        w.whiteout(&path("never/was/there")).unwrap();
+        // Through a link.
+        w.whiteout(&path("link/sub")).unwrap();
+        add(w, "dir/new");
+        // Its own entries come before what takes away as well as after it.
+        add(w, "opaque/before");
+        add(w, "opaque/sub/before");
+        w.opaque(&path("opaque")).unwrap();
+        add(w, "opaque/after");
+        w.hard_link(&path("further"), &path("linked")).unwrap();
+        w.whiteout(&path("linked")).unwrap();
+        add(w, "tree/y/z");
+        w.whiteout(&path("tree")).unwrap();
+        w.whiteout(&path("tree")).unwrap();
+        w.opaque(&path("empty/new")).unwrap();
+        w.next_layer().unwrap();
+        w.whiteout(&path("opaque/sub/before")).unwrap();
+        add(w, "gone");
+    };
+    let Some(names) = names_of("a_layer_takes_away", fill) else { return };
+    let expected = [
+        "dir",
+        "dir/new",
+        "dir/old",
+        "empty",
+        "empty/new",
+        "further",
+        "gone",
+        "kept",
+        "link",
+        "opaque",
+        "opaque/after",
+        "opaque/before",
+        "opaque/sub",
+        "tree",
+        "tree/y",
+        "tree/y/z",
+    ];
+    assert_eq!(names, expected);
+    let Some(names) = names_of("a_layer_takes_everything_away", |w| {
+        w.file(&path("a/b"), metadata(0o644), 0, &mut std::io::empty()).unwrap();
+        w.next_layer().unwrap();
+        w.opaque(&TreePath::default()).unwrap();
+        w.directory(&path("c"), metadata(0o755)).unwrap();
+    }) else {
+        return;
+    };
+    assert_eq!(names, ["c"]);
+}
+
+#[test]
+fn a_file_has_more_names_than_a_file_can_have() {
+    let content = noise(100_000, 3);
+    let mut copies = 0;
+    let image = Image::write(|w| {
+        w.file(&path("first"), metadata(0o640), content.len() as u64, &mut &content[..]).unwrap();
+        for n in 1..130_500 {
+            // By way of the first name, and of the one before, which may be the copy's.
+            let target = if n % 2 == 0 { "first".to_owned() } else { format!("{}/{}", (n - 1) % 10, n - 1) };
+            let target = if n == 1 { "first".to_owned() } else { target };
+            let made = w.hard_link(&path(format!("{}/{n}", n % 10)), &path(target)).unwrap();
+            copies += usize::from(made == HardLink::Copied);
+        }
+    });
+    assert_eq!(copies, 2);
+    image.check();
+    let Some(mounted) = image.mount("a_file_has_more_names") else { return };
+    let mut names = std::collections::HashMap::<u64, u64>::new();
+    for (name, entry) in look_at_links(&mounted.at) {
+        assert_eq!(entry.len(), 100_000, "{}", name.display());
+        *names.entry(entry.nlink()).or_default() += 1;
+    }
+    assert_eq!(names, [(65_000, 130_000), (500, 500)].into());
+    for name in ["first", "9/129999", "1/130491"] {
+        assert!(std::fs::read(mounted.at.join(name)).unwrap() == content, "{name}");
+    }
+}
+
+/// Every file in the root and one directory below.
+fn look_at_links(root: &std::path::Path) -> Vec<(std::path::PathBuf, std::fs::Metadata)> {
+    let list = |directory: &std::path::Path| -> Vec<_> {
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let all = list(root).into_iter().flat_map(|path| if path.is_dir() { list(&path) } else { vec![path] });
+    all.map(|path| (path.clone(), std::fs::symlink_metadata(path).unwrap())).collect()
+}
+
+#[test]
+fn more_entries_than_may_be_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("image");
+    let mut writer = Ext4Writer::create(&image, "test").unwrap().with_most_entries(100);
+    let mut add = |n: u32| writer.directory(&path(n.to_string()), metadata(0o755));
+    (0..99).for_each(|n| add(n).unwrap());
+    assert_eq!(add(99).unwrap_err().to_string(), "cannot add '/99': more than 100 entries");
+    assert!(add(98).is_ok(), "which is there");
 }
 
 trait TakeAll {

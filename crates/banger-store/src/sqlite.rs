@@ -10,7 +10,7 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::operation::Operation;
 use banger_types::{ImageId, KernelId, OperationId, VmId};
-use rusqlite::{Connection, ErrorCode, MAIN_DB, Transaction, params};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OptionalExtension as _, Transaction, params};
 
 use crate::look::look;
 use crate::migrations::migrations;
@@ -211,16 +211,30 @@ impl Store for SqliteStore {
         self.read("list images", "SELECT document FROM images ORDER BY name", [], |row| from_json(row, 0))
     }
 
-    fn insert_image(&self, image: &Image) -> Result<(), StoreError> {
+    fn insert_image(&self, image: &Image) -> Result<Option<Image>, StoreError> {
         let action = "remember an image";
         self.write(action, |transaction| {
             let result = to_json(image).and_then(|document| {
+                let before = transaction
+                    .query_row("SELECT document FROM images WHERE name = ?1", [&image.name], |row| {
+                        from_json(row, 0)
+                    })
+                    .optional()?;
+                let before: Option<Image> = before;
+                let before = before.map(|before| Image { name: before.version_name(), ..before });
+                if let Some(before) = &before {
+                    transaction.execute(
+                        "UPDATE images SET name = ?2, document = ?3 WHERE id = ?1",
+                        params![before.id.as_str(), before.name, to_json(before)?],
+                    )?;
+                }
                 transaction.execute(
                     "INSERT INTO images (id, name, document) VALUES (?1, ?2, ?3)",
                     params![image.id.as_str(), image.name, document],
-                )
+                )?;
+                Ok(before)
             });
-            inserted(result, &image.name, action)
+            result.map_err(failed(action))
         })
     }
 

@@ -126,9 +126,18 @@ fn a_name_is_taken_once() {
     let (_directory, store) = open();
     store.insert_vm(&vm(1, "web")).unwrap();
     assert!(matches!(store.insert_vm(&vm(2, "web")), Err(StoreError::NameTaken(name)) if name == "web"));
-    assert!(matches!(store.insert_image(&image(2, "base")), Err(StoreError::NameTaken(_))));
     // The same id under another name is no taken name but a failure of the caller's.
     assert!(matches!(store.insert_vm(&vm(1, "other")), Err(StoreError::Database { .. })));
+}
+
+#[test]
+fn a_new_version_of_an_image_takes_its_name() {
+    let (_directory, store) = open();
+    let (first, second) = (image(1, "base"), image(2, "base"));
+    let before = Image { name: format!("base@{}", first.id), ..first };
+    assert_eq!(store.insert_image(&second).unwrap(), Some(before.clone()));
+    assert_eq!(store.images().unwrap(), vec![second, before]);
+    assert_eq!(store.insert_image(&image(3, "other")).unwrap(), None);
 }
 
 #[test]

@@ -8,8 +8,10 @@ mod archive;
 mod environment;
 mod file_server;
 mod host;
+pub mod layers;
 mod not_run;
 mod process;
+mod registry;
 pub mod seed;
 mod small_disk;
 mod terminal;
@@ -20,6 +22,7 @@ pub use file_server::{FileServer, Serving};
 pub use host::{Snapshot, TestHost, Tests, User};
 pub use not_run::not_run;
 pub use process::{pidfd, wait_for_end};
+pub use registry::{Passing, Proxy, Registry, RegistryOptions};
 pub use small_disk::{Ballast, SmallDisk};
 pub use terminal::Terminal;
 

@@ -49,3 +49,10 @@ pub struct Image {
     /// Its configuration.
     pub config: ImageConfig,
 }
+
+impl Image {
+    /// Returns the name of an image after a new version of it has taken its own: `debian@0123456789ab`.
+    pub fn version_name(&self) -> String {
+        format!("{}@{}", self.name, self.id)
+    }
+}

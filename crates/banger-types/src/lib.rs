@@ -13,8 +13,10 @@ pub mod location;
 pub mod monitor;
 pub mod name;
 pub mod operation;
+pub mod reference;
 pub mod sftp;
 pub mod size;
+pub mod source;
 pub mod system;
 pub mod vm;
 

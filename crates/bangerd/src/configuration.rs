@@ -1,8 +1,10 @@
 //! The configuration file.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use banger_image::source::BuildOptions;
 use banger_types::size::Mebibytes;
 use banger_types::{ApiError, ErrorKind};
 use serde::Deserialize;
@@ -13,6 +15,10 @@ use serde::Deserialize;
 pub(crate) struct Configuration {
     /// `[vm]`: what a VM gets when nothing else is asked for.
     pub(crate) vm: VmDefaults,
+    /// `[image]`: what an image may be.
+    pub(crate) image: ImageLimits,
+    /// `[registry."HOST"]`: how a registry is spoken to.
+    pub(crate) registry: BTreeMap<String, RegistrySettings>,
     /// `[debian]`: where Debian's packages come from.
     pub(crate) debian: Debian,
 }
@@ -45,6 +51,37 @@ impl Default for VmDefaults {
             boot_timeout: Duration::from_mins(5),
         }
     }
+}
+
+/// Bounds of images: what comes from elsewhere may be made to fill the disk or the memory.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ImageLimits {
+    /// Most that all layers of an image may unpack to.
+    #[serde(deserialize_with = "size")]
+    pub(crate) largest: Mebibytes,
+    /// Most files, directories and links of an image, those of lower layers that are gone in a higher one counted. Each
+    /// takes some 200 bytes of the daemon's memory while the image is made.
+    pub(crate) most_entries: usize,
+}
+
+impl Default for ImageLimits {
+    fn default() -> Self {
+        Self { largest: Mebibytes(BuildOptions::LARGEST >> 20), most_entries: BuildOptions::MOST_ENTRIES }
+    }
+}
+
+/// How a registry is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RegistrySettings {
+    /// Registries that have the same, as far as they have it: asked first, in this order. As `mirror.example:5000`.
+    pub(crate) mirrors: Vec<String>,
+    /// It has no TLS. What is said to it can be read and changed on the way; what comes is verified by its digest, where
+    /// there is one.
+    pub(crate) plain_http: bool,
+    /// A file of certificates in PEM that are trusted for it beside those that the host trusts.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// Debian's mirror.

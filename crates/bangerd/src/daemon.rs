@@ -16,7 +16,7 @@ use banger_types::vm::{
 use banger_types::{ApiError, ErrorKind, VmName};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::Artifacts;
+use crate::artifact::{Artifacts, Wanted};
 use crate::failure::FromStore as _;
 use crate::layout::vm_file;
 use crate::operation::{Handle, Operations};
@@ -245,7 +245,8 @@ impl Daemon {
         let handle = self.begin(OperationKind::ImagePull, subject)?;
         let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
         tokio::spawn(async move {
-            let pulled = artifacts.pull_image(&request.source, request.name.as_deref(), &operation).await;
+            let name = request.name.as_deref();
+            let pulled = artifacts.pull_image(&request.source, name, Wanted::Newest, &operation).await;
             operation.finish(pulled.map(drop));
         });
         Ok(handle.snapshot())

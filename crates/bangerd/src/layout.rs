@@ -76,6 +76,11 @@ impl Layout {
         self.data.join("engines")
     }
 
+    /// Layers of images, to be used again.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.data.join("layers")
+    }
+
     /// What is being downloaded.
     pub(crate) fn downloads(&self) -> PathBuf {
         self.data.join("downloads")
@@ -116,6 +121,9 @@ impl Layout {
             self.templates(),
             self.engines(),
             self.downloads(),
+            self.layers(),
+            crate::artifact::stored_layers(&self.layers()),
+            crate::artifact::unpacked_layers(&self.layers()),
             self.operations(),
             self.ssh(),
         ]

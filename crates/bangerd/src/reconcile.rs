@@ -18,7 +18,7 @@ use banger_types::monitor::MonitorPhase;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
 
-use crate::artifact::Artifacts;
+use crate::artifact::{Artifacts, stored_layers, unpacked_layers};
 use crate::layout::vm_file;
 use crate::take_up::take_up_operations;
 use crate::vm::{self, Context, Found, Origin, VmHandle, remove_files};
@@ -28,6 +28,9 @@ const WORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// For how long somebody may go on with a download that was cut.
 const DOWNLOAD_AGE: Duration = Duration::from_hours(7 * 24);
+
+/// For how long a layer is kept that no pull has asked for.
+const LAYER_AGE: Duration = Duration::from_hours(30 * 24);
 
 /// What was found, for the log.
 #[derive(Debug, Default)]
@@ -251,10 +254,16 @@ async fn remove_orphans(
     for parent in [layout.templates(), layout.ssh(), layout.engines()] {
         removed += sweep(&parent);
     }
-    let swept = banger_download::sweep(&layout.downloads(), DOWNLOAD_AGE);
-    removed += swept.removed;
-    for error in swept.errors {
-        tracing::error!(%error, "a download is not swept");
+    for (directory, age) in [
+        (layout.downloads(), DOWNLOAD_AGE),
+        (stored_layers(&layout.layers()), LAYER_AGE),
+        (unpacked_layers(&layout.layers()), LAYER_AGE),
+    ] {
+        let swept = banger_download::sweep(&directory, age);
+        removed += swept.removed;
+        for error in swept.errors {
+            tracing::error!(%error, "a download is not swept");
+        }
     }
     for parent in [layout.vms(), layout.kernels()] {
         for entry in fs_err::read_dir(parent).into_iter().flatten().flatten() {

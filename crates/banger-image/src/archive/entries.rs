@@ -4,11 +4,11 @@
 //! crate's own iterator puts no bound on long names and PAX data, and loses records after a binary
 //! value. Formats: POSIX.1-2017 `pax`, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use tar::{EntryType, Header};
 
-use super::TarError;
+use super::ArchiveError;
 use super::pax::{self, Records};
 use super::sparse::{Map, Piece};
 use crate::rootfs::{ExtendedAttribute, Timestamp};
@@ -22,26 +22,27 @@ const MOST_EXTENSIONS: u64 = 4 << 20;
 const ATTRIBUTE_KEYWORD: &[u8] = b"SCHILY.xattr.";
 
 /// An archive as a stream.
-#[derive(Debug)]
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     reader: R,
     /// Bytes of the present entry, padding included, that were not read yet.
     left: u64,
     entries: u64,
+    /// Passes over bytes that nobody wants; returns how many there were.
+    pass: fn(&mut R, u64) -> io::Result<u64>,
 }
 
 /// An entry's header, with everything that its extensions said. Its data is next in the stream.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) header: Header,
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) header: Header,
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
     pub(super) uid: u64,
     pub(super) gid: u64,
     pub(super) modified: Timestamp,
     pub(super) attributes: Vec<ExtendedAttribute>,
     /// Bytes that the archive holds, without padding.
-    pub(super) stored: u64,
+    pub(crate) stored: u64,
     pub(super) sparse: Option<Map>,
 }
 
@@ -69,22 +70,39 @@ struct SparseRecords {
     any: bool,
 }
 
+impl<R: Read + Seek> Archive<io::BufReader<R>> {
+    /// Returns the archive that `reader` reads, which passes over data without reading it.
+    pub(crate) fn seekable(reader: io::BufReader<R>) -> Self {
+        let pass = |reader: &mut io::BufReader<R>, bytes: u64| {
+            let ahead = i64::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+            reader.seek_relative(ahead).map(|()| bytes)
+        };
+        Self { reader, left: 0, entries: 0, pass }
+    }
+
+    /// Returns where in the archive the next byte is.
+    pub(crate) fn position(&mut self) -> Result<u64, ArchiveError> {
+        Ok(self.reader.stream_position()?)
+    }
+}
+
 impl<R: Read> Archive<R> {
     /// Returns the archive that `reader` reads.
     pub(super) fn new(reader: R) -> Self {
-        Self { reader, left: 0, entries: 0 }
+        let pass = |reader: &mut R, bytes: u64| io::copy(&mut reader.take(bytes), &mut io::sink());
+        Self { reader, left: 0, entries: 0, pass }
     }
 
     /// Returns the next entry, or `None` at the archive's end marker. Data of the one before that
     /// was not read is skipped.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
         let mut extensions = Extensions::default();
         let mut extended = false;
         let mut collected = 0;
         loop {
             self.skip()?;
             let Some(header) = self.header()? else {
-                return if extended { Err(TarError::Truncated) } else { Ok(None) };
+                return if extended { Err(ArchiveError::Truncated) } else { Ok(None) };
             };
             extended = true;
             if let EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader = header.entry_type()
@@ -92,7 +110,9 @@ impl<R: Read> Archive<R> {
                 collected += header.entry_size().unwrap_or(0).min(LONGEST_EXTENSION);
             }
             if collected > MOST_EXTENSIONS {
-                return Err(TarError::Malformed("the names and PAX records of a file have more than 4 MiB"));
+                return Err(ArchiveError::Malformed(
+                    "the names and PAX records of a file have more than 4 MiB",
+                ));
             }
             match header.entry_type() {
                 EntryType::GNULongName => extensions.path = Some(self.long_name(&header)?),
@@ -120,7 +140,7 @@ impl<R: Read> Archive<R> {
         self.reader
     }
 
-    fn entry(&mut self, header: Header, extensions: Extensions) -> Result<Entry, TarError> {
+    fn entry(&mut self, header: Header, extensions: Extensions) -> Result<Entry, ArchiveError> {
         let fields = header.as_old();
         let mut stored = match extensions.size {
             Some(size) => size,
@@ -145,7 +165,7 @@ impl<R: Read> Archive<R> {
             if let Some(name) = name {
                 path = name;
             }
-            let size = size.ok_or(TarError::Malformed("a sparse file has no size"))?;
+            let size = size.ok_or(ArchiveError::Malformed("a sparse file has no size"))?;
             Some(Map::new(pieces, size, stored)?)
         } else {
             None
@@ -170,14 +190,14 @@ impl<R: Read> Archive<R> {
     }
 
     /// Reads a header block, or `None` for a block of zeros: the end marker.
-    fn header(&mut self) -> Result<Option<Header>, TarError> {
+    fn header(&mut self) -> Result<Option<Header>, ArchiveError> {
         let mut header = Header::new_old();
         let block = header.as_mut_bytes();
         let got = self.fill(block)?;
         if got < BLOCK {
             return Err(match self.entries {
-                0 => TarError::NotATar,
-                _ => TarError::Truncated,
+                0 => ArchiveError::NotATar,
+                _ => ArchiveError::Truncated,
             });
         }
         if block.iter().all(|&b| b == 0) {
@@ -191,8 +211,8 @@ impl<R: Read> Archive<R> {
         let stated = header.cksum().map_or(-1, i64::from);
         if stated != unsigned && stated != signed {
             return Err(match self.entries {
-                0 => TarError::NotATar,
-                _ => TarError::Malformed("a header's checksum is wrong"),
+                0 => ArchiveError::NotATar,
+                _ => ArchiveError::Malformed("a header's checksum is wrong"),
             });
         }
         self.entries += 1;
@@ -200,21 +220,21 @@ impl<R: Read> Archive<R> {
     }
 
     /// Reads the data of an extension header.
-    fn extension(&mut self, header: &Header) -> Result<Vec<u8>, TarError> {
-        let size = header.entry_size().map_err(|_| TarError::Malformed("a header has no size"))?;
+    fn extension(&mut self, header: &Header) -> Result<Vec<u8>, ArchiveError> {
+        let size = header.entry_size().map_err(|_| ArchiveError::Malformed("a header has no size"))?;
         if size > LONGEST_EXTENSION {
-            return Err(TarError::Malformed("a name or the PAX records of a file have more than 1 MiB"));
+            return Err(ArchiveError::Malformed("a name or the PAX records of a file have more than 1 MiB"));
         }
         self.begin(size)?;
         let mut data = Vec::new();
         self.data(size).read_to_end(&mut data)?;
         if data.len() as u64 != size {
-            return Err(TarError::Truncated);
+            return Err(ArchiveError::Truncated);
         }
         Ok(data)
     }
 
-    fn long_name(&mut self, header: &Header) -> Result<Vec<u8>, TarError> {
+    fn long_name(&mut self, header: &Header) -> Result<Vec<u8>, ArchiveError> {
         let mut name = self.extension(header)?;
         let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
         name.truncate(end);
@@ -222,11 +242,11 @@ impl<R: Read> Archive<R> {
     }
 
     /// The map of an entry of type `S`: four pieces in the header, 21 in each block after it.
-    fn old_sparse(&mut self, header: &Header, stored: u64) -> Result<Map, TarError> {
-        let malformed = || TarError::Malformed("the map of a sparse file is malformed");
+    fn old_sparse(&mut self, header: &Header, stored: u64) -> Result<Map, ArchiveError> {
+        let malformed = || ArchiveError::Malformed("the map of a sparse file is malformed");
         let gnu = header.as_gnu().ok_or_else(malformed)?;
         let mut pieces = Vec::new();
-        let mut add = |piece: &tar::GnuSparseHeader| -> Result<(), TarError> {
+        let mut add = |piece: &tar::GnuSparseHeader| -> Result<(), ArchiveError> {
             if !piece.is_empty() {
                 let offset = piece.offset().map_err(|_| malformed())?;
                 pieces.push(Piece { offset, length: piece.length().map_err(|_| malformed())? });
@@ -239,11 +259,11 @@ impl<R: Read> Archive<R> {
         while more {
             let mut extension = tar::GnuExtSparseHeader::new();
             if self.fill(extension.as_mut_bytes())? < BLOCK {
-                return Err(TarError::Truncated);
+                return Err(ArchiveError::Truncated);
             }
             blocks += 1;
             if blocks > 8192 {
-                return Err(TarError::Malformed("a sparse file has too many pieces"));
+                return Err(ArchiveError::Malformed("a sparse file has too many pieces"));
             }
             extension.sparse.iter().try_for_each(&mut add)?;
             more = extension.is_extended();
@@ -253,25 +273,25 @@ impl<R: Read> Archive<R> {
     }
 
     /// Notes that `size` bytes and their padding come next.
-    fn begin(&mut self, size: u64) -> Result<(), TarError> {
+    fn begin(&mut self, size: u64) -> Result<(), ArchiveError> {
         let block = BLOCK as u64;
         self.left = size
             .checked_next_multiple_of(block)
-            .ok_or(TarError::Malformed("an entry has no possible size"))?;
+            .ok_or(ArchiveError::Malformed("an entry has no possible size"))?;
         Ok(())
     }
 
     /// Reads what is left of the present entry.
-    fn skip(&mut self) -> Result<(), TarError> {
-        let skipped = io::copy(&mut (&mut self.reader).take(self.left), &mut io::sink())?;
+    fn skip(&mut self) -> Result<(), ArchiveError> {
+        let skipped = (self.pass)(&mut self.reader, self.left)?;
         if skipped < self.left {
-            return Err(TarError::Truncated);
+            return Err(ArchiveError::Truncated);
         }
         self.left = 0;
         Ok(())
     }
 
-    fn fill(&mut self, block: &mut [u8]) -> Result<usize, TarError> {
+    fn fill(&mut self, block: &mut [u8]) -> Result<usize, ArchiveError> {
         let mut got = 0;
         while got < block.len() {
             match self.reader.read(&mut block[got..]) {
@@ -286,7 +306,6 @@ impl<R: Read> Archive<R> {
 }
 
 /// Reads the bytes that the archive holds of one entry.
-#[derive(Debug)]
 pub(super) struct Data<'a, R> {
     archive: &'a mut Archive<R>,
     left: u64,
@@ -304,10 +323,10 @@ impl<R: Read> Read for Data<'_, R> {
 
 impl Extensions {
     /// Takes the records of a PAX header; unknown keywords are ignored, as POSIX asks for.
-    fn records(&mut self, data: &[u8]) -> Result<(), TarError> {
+    fn records(&mut self, data: &[u8]) -> Result<(), ArchiveError> {
         for record in Records::new(data) {
             let (keyword, value) = record?;
-            let bad = || TarError::Malformed("a PAX record has a malformed value");
+            let bad = || ArchiveError::Malformed("a PAX record has a malformed value");
             let number = || pax::decimal(value).ok_or_else(bad);
             match keyword {
                 // An empty value takes the keyword back.
@@ -334,9 +353,9 @@ impl Extensions {
 
 impl SparseRecords {
     /// Versions 0.0 (`offset`, `numbytes` repeated), 0.1 (`map`) and 1.0 (`major`, `realsize`).
-    fn record(&mut self, keyword: &[u8], value: &[u8]) -> Result<(), TarError> {
+    fn record(&mut self, keyword: &[u8], value: &[u8]) -> Result<(), ArchiveError> {
         let number =
-            || pax::decimal(value).ok_or(TarError::Malformed("the map of a sparse file is malformed"));
+            || pax::decimal(value).ok_or(ArchiveError::Malformed("the map of a sparse file is malformed"));
         self.any = true;
         match keyword {
             b"name" => self.name = Some(value.to_vec()),
@@ -345,7 +364,8 @@ impl SparseRecords {
             b"offset" => self.offset = Some(number()?),
             b"numbytes" => {
                 let offset = self.offset.take();
-                let offset = offset.ok_or(TarError::Malformed("the map of a sparse file is malformed"))?;
+                let offset =
+                    offset.ok_or(ArchiveError::Malformed("the map of a sparse file is malformed"))?;
                 self.pieces.push(Piece { offset, length: number()? });
             }
             b"major" => self.before_data = number()? == 1,
@@ -357,15 +377,15 @@ impl SparseRecords {
 
 /// Returns what was read from a field; one that is left blank is zero. Some writers leave those blank
 /// that they have nothing to say in, and every reader takes them so.
-pub(super) fn number(field: &[u8], read: io::Result<u64>) -> Result<u64, TarError> {
+pub(super) fn number(field: &[u8], read: io::Result<u64>) -> Result<u64, ArchiveError> {
     if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
         return Ok(0);
     }
-    read.map_err(|_| TarError::Malformed("a header has a field that is no number"))
+    read.map_err(|_| ArchiveError::Malformed("a header has a field that is no number"))
 }
 
 /// Returns the header's time. GNU tar writes times before the epoch in base 256, as two's complement.
-fn seconds(header: &Header) -> Result<i64, TarError> {
+fn seconds(header: &Header) -> Result<i64, ArchiveError> {
     let field = header.as_old().mtime;
     if field[0] & 0x80 == 0 {
         let seconds = number(&field, header.mtime())?;

@@ -1,38 +1,59 @@
-//! Root file systems in tar archives: `ustar`, GNU and PAX.
+//! Root file systems and layers of images in tar archives: `ustar`, GNU and PAX, packed or not.
 
-mod archive;
+mod compression;
+mod entries;
 mod pax;
 mod sparse;
+mod stored;
 
 use std::io::{self, BufReader, Read};
 
 use banger_core::work::{Cancelled, Work};
-use banger_types::operation::Unit;
-use sha2::{Digest, Sha256};
+use banger_types::digest::Digest;
 use tar::EntryType;
 
 use crate::encoding::printable;
-use crate::rootfs::{ExtendedAttribute, Metadata, PathError, RootfsWriter, Special, TreePath, WriteError};
-use archive::{Archive, Entry};
+use crate::rootfs::{
+    ExtendedAttribute, HardLink, Metadata, PathError, RootfsWriter, Special, TreePath, WriteError,
+};
+pub use compression::Compression;
+pub(crate) use entries::Archive;
+use entries::Entry;
+use stored::{Stored, Unpacked};
 
 /// Bytes read and hashed at once.
 const BUFFER: usize = 256 << 10;
+/// What the names of entries begin with that take something away (OCI image-spec, layer.md, "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+/// The name that takes away everything in its directory (layer.md, "Opaque Whiteout").
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What the names of AUFS's own files begin with, which old versions of Docker left in layers.
+const AUFS: &[u8] = b".wh..wh.";
 /// Namespaces of extended attributes that Linux has (xattr(7)).
 const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system."];
 
 /// Why an archive could not be read into a root file system.
 #[derive(Debug, thiserror::Error)]
-pub enum TarError {
+pub enum ArchiveError {
     /// It is something else.
     #[error("this is not a tar archive")]
     NotATar,
-    /// It is packed.
+    /// It is packed with something that we cannot unpack.
     #[error("the archive is compressed with {program}; unpack it first: {command}")]
     Compressed {
         /// The program that packed it.
         program: &'static str,
         /// What unpacks it.
         command: &'static str,
+    },
+    /// It is damaged where it is packed.
+    #[error("the archive is damaged: it does not unpack as {0}")]
+    Packing(Compression, #[source] io::Error),
+    /// It is larger than it may be.
+    #[error("the archive unpacks to more than {limit} bytes")]
+    TooLarge {
+        /// Most bytes.
+        limit: u64,
     },
     /// Its end is missing.
     #[error("the archive is truncated")]
@@ -68,114 +89,164 @@ pub enum TarError {
     Cancelled(#[from] Cancelled),
 }
 
-/// What was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// `sha256:…` of all bytes of the archive.
-    pub digest: String,
-    /// Its length in bytes.
-    pub length: u64,
+/// What an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// A whole tree.
+    Tree,
+    /// What a layer changes in the tree of those before it (OCI image-spec, layer.md).
+    Layer,
 }
 
-/// Reads an archive to its end and hands each entry to `writer`. `total` is the archive's length in
-/// bytes, where that is known, for the progress.
+/// How an archive is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// What it is.
+    pub meaning: Meaning,
+    /// Its length in bytes as it is stored, where that is known, for the progress.
+    pub total: Option<u64>,
+    /// Most bytes that it may unpack to.
+    pub limit: u64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { meaning: Meaning::Tree, total: None, limit: u64::MAX }
+    }
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Digest of all bytes of the archive as it is stored.
+    pub digest: Digest,
+    /// Its length in bytes as it is stored.
+    pub length: u64,
+    /// Digest of all bytes unpacked: of a layer its `DiffID` (OCI image-spec, config.md, "Layer `DiffID`").
+    pub unpacked: Digest,
+    /// How many these are.
+    pub unpacked_length: u64,
+    /// What it was packed with.
+    pub compression: Compression,
+}
+
+/// Reads an archive to its end and hands each entry to `writer`. What is packed is unpacked by a thread beside this one.
 pub fn read(
-    reader: impl Read,
-    total: Option<u64>,
+    reader: impl Read + Send,
+    reading: &Reading,
     writer: &mut dyn RootfsWriter,
     work: &dyn Work,
-) -> Result<Summary, TarError> {
-    let mut source = Source { reader, hash: Sha256::new(), length: 0, total, work };
-    let outcome = read_all(&mut source, writer, work);
+) -> Result<Summary, ArchiveError> {
+    let mut stored = Stored::new(reader, reading.total, work);
+    let outcome = begin(&mut stored).and_then(|(start, compression)| {
+        let rest = start.chain(&mut stored);
+        let unpacked = match compression {
+            Compression::None => entries_of(rest, false, reading, writer, work)?,
+            _ => {
+                compression::unpack(rest, compression, |rest| entries_of(rest, true, reading, writer, work))?
+            }
+        };
+        Ok((compression, unpacked))
+    });
+    summary(stored, outcome, work)
+}
+
+/// The same with an archive that is not packed.
+pub fn read_unpacked(
+    reader: impl Read,
+    reading: &Reading,
+    writer: &mut dyn RootfsWriter,
+    work: &dyn Work,
+) -> Result<Summary, ArchiveError> {
+    let mut stored = Stored::new(reader, reading.total, work);
+    let outcome = begin(&mut stored).and_then(|(start, compression)| {
+        compression.refuse()?;
+        Ok((compression, entries_of(start.chain(&mut stored), false, reading, writer, work)?))
+    });
+    summary(stored, outcome, work)
+}
+
+/// Reads as much as it takes to see what the archive is packed with.
+fn begin<R: Read>(stored: &mut Stored<'_, R>) -> Result<(io::Cursor<Vec<u8>>, Compression), ArchiveError> {
+    let mut start = Vec::with_capacity(512);
+    stored.take(512).read_to_end(&mut start)?;
+    let compression = Compression::of(&start)?;
+    Ok((io::Cursor::new(start), compression))
+}
+
+fn summary<R>(
+    stored: Stored<'_, R>,
+    outcome: Result<(Compression, (Option<Digest>, u64)), ArchiveError>,
+    work: &dyn Work,
+) -> Result<Summary, ArchiveError> {
     // What was cancelled shows up as a failed read, wherever that was.
     work.check()?;
-    outcome?;
-    let digest = format!("sha256:{}", hexadecimal(&source.hash.finalize()));
-    Ok(Summary { digest, length: source.length })
+    let (compression, (unpacked, unpacked_length)) = outcome?;
+    let (digest, length) = stored.finish();
+    Ok(Summary { digest, length, unpacked: unpacked.unwrap_or(digest), unpacked_length, compression })
 }
 
-fn read_all(source: &mut impl Read, writer: &mut dyn RootfsWriter, work: &dyn Work) -> Result<(), TarError> {
-    let mut reader = BufReader::with_capacity(BUFFER, source);
-    let mut start = Vec::with_capacity(512);
-    (&mut reader).take(512).read_to_end(&mut start)?;
-    refuse_compressed(&start)?;
-    let mut archive = Archive::new(start.chain(reader));
-    entries(&mut archive, writer, work)?;
-    // To the end, for the digest, and so that the writer of a pipe is not killed.
-    io::copy(&mut archive.into_inner(), &mut io::sink())?;
-    Ok(())
-}
-
-/// Returns bytes in lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _: std::fmt::Result = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Recognises packed archives by the magic numbers of their formats.
-fn refuse_compressed(start: &[u8]) -> Result<(), TarError> {
-    const FORMATS: [(&[u8], &str, &str); 5] = [
-        (b"\x1f\x8b", "gzip", "gunzip FILE"),
-        (b"\x28\xb5\x2f\xfd", "zstd", "unzstd FILE"),
-        (b"\xfd7zXZ\0", "xz", "unxz FILE"),
-        (b"BZh", "bzip2", "bunzip2 FILE"),
-        (b"\x04\x22\x4d\x18", "lz4", "unlz4 FILE"),
-    ];
-    // A tar whose first name begins like this has its magic at 257 all the same.
-    let is_tar = start.get(257..262) == Some(b"ustar");
-    match FORMATS.iter().find(|(magic, ..)| !is_tar && start.starts_with(magic)) {
-        Some(&(_, program, command)) => Err(TarError::Compressed { program, command }),
-        None => Ok(()),
-    }
-}
-
-fn entries<R: Read>(
-    archive: &mut Archive<R>,
+/// Reads all entries, and what follows them: for the digest, and so that the writer of a pipe is not killed. Returns the
+/// digest of all bytes, if they are to be hashed, and how many they are.
+fn entries_of(
+    reader: impl Read,
+    hash: bool,
+    reading: &Reading,
     writer: &mut dyn RootfsWriter,
     work: &dyn Work,
-) -> Result<(), TarError> {
-    let mut dropped = 0u64;
-    while let Some(entry) = archive.next()? {
-        work.check()?;
-        dropped += add(archive, entry, writer, work)?;
-    }
-    if dropped > 0 {
-        work.log(&format!("left out {dropped} extended attributes of namespaces that Linux has not"));
-    }
-    Ok(())
+) -> Result<(Option<Digest>, u64), ArchiveError> {
+    let mut unpacked = Unpacked::new(reader, reading.limit, hash);
+    let mut left_out = LeftOut::default();
+    let mut all = || -> Result<(), ArchiveError> {
+        let mut archive = Archive::new(BufReader::with_capacity(BUFFER, &mut unpacked));
+        while let Some(entry) = archive.next()? {
+            work.check()?;
+            add(&mut archive, entry, reading.meaning, writer, &mut left_out, work)?;
+        }
+        io::copy(&mut archive.into_inner(), &mut io::sink())?;
+        Ok(())
+    };
+    let outcome = all();
+    let finished = unpacked.finish()?;
+    outcome?;
+    left_out.log(work);
+    Ok(finished)
 }
 
-/// Adds one entry; returns how many attributes were left out.
+/// What of an archive has no place in a root file system.
+#[derive(Debug, Default)]
+struct LeftOut {
+    attributes: u64,
+    links: u64,
+}
+
+impl LeftOut {
+    fn log(&self, work: &dyn Work) {
+        let Self { attributes, links } = self;
+        if *attributes > 0 {
+            work.log(&format!("left out {attributes} extended attributes of namespaces that Linux has not"));
+        }
+        if *links > 0 {
+            work.log(&format!("copied files with more names than a file can have, {links} times"));
+        }
+    }
+}
+
+/// Adds one entry.
 fn add<R: Read>(
     archive: &mut Archive<R>,
     entry: Entry,
+    meaning: Meaning,
     writer: &mut dyn RootfsWriter,
+    left_out: &mut LeftOut,
     work: &dyn Work,
-) -> Result<u64, TarError> {
-    let Entry { header, path: raw_path, link, uid, gid, modified, attributes, stored, sparse } = entry;
-    let path = TreePath::parse(&raw_path)?;
-    let owner = |id: u64| u32::try_from(id).map_err(|_| TarError::Owner { path: path.to_string() });
-    let mode = archive::number(&header.as_old().mode, header.mode().map(u64::from))?;
-    let mode =
-        u32::try_from(mode).map_err(|_| TarError::Malformed("a header has a mode that is no number"))?;
-    let before = attributes.len();
-    let attributes: Vec<_> = attributes.into_iter().filter(is_for_linux).collect();
-    let dropped = (before - attributes.len()) as u64;
-    let metadata = Metadata {
-        mode: crate::encoding::low_16(mode & 0o7777),
-        uid: owner(uid)?,
-        gid: owner(gid)?,
-        modified,
-        attributes,
-    };
-    let device = || -> Result<(u32, u32), TarError> {
-        let malformed = || TarError::Malformed("a device has no number");
-        let major = header.device_major().ok().flatten().ok_or_else(malformed)?;
-        Ok((major, header.device_minor().ok().flatten().ok_or_else(malformed)?))
-    };
+) -> Result<(), ArchiveError> {
+    let path = TreePath::parse(&entry.path)?;
+    if meaning == Meaning::Layer && take_away(&path, writer)? {
+        return Ok(());
+    }
+    let metadata = metadata(&entry, &path, left_out)?;
+    let Entry { header, path: raw_path, link, stored, sparse, .. } = entry;
     match header.entry_type() {
         EntryType::Directory => writer.directory(&path, metadata)?,
         // Before ustar a directory was a file whose name ends with a slash.
@@ -189,55 +260,76 @@ fn add<R: Read>(
             written.map_err(ends_too_soon)?;
         }
         EntryType::Symlink => writer.symbolic_link(&path, metadata, &link)?,
-        EntryType::Link => writer.hard_link(&path, &TreePath::parse(&link)?)?,
+        EntryType::Link => {
+            let made = writer.hard_link(&path, &TreePath::parse(&link)?)?;
+            left_out.links += u64::from(made == HardLink::Copied);
+        }
         EntryType::Char => {
-            let (major, minor) = device()?;
+            let (major, minor) = device(&header)?;
             writer.special(&path, metadata, Special::CharacterDevice { major, minor })?;
         }
         EntryType::Block => {
-            let (major, minor) = device()?;
+            let (major, minor) = device(&header)?;
             writer.special(&path, metadata, Special::BlockDevice { major, minor })?;
         }
         EntryType::Fifo => writer.special(&path, metadata, Special::Fifo)?,
+        // GNU tar's volume label says nothing about the tree.
+        other if other.as_byte() == b'V' => {}
         other => {
-            // GNU tar's volume label says nothing about the tree.
-            if other.as_byte() != b'V' {
-                let kind = printable(&[other.as_byte()]);
-                return Err(TarError::UnknownType { path: path.to_string(), kind });
-            }
+            let kind = printable(&[other.as_byte()]);
+            return Err(ArchiveError::UnknownType { path: path.to_string(), kind });
         }
     }
-    Ok(dropped)
+    Ok(())
+}
+
+/// Takes away what a layer's entry says is to go. Returns whether it is such an entry, or one of AUFS's own.
+fn take_away(path: &TreePath, writer: &mut dyn RootfsWriter) -> Result<bool, ArchiveError> {
+    let Some((directory, name)) = path.split_last() else { return Ok(false) };
+    let is_aufs = |name: &[u8]| name.starts_with(AUFS);
+    if name == OPAQUE {
+        writer.opaque(&TreePath::parse(directory)?)?;
+    } else if let Some(gone) = name.strip_prefix(WHITEOUT).filter(|_| !is_aufs(name)) {
+        if matches!(gone, b"" | b"." | b"..") {
+            return Err(ArchiveError::Malformed("a whiteout names nothing that could be taken away"));
+        }
+        writer.whiteout(&TreePath::parse(&[directory, b"/", gone].concat())?)?;
+    } else {
+        return Ok(path.names().any(is_aufs));
+    }
+    Ok(true)
+}
+
+fn metadata(entry: &Entry, path: &TreePath, left_out: &mut LeftOut) -> Result<Metadata, ArchiveError> {
+    let owner = |id: u64| u32::try_from(id).map_err(|_| ArchiveError::Owner { path: path.to_string() });
+    let mode = entries::number(&entry.header.as_old().mode, entry.header.mode().map(u64::from))?;
+    let mode =
+        u32::try_from(mode).map_err(|_| ArchiveError::Malformed("a header has a mode that is no number"))?;
+    let attributes: Vec<_> = entry.attributes.iter().filter(|it| is_for_linux(it)).cloned().collect();
+    left_out.attributes += (entry.attributes.len() - attributes.len()) as u64;
+    Ok(Metadata {
+        mode: crate::encoding::low_16(mode & 0o7777),
+        uid: owner(entry.uid)?,
+        gid: owner(entry.gid)?,
+        modified: entry.modified,
+        attributes,
+    })
+}
+
+fn device(header: &tar::Header) -> Result<(u32, u32), ArchiveError> {
+    let malformed = || ArchiveError::Malformed("a device has no number");
+    let major = header.device_major().ok().flatten().ok_or_else(malformed)?;
+    Ok((major, header.device_minor().ok().flatten().ok_or_else(malformed)?))
 }
 
 /// A file that has less content than it should is one whose archive ends in its midst.
-fn ends_too_soon(error: WriteError) -> TarError {
+fn ends_too_soon(error: WriteError) -> ArchiveError {
     match error {
-        WriteError::ContentEnds { .. } => TarError::Truncated,
+        WriteError::ContentEnds { .. } => ArchiveError::Truncated,
         other => other.into(),
     }
 }
 
 fn is_for_linux(attribute: &ExtendedAttribute) -> bool {
     NAMESPACES.iter().any(|namespace| attribute.name.starts_with(namespace))
-}
-
-/// Hashes and counts what is read, reports it, and fails once somebody has cancelled.
-struct Source<'a, R> {
-    reader: R,
-    hash: Sha256,
-    length: u64,
-    total: Option<u64>,
-    work: &'a dyn Work,
-}
-
-impl<R: Read> Read for Source<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.work.check().map_err(io::Error::other)?;
-        let got = self.reader.read(buffer)?;
-        self.hash.update(&buffer[..got]);
-        self.length += got as u64;
-        self.work.progress(self.length, self.total, Unit::Bytes);
-        Ok(got)
-    }
 }

@@ -3,7 +3,7 @@
 //! Our own reader, as the `tar` crate's splits at newlines: a binary value with a newline in it
 //! (`security.capability`, say) would tear the record, and with it hide the others.
 
-use super::TarError;
+use super::ArchiveError;
 
 /// Iterates over `length keyword=value\n` records.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl<'a> Records<'a> {
 }
 
 impl<'a> Iterator for Records<'a> {
-    type Item = Result<(&'a [u8], &'a [u8]), TarError>;
+    type Item = Result<(&'a [u8], &'a [u8]), ArchiveError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         // Some writers pad the data with NULs.
@@ -41,7 +41,7 @@ impl<'a> Iterator for Records<'a> {
         if record.is_none() {
             self.rest = &[];
         }
-        Some(record.ok_or(TarError::Malformed("a PAX record is malformed")))
+        Some(record.ok_or(ArchiveError::Malformed("a PAX record is malformed")))
     }
 }
 

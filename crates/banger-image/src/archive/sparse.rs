@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use banger_core::work::Work;
 
-use super::TarError;
+use super::ArchiveError;
 use super::pax::decimal;
 use crate::rootfs::{Content, Stretch};
 
@@ -28,10 +28,10 @@ pub(super) struct Map {
 
 impl Map {
     /// Returns the map, if its pieces are in order, apart, within `size`, and hold `stored` bytes.
-    pub(super) fn new(mut pieces: Vec<Piece>, size: u64, stored: u64) -> Result<Self, TarError> {
-        let malformed = || TarError::Malformed("the map of a sparse file is malformed");
+    pub(super) fn new(mut pieces: Vec<Piece>, size: u64, stored: u64) -> Result<Self, ArchiveError> {
+        let malformed = || ArchiveError::Malformed("the map of a sparse file is malformed");
         if pieces.len() > MOST_PIECES {
-            return Err(TarError::Malformed("a sparse file has too many pieces"));
+            return Err(ArchiveError::Malformed("a sparse file has too many pieces"));
         }
         let (mut end, mut held) = (0u64, 0u64);
         for piece in &pieces {
@@ -50,8 +50,10 @@ impl Map {
     }
 
     /// Returns pieces given as alternating offsets and lengths.
-    pub(super) fn pieces<'a>(mut numbers: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Piece>, TarError> {
-        let malformed = || TarError::Malformed("the map of a sparse file is malformed");
+    pub(super) fn pieces<'a>(
+        mut numbers: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Piece>, ArchiveError> {
+        let malformed = || ArchiveError::Malformed("the map of a sparse file is malformed");
         let mut pieces = Vec::new();
         while let Some(offset) = numbers.next() {
             let length = numbers.next().and_then(decimal).ok_or_else(malformed)?;
@@ -63,8 +65,8 @@ impl Map {
     /// Reads a map of version 1.0, which stands before the data: the number of pieces, then offset
     /// and length of each, one number a line, padded to 512 bytes. Returns the pieces and how many
     /// bytes they took.
-    pub(super) fn read_front(data: &mut dyn Read) -> Result<(Vec<Piece>, u64), TarError> {
-        let malformed = || TarError::Malformed("the map of a sparse file is malformed");
+    pub(super) fn read_front(data: &mut dyn Read) -> Result<(Vec<Piece>, u64), ArchiveError> {
+        let malformed = || ArchiveError::Malformed("the map of a sparse file is malformed");
         let (mut block, mut numbers, mut digits) = ([0; 512], Vec::new(), Vec::new());
         let (mut wanted, mut taken) = (1, 0);
         while numbers.len() < wanted {

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use banger_core::command::{Commands, HostCommand};
 use banger_core::work::Work;
+use banger_types::source::Suite;
 use fs_err as fs;
 
 use super::{KernelError, METAPACKAGE, program, run, text};
-use crate::source::debian::{DebianMirror, Suite};
+use crate::source::debian::{self, DebianMirror};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const HOST_CONFIGURATION: &str = "/etc/apt/apt.conf";
@@ -73,7 +74,7 @@ impl Apt {
             fs::write(root.join("status"), "")?;
             let options = format!("[arch=amd64 lang=none target=Packages signed-by={KEYRING}]");
             let line = |source: String| format!("deb {options} {source}\n");
-            let sources: String = suite.sources(mirror).into_iter().map(line).collect();
+            let sources: String = debian::sources(suite, mirror).into_iter().map(line).collect();
             fs::write(root.join("sources.list"), sources)?;
             let host = Path::new(HOST_CONFIGURATION).exists();
             fs::write(root.join("main.conf"), main_configuration(&root_text, host))?;
@@ -128,7 +129,7 @@ fn dependency(shown: &str) -> Option<(String, String)> {
     depends.split(',').find_map(|one| {
         let (name, version) = one.trim().split_once(" (= ")?;
         let version = version.strip_suffix(')')?;
-        let name: crate::source::debian::PackageName = name.parse().ok()?;
+        let name: banger_types::source::PackageName = name.parse().ok()?;
         let name = name.to_string();
         let plain = |c: char| c.is_ascii_alphanumeric() || ".+-~:".contains(c);
         let good = name.starts_with("linux-image-") && version.chars().all(plain) && !version.is_empty();

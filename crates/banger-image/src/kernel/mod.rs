@@ -18,14 +18,13 @@ use std::str::FromStr;
 
 use banger_core::command::{CommandError, Commands, HostCommand};
 use banger_core::work::{Cancelled, Work};
+use banger_types::source::{ImageSourceError, Suite};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::publish::{PublishError, Staging};
 use crate::rootfs::WriteError;
-use crate::source::ImageSourceError;
-use crate::source::debian::{DebianMirror, Suite};
-use crate::source::tar::hexadecimal;
+use crate::source::debian::DebianMirror;
 
 pub use self::vmlinux::VmlinuxError;
 
@@ -284,8 +283,9 @@ pub fn is_current(directory: &Path) -> Result<bool, KernelError> {
 
 /// Returns the first 16 hexadecimal digits of the SHA-256 digest.
 fn key(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    hexadecimal(&sha2::Sha256::digest(bytes)[..8])
+    let digest =
+        banger_types::digest::Digest::from_bytes(<sha2::Sha256 as sha2::Digest>::digest(bytes).into());
+    digest.digits()[..16].to_owned()
 }
 
 /// Returns a command of this program, if it is installed.

@@ -20,7 +20,7 @@ pub(super) fn write_ext4(
     work: &dyn Work,
 ) -> Result<(), KernelError> {
     let io = KernelError::io("write the file system of the modules");
-    let mut writer = Box::new(Ext4Writer::new(fs::File::create(image).map_err(&io)?, "banger-modules"));
+    let mut writer = Box::new(Ext4Writer::create(image, "banger-modules").map_err(&io)?);
     let metadata = |mode| Metadata { mode, modified, ..Metadata::default() };
     writer.directory(&TreePath::default(), metadata(0o755)).map_err(KernelError::Modules)?;
     let mut pending = vec![modules.to_owned()];

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use banger_core::command::Commands;
 use banger_core::work::Work;
+use banger_types::source::Suite;
 use fs_err as fs;
 
 use super::apt::Package;
 use super::{KernelError, file, program, text};
-use crate::rootfs::{Content, Metadata, RootfsWriter, Special, Timestamp, TreePath, WriteError};
-use crate::source::debian::Suite;
-use crate::source::tar;
+use crate::archive::{self, Reading};
+use crate::rootfs::{Content, HardLink, Metadata, RootfsWriter, Special, Timestamp, TreePath, WriteError};
 
 /// What was taken out.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) fn unpack(
     let command = command.argument("--fsys-tarfile").argument(text(&package.path)?);
     let mut picker = Picker { tree, bundle, release: None, modified: Timestamp::default(), compressed: None };
     let mut consume = |reader: &mut dyn Read| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(tar::read(reader, None, &mut picker, work).map(drop)?)
+        Ok(archive::read_unpacked(reader, &Reading::default(), &mut picker, work).map(drop)?)
     };
     commands
         .stream(&command, work, &mut consume)
@@ -83,6 +83,19 @@ impl Picker<'_> {
 }
 
 impl RootfsWriter for Picker<'_> {
+    // A package is one layer, and takes nothing away.
+    fn next_layer(&mut self) -> Result<(), WriteError> {
+        Ok(())
+    }
+
+    fn whiteout(&mut self, _path: &TreePath) -> Result<(), WriteError> {
+        Ok(())
+    }
+
+    fn opaque(&mut self, _path: &TreePath) -> Result<(), WriteError> {
+        Ok(())
+    }
+
     fn sparse_file(
         &mut self,
         path: &TreePath,
@@ -118,8 +131,8 @@ impl RootfsWriter for Picker<'_> {
         Ok(())
     }
 
-    fn hard_link(&mut self, _path: &TreePath, _target: &TreePath) -> Result<(), WriteError> {
-        Ok(())
+    fn hard_link(&mut self, _path: &TreePath, _target: &TreePath) -> Result<HardLink, WriteError> {
+        Ok(HardLink::Linked)
     }
 
     fn special(

@@ -13,10 +13,30 @@ pub enum WriteError {
         /// What is in the way.
         parent: String,
     },
+    /// Symbolic links on the way lead round and round.
+    #[error("cannot make '{path}': more than 40 symbolic links are on the way")]
+    LinkLoop {
+        /// The entry.
+        path: String,
+    },
+    /// More entries than a file system may have.
+    #[error("cannot add '{path}': more than {limit} entries")]
+    TooManyEntries {
+        /// The entry.
+        path: String,
+        /// Most entries.
+        limit: usize,
+    },
+    /// More layers than there may be.
+    #[error("more than {limit} layers")]
+    TooManyLayers {
+        /// Most layers.
+        limit: u16,
+    },
     /// The root can be nothing but a directory.
     #[error("the root of the file system can only be a directory")]
     RootIsDirectory,
-    /// A hard link to something that is not there, or only through a symbolic link.
+    /// A hard link to something that is not there.
     #[error("cannot make the hard link '{path}': there is no '{target}'")]
     LinkTargetMissing {
         /// The entry.
@@ -27,14 +47,6 @@ pub enum WriteError {
     /// A hard link to a directory.
     #[error("cannot make the hard link '{path}': '{target}' is a directory")]
     LinkToDirectory {
-        /// The entry.
-        path: String,
-        /// Its target.
-        target: String,
-    },
-    /// Too many names of one file.
-    #[error("cannot make the hard link '{path}': '{target}' has 65000 names already")]
-    TooManyLinks {
         /// The entry.
         path: String,
         /// Its target.

@@ -100,13 +100,33 @@ impl Content for Dense<'_> {
     fn skip(&mut self, _bytes: u64) {}
 }
 
-/// Writes a root file system, entry by entry, in one pass.
+/// What became of a hard link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HardLink {
+    /// It is a further name of its target.
+    Linked,
+    /// Its target has as many names as a file may have: it is the first name of a copy, which takes those that come.
+    Copied,
+}
+
+/// Writes a root file system, entry by entry and layer by layer, in one pass.
 ///
 /// An entry replaces an earlier one of the same path, whatever that was, with everything beneath it;
 /// only a directory over a directory keeps what is in it and takes the new metadata. Directories on
-/// the way that nobody mentioned are made with mode 0755, owned by root, of time 0. A path never
-/// leads through a symbolic link: links are data.
+/// the way that nobody mentioned are made with mode 0755, owned by root, of time 0. A symbolic link on
+/// the way is followed as a process would whose root this is: it leads within it, wherever it points.
+/// The last name of a path is never followed.
 pub trait RootfsWriter {
+    /// Begins the next layer; the first one has begun.
+    fn next_layer(&mut self) -> Result<(), WriteError>;
+
+    /// Takes away what earlier layers have at `path`, with everything beneath it; nothing there is no error. What this
+    /// layer has there stays, whether it came before or comes after (OCI image-spec, layer.md, "Whiteouts").
+    fn whiteout(&mut self, path: &TreePath) -> Result<(), WriteError>;
+
+    /// Takes away in the same way what earlier layers have in a directory (layer.md, "Opaque Whiteout").
+    fn opaque(&mut self, path: &TreePath) -> Result<(), WriteError>;
+
     /// Adds a directory; the root itself has the empty path.
     fn directory(&mut self, path: &TreePath, metadata: Metadata) -> Result<(), WriteError>;
 
@@ -131,12 +151,12 @@ pub trait RootfsWriter {
         self.sparse_file(path, metadata, size, &mut Dense(content))
     }
 
-    /// Adds a symbolic link. Its target is any bytes but NUL, 1 to 4095 of them.
+    /// Adds a symbolic link. Its target is any bytes but NUL, 1 to 4095 of them; its mode is 0777, whatever is given.
     fn symbolic_link(&mut self, path: &TreePath, metadata: Metadata, target: &[u8])
     -> Result<(), WriteError>;
 
     /// Adds a further name to an earlier entry that is not a directory.
-    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), WriteError>;
+    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<HardLink, WriteError>;
 
     /// Adds a device, a pipe or a socket.
     fn special(&mut self, path: &TreePath, metadata: Metadata, special: Special) -> Result<(), WriteError>;

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::encoding::printable;
 
 /// Longest name of an entry, bytes (`NAME_MAX`; also ext4's limit).
-const LONGEST_NAME: usize = 255;
+pub(super) const LONGEST_NAME: usize = 255;
 /// Longest path, bytes (`PATH_MAX` without its NUL).
 const LONGEST_PATH: usize = 4095;
 

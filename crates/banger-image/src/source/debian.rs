@@ -1,16 +1,16 @@
 //! Root file systems made of Debian's packages, by mmdebstrap(1), streamed into the writer.
 
-use std::fmt;
 use std::io::Read;
-use std::str::FromStr;
 
 use banger_core::command::{CommandError, Commands, HostCommand};
 use banger_core::work::Work;
+use banger_types::digest::Digest;
 use banger_types::image::ImageConfig;
+use banger_types::source::{PackageName, Suite};
 use fs_err as fs;
 
-use super::tar::TarError;
-use super::{ImageSourceError, tar, was_cancelled};
+use super::was_cancelled;
+use crate::archive::{self, ArchiveError, Reading};
 use crate::rootfs::RootfsWriter;
 
 /// The name of the normal user in the images.
@@ -48,14 +48,6 @@ const HOOKS: [&str; 4] = [
     r#"printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' > "$1/etc/hosts""#,
 ];
 
-/// The name of a Debian suite: `bookworm`, `trixie`, `sid`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suite(String);
-
-/// The name of a Debian package (Debian Policy 5.6.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackageName(String);
-
 /// Where packages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DebianMirror {
@@ -84,80 +76,16 @@ impl Default for DebianMirror {
     }
 }
 
-impl Suite {
-    /// Returns the suite's name.
-    pub fn as_str(&self) -> &str {
-        &self.0
+/// Returns the sources of a suite as lines of sources.list(5), without the leading `deb`: the suite, and its updates
+/// where it has some.
+pub(crate) fn sources(suite: &Suite, mirror: &DebianMirror) -> Vec<String> {
+    let rolling = matches!(suite.as_str(), "sid" | "unstable" | "experimental" | "rc-buggy");
+    let mut sources = vec![format!("{} {suite} main", mirror.archive)];
+    if !rolling {
+        sources.push(format!("{} {suite}-updates main", mirror.archive));
+        sources.push(format!("{} {suite}-security main", mirror.security));
     }
-
-    /// Returns the sources of the suite as lines of sources.list(5), without the leading `deb`:
-    /// the suite, and its updates where it has some.
-    pub(crate) fn sources(&self, mirror: &DebianMirror) -> Vec<String> {
-        let rolling = matches!(self.as_str(), "sid" | "unstable" | "experimental" | "rc-buggy");
-        let mut sources = vec![format!("{} {self} main", mirror.archive)];
-        if !rolling {
-            sources.push(format!("{} {self}-updates main", mirror.archive));
-            sources.push(format!("{} {self}-security main", mirror.security));
-        }
-        sources
-    }
-}
-
-impl FromStr for Suite {
-    type Err = ImageSourceError;
-
-    fn from_str(text: &str) -> Result<Self, ImageSourceError> {
-        let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let good = text.len() <= 40
-            && text.bytes().next().is_some_and(lower)
-            && text.bytes().all(|b| lower(b) || b == b'-' || b == b'.');
-        if good { Ok(Self(text.to_owned())) } else { Err(ImageSourceError::Suite(cut(text))) }
-    }
-}
-
-impl FromStr for PackageName {
-    type Err = ImageSourceError;
-
-    fn from_str(text: &str) -> Result<Self, ImageSourceError> {
-        let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let good = (2..=128).contains(&text.len())
-            && text.bytes().next().is_some_and(lower)
-            && text.bytes().all(|b| lower(b) || b"+-.".contains(&b));
-        if good { Ok(Self(text.to_owned())) } else { Err(ImageSourceError::Package(cut(text))) }
-    }
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
-}
-
-impl fmt::Display for Suite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for PackageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Splits `nodejs+g+++golang` at the pluses between names: a plus before another plus, a hyphen, a
-/// dot or the end belongs to the name (`g++`).
-pub(super) fn split_packages(text: &str) -> Vec<&str> {
-    let (mut names, mut start) = (Vec::new(), 0);
-    let bytes = text.as_bytes();
-    for (at, pair) in bytes.windows(2).enumerate() {
-        if pair[0] == b'+' && pair[1] != b'+' && pair[1] != b'-' && pair[1] != b'.' {
-            names.push(&text[start..at]);
-            start = at + 1;
-        }
-    }
-    if start < text.len() {
-        names.push(&text[start..]);
-    }
-    names
+    sources
 }
 
 /// Why a Debian root file system could not be made.
@@ -179,6 +107,9 @@ pub enum DebianError {
         /// `/etc/subuid` or `/etc/subgid`.
         file: &'static str,
     },
+    /// mmdebstrap ended well without an archive.
+    #[error("mmdebstrap gave no archive")]
+    NoArchive,
     /// mmdebstrap failed, or its output could not be used.
     #[error("mmdebstrap did not make it")]
     Command(#[from] CommandError),
@@ -197,7 +128,7 @@ impl DebianError {
             Self::NoIdRange { user, .. } => {
                 Some(format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"))
             }
-            Self::Command(_) => None,
+            Self::Command(_) | Self::NoArchive => None,
         }
     }
 }
@@ -222,7 +153,7 @@ pub(super) fn read(
     writer: &mut dyn RootfsWriter,
     commands: &dyn Commands,
     work: &dyn Work,
-) -> Result<String, DebianError> {
+) -> Result<Digest, DebianError> {
     let root = rustix::process::geteuid().is_root();
     check_host(root, commands)?;
     let mut command = command(root, suite, packages, options);
@@ -230,26 +161,26 @@ pub(super) fn read(
         command = command.variable(name, value);
     }
     work.stage("image: install Debian packages");
-    let mut digest = String::new();
+    let mut digest = None;
     let mut consume = |reader: &mut dyn Read| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         // The archive begins once everything is installed.
         let mut first = [0; 1];
         let got = reader.read(&mut first)?;
         work.stage("image: write the file system");
-        let summary = tar::read(first[..got].chain(reader), None, writer, work)?;
-        digest = summary.digest;
+        let summary = archive::read_unpacked(first[..got].chain(reader), &Reading::default(), writer, work)?;
+        digest = Some(summary.digest);
         Ok(())
     };
     let outcome = commands.stream(&command, work, &mut consume);
     outcome.map_err(|error| match error {
         CommandError::Consumer { source, .. }
-            if matches!(source.downcast_ref(), Some(TarError::Cancelled(_))) =>
+            if matches!(source.downcast_ref(), Some(ArchiveError::Cancelled(_))) =>
         {
             CommandError::Cancelled(banger_core::work::Cancelled)
         }
         other => other,
     })?;
-    Ok(digest)
+    digest.ok_or(DebianError::NoArchive)
 }
 
 fn check_host(root: bool, commands: &dyn Commands) -> Result<(), DebianError> {
@@ -289,7 +220,7 @@ fn id_range(passwd: &str, ranges: &str, uid: u32) -> Result<(), String> {
 }
 
 fn command(root: bool, suite: &Suite, packages: &[PackageName], options: &DebianOptions) -> HostCommand {
-    let include: Vec<&str> = PACKAGES.into_iter().chain(packages.iter().map(|p| p.0.as_str())).collect();
+    let include: Vec<&str> = PACKAGES.into_iter().chain(packages.iter().map(PackageName::as_str)).collect();
     let mut command = HostCommand::new("mmdebstrap")
         .argument("--variant=minbase")
         .argument("--format=tar")
@@ -298,7 +229,7 @@ fn command(root: bool, suite: &Suite, packages: &[PackageName], options: &Debian
         .arguments(HOOKS.map(|hook| format!("--customize-hook={hook}")))
         .argument(suite.as_str())
         .argument("-")
-        .arguments(suite.sources(&options.mirror).into_iter().map(|source| format!("deb {source}")))
+        .arguments(sources(suite, &options.mirror).into_iter().map(|source| format!("deb {source}")))
         .variable("LC_ALL", "C.UTF-8");
     if let Some(epoch) = options.source_date_epoch {
         command = command.variable("SOURCE_DATE_EPOCH", epoch.to_string());

@@ -1,23 +1,28 @@
-//! Where images come from.
+//! Where images come from, and how they become root file systems.
 
 pub mod debian;
-pub mod tar;
+mod error;
+mod tools;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use banger_core::command::{CommandError, Commands};
-use banger_core::work::{Cancelled, Work};
+use banger_core::command::Commands;
+use banger_core::work::Work;
+use banger_types::digest::Digest;
 use banger_types::image::ImageConfig;
+use banger_types::source::{ImageSource, Layout, PackageName, Suite};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::publish::{PublishError, Staging};
-use crate::rootfs::ext4::Ext4Writer;
-use crate::rootfs::{RootfsWriter, WriteError};
-use debian::{DebianOptions, PackageName, Suite};
-use tar::TarError;
+use crate::archive::{self, ArchiveError, Meaning, Reading};
+use crate::oci::{self, OciImage};
+use crate::publish::Staging;
+use crate::rootfs::RootfsWriter;
+use crate::rootfs::ext4::{self, Ext4Writer};
+use debian::DebianOptions;
+pub(crate) use error::was_cancelled;
+pub use error::{BuildError, LayerError};
+pub use tools::ToolError;
 
 /// Files of a published image's directory.
 pub mod file {
@@ -27,70 +32,32 @@ pub mod file {
     pub const CONFIG: &str = "config.json";
 }
 
-/// A source of images, as users write it.
+/// How images are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageSource {
-    /// `debian:SUITE` or `debian:SUITE+PACKAGE+PACKAGE`: made of Debian's packages.
-    Debian {
-        /// The suite.
-        suite: Suite,
-        /// Packages beside the usual ones.
-        packages: Vec<PackageName>,
-    },
-    /// `tar:PATH`: a root file system in an unpacked tar archive.
-    Tar(PathBuf),
+pub struct BuildOptions {
+    /// Where Debian's packages come from.
+    pub debian: DebianOptions,
+    /// Most bytes that an image may unpack to, all layers together.
+    pub largest: u64,
+    /// Most entries that it may have.
+    pub most_entries: usize,
+    /// A directory for what is needed on the way, on the file system of the images.
+    pub scratch: PathBuf,
 }
 
-/// Why a text is no source.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ImageSourceError {
-    /// No transport that we know.
-    #[error("'{0}' is not an image source; write debian:SUITE, debian:SUITE+PACKAGE or tar:PATH")]
-    Transport(String),
-    /// The suite.
-    #[error("'{0}' is not the name of a Debian suite; write bookworm or trixie, for example")]
-    Suite(String),
-    /// A package.
-    #[error(
-        "'{0}' is not the name of a Debian package: at least two lower-case letters, digits, '+', '-' \
-         and '.', the first a letter or digit"
-    )]
-    Package(String),
-    /// No path.
-    #[error("a tar: source needs the path of an archive, as in tar:/home/me/rootfs.tar")]
-    NoPath,
-}
+impl BuildOptions {
+    /// Bytes that an image may unpack to, unless something else is asked for: 64 GiB.
+    pub const LARGEST: u64 = 64 << 30;
+    /// Entries that it may have.
+    pub const MOST_ENTRIES: usize = ext4::MOST_ENTRIES;
 
-impl FromStr for ImageSource {
-    type Err = ImageSourceError;
-
-    fn from_str(text: &str) -> Result<Self, ImageSourceError> {
-        match text.split_once(':') {
-            Some(("debian", rest)) => {
-                let (suite, packages) = rest.split_once('+').unwrap_or((rest, ""));
-                let packages = debian::split_packages(packages);
-                let packages = packages.into_iter().map(str::parse).collect::<Result<_, _>>()?;
-                // `debian:bookworm+` names nothing after its plus.
-                if rest.ends_with('+') && suite.len() + 1 == rest.len() {
-                    return Err(ImageSourceError::Package(String::new()));
-                }
-                Ok(Self::Debian { suite: suite.parse()?, packages })
-            }
-            Some(("tar", "")) => Err(ImageSourceError::NoPath),
-            Some(("tar", path)) => Ok(Self::Tar(path.into())),
-            _ => Err(ImageSourceError::Transport(text.chars().take(200).collect())),
-        }
-    }
-}
-
-impl fmt::Display for ImageSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Debian { suite, packages } => {
-                write!(f, "debian:{suite}")?;
-                packages.iter().try_for_each(|package| write!(f, "+{package}"))
-            }
-            Self::Tar(path) => write!(f, "tar:{}", path.display()),
+    /// Returns the usual ones.
+    pub fn new(scratch: PathBuf) -> Self {
+        Self {
+            debian: DebianOptions::default(),
+            largest: Self::LARGEST,
+            most_entries: Self::MOST_ENTRIES,
+            scratch,
         }
     }
 }
@@ -100,101 +67,84 @@ impl fmt::Display for ImageSource {
 pub struct BuiltRootfs {
     /// Size of the root file system, bytes.
     pub size: u64,
-    /// Digest of the archive that it was made of, as `sha256:…`.
-    pub digest: String,
+    /// Digest of what it was made of: the archive or the manifest.
+    pub digest: Digest,
     /// How its programs want to run.
     pub config: ImageConfig,
 }
 
-/// Why an image could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A relative path, which would be relative to whatever directory the daemon is in.
-    #[error("the path '{0}' of the archive is relative; give an absolute one")]
-    RelativePath(PathBuf),
-    /// The archive could not be opened.
-    #[error("cannot open the archive")]
-    Open(#[source] std::io::Error),
-    /// The archive could not be used.
-    #[error("cannot use the archive '{path}'")]
-    Archive {
-        /// The archive.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: TarError,
+/// What an image is made of.
+#[derive(Debug)]
+pub enum Content {
+    /// Debian's packages.
+    Debian {
+        /// The suite.
+        suite: Suite,
+        /// Packages beside the usual ones.
+        packages: Vec<PackageName>,
     },
-    /// mmdebstrap cannot run here, or failed.
-    #[error("cannot make a Debian root file system")]
-    Debian(#[from] debian::DebianError),
-    /// The image could not be made.
-    #[error("cannot make the image file")]
-    Create(#[source] std::io::Error),
-    /// The end of the file system could not be written.
-    #[error("cannot finish the file system")]
-    Finish(#[source] WriteError),
-    /// It could not be published.
-    #[error("cannot keep the image")]
-    Publish(#[from] PublishError),
-    /// Somebody cancelled.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
+    /// A tar archive of a whole tree.
+    Tar(PathBuf),
+    /// Layers.
+    Layers(Box<OciImage>),
 }
 
-impl BuildError {
-    /// Returns whether somebody's cancel is the reason.
-    pub fn is_cancelled(&self) -> bool {
-        match self {
-            Self::Cancelled(_) | Self::Archive { source: TarError::Cancelled(_), .. } => true,
-            Self::Debian(error) => error.is_cancelled(),
-            _ => false,
+impl Content {
+    /// Returns what a source has, where that is on this host; other programs may have to hand it over first.
+    pub fn of(
+        source: &ImageSource,
+        options: &BuildOptions,
+        commands: &dyn Commands,
+        work: &dyn Work,
+    ) -> Result<Self, BuildError> {
+        if let Some(path) = source.path().filter(|path| !path.is_absolute()) {
+            return Err(BuildError::RelativePath(path.to_owned()));
         }
-    }
-
-    /// Returns what a person can do about it.
-    pub fn fix(&self) -> Option<String> {
-        match self {
-            Self::Debian(error) => error.fix(),
-            Self::Archive { path, source: TarError::Compressed { command, .. } } => {
-                Some(command.replace("FILE", &format!("'{}'", path.display())))
+        let scratch = &options.scratch;
+        let image = match source {
+            ImageSource::Debian { suite, packages } => {
+                return Ok(Self::Debian { suite: suite.clone(), packages: packages.clone() });
             }
-            Self::Archive { source: TarError::NotATar, .. } => {
-                Some("make one of a directory: tar -cf FILE.tar -C DIRECTORY .".to_owned())
+            ImageSource::Tar(path) => return Ok(Self::Tar(path.clone())),
+            ImageSource::Docker(_) | ImageSource::DockerDaemon(_) => return Err(BuildError::NotFetched),
+            ImageSource::Oci(Layout { path, tag }) => oci::open_layout(path, tag.as_deref())?,
+            ImageSource::OciArchive(Layout { path, tag }) => {
+                oci::open_archive(path, tag.as_deref(), scratch)?
             }
-            Self::Archive { source: TarError::Truncated | TarError::Malformed(_), .. } => {
-                Some("get or make the archive anew; `tar -tvf` shows how far it is whole".to_owned())
+            ImageSource::DockerArchive { path, reference } => {
+                oci::open_docker_archive(path, reference.as_ref(), scratch)?
             }
-            Self::Archive { source: TarError::Path(_) | TarError::UnknownType { .. }, .. } => Some(
-                "make it of a directory with: tar -cf FILE.tar -C DIRECTORY . (names within it, without '..')"
-                    .to_owned(),
-            ),
-            Self::RelativePath(_) | Self::Open(_) | Self::Archive { source: TarError::Read(_), .. } => {
-                Some("see that the path is that of a file which you may read".to_owned())
-            }
-            _ => None,
-        }
+            ImageSource::Dir(path) => oci::open_directory(path)?,
+            ImageSource::ContainersStorage(name) => tools::from_storage(name, scratch, commands, work)?,
+            ImageSource::Dockerfile(dockerfile) => tools::build(dockerfile, scratch, commands, work)?,
+        };
+        Ok(Self::Layers(Box::new(image)))
     }
 }
 
-/// Makes the image of `source` and publishes it as the directory `destination`, with the files of
+/// Makes an image of `content` and publishes it as the directory `destination`, with the files of
 /// [`file`]. Nothing is left of it on failure.
 pub fn build(
-    source: &ImageSource,
-    options: &DebianOptions,
+    content: &Content,
+    options: &BuildOptions,
     destination: &Path,
     commands: &dyn Commands,
     work: &dyn Work,
 ) -> Result<BuiltRootfs, BuildError> {
     let staging = Staging::beside(destination)?;
     let base = staging.path().join(file::BASE);
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(&base).map_err(BuildError::Create)?;
-    let mut writer = Box::new(Ext4Writer::new(file, "banger-base"));
-    let (digest, config) = match source {
-        ImageSource::Debian { suite, packages } => {
-            let digest = debian::read(suite, packages, options, writer.as_mut(), commands, work)?;
+    let writer = Ext4Writer::create(&base, "banger-base").map_err(BuildError::Create)?;
+    let mut writer = Box::new(writer.with_most_entries(options.most_entries));
+    let (digest, config) = match content {
+        Content::Debian { suite, packages } => {
+            let digest = debian::read(suite, packages, &options.debian, writer.as_mut(), commands, work)?;
             (digest, debian::config())
         }
-        ImageSource::Tar(path) => (read_tar(path, writer.as_mut(), work)?, ImageConfig::default()),
+        Content::Tar(path) => (read_tar(path, options, writer.as_mut(), work)?, ImageConfig::default()),
+        Content::Layers(image) => {
+            read_layers(image, options, writer.as_mut(), work)?;
+            (image.digest, image.config.clone())
+        }
     };
     work.stage("image: finish the file system");
     let size = writer.finish().map_err(BuildError::Finish)?;
@@ -206,68 +156,57 @@ pub fn build(
     Ok(built)
 }
 
-fn read_tar(path: &Path, writer: &mut dyn RootfsWriter, work: &dyn Work) -> Result<String, BuildError> {
-    if !path.is_absolute() {
-        return Err(BuildError::RelativePath(path.to_owned()));
-    }
+fn read_tar(
+    path: &Path,
+    options: &BuildOptions,
+    writer: &mut dyn RootfsWriter,
+    work: &dyn Work,
+) -> Result<Digest, BuildError> {
     work.stage("image: read the archive");
     let file = fs::File::open(path).map_err(BuildError::Open)?;
     let total = file.metadata().map_err(BuildError::Open)?;
     let total = total.is_file().then_some(total.len());
-    let summary = tar::read(file, total, writer, work)
+    let reading = Reading { meaning: Meaning::Tree, total, limit: options.largest };
+    let summary = archive::read(file, &reading, writer, work)
         .map_err(|source| BuildError::Archive { path: path.to_owned(), source })?;
     Ok(summary.digest)
 }
 
-/// Returns the cancel behind a command's error, if that is what it was.
-pub(crate) fn was_cancelled(error: &CommandError) -> bool {
-    match error {
-        CommandError::Cancelled(_) => true,
-        CommandError::Consumer { source, .. } => {
-            matches!(source.downcast_ref(), Some(TarError::Cancelled(_))) || source.is::<Cancelled>()
-        }
-        _ => false,
+/// Reads layers onto each other, the lowest first.
+fn read_layers(
+    image: &OciImage,
+    options: &BuildOptions,
+    writer: &mut dyn RootfsWriter,
+    work: &dyn Work,
+) -> Result<(), BuildError> {
+    let count = image.layers.len();
+    let mut left = options.largest;
+    for (at, layer) in image.layers.iter().enumerate() {
+        let number = at + 1;
+        work.stage(&format!("image: write layer {number} of {count}"));
+        let mut read = || -> Result<u64, LayerError> {
+            if at > 0 {
+                writer.next_layer()?;
+            }
+            let total = layer.stored.map(|(_, length)| length);
+            let reading = Reading { meaning: Meaning::Layer, total, limit: left };
+            let summary =
+                archive::read((image.open)(at)?, &reading, writer, work).map_err(|error| match error {
+                    // The limit is that of all layers together.
+                    ArchiveError::TooLarge { .. } => ArchiveError::TooLarge { limit: options.largest },
+                    other => other,
+                })?;
+            match layer.stored {
+                Some((expected, _)) if summary.digest != expected => {
+                    Err(LayerError::Digest { expected, found: summary.digest })
+                }
+                _ if summary.unpacked != layer.diff_id => {
+                    Err(LayerError::DiffId { expected: layer.diff_id, found: summary.unpacked })
+                }
+                _ => Ok(summary.unpacked_length),
+            }
+        };
+        left -= read().map_err(|source| BuildError::Layer { number, count, source })?;
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_reads_back_as_it_prints() {
-        for text in [
-            "debian:bookworm",
-            "debian:trixie+nodejs",
-            "debian:sid+g+++golang-go+libstdc++-12-dev",
-            "tar:/x y",
-        ] {
-            assert_eq!(text.parse::<ImageSource>().unwrap().to_string(), text);
-        }
-        let Ok(ImageSource::Debian { packages, .. }) = "debian:sid+g+++golang".parse() else { panic!() };
-        assert_eq!(packages.iter().map(ToString::to_string).collect::<Vec<_>>(), ["g++", "golang"]);
-    }
-
-    #[test]
-    fn what_is_no_source_is_refused() {
-        for text in [
-            "",
-            "bookworm",
-            "oci:x",
-            "debian:",
-            "debian:-x",
-            "debian:a b",
-            "debian:x/../y",
-            "debian:bookworm+",
-            "debian:bookworm+A",
-            "debian:bookworm+x",
-            "debian:bookworm+a;b",
-            "debian:bookworm+$(x)",
-            "tar:",
-            "debian:BOOKWORM",
-            "debian:[x]",
-        ] {
-            assert!(text.parse::<ImageSource>().is_err(), "{text}");
-        }
-    }
+    Ok(())
 }

@@ -85,7 +85,7 @@ impl Image {
     pub(crate) fn write(fill: impl FnOnce(&mut dyn RootfsWriter)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image.ext4");
-        let mut writer = Box::new(Ext4Writer::new(fs_err::File::create(&path).unwrap(), "test"));
+        let mut writer = Box::new(Ext4Writer::create(&path, "test").unwrap());
         fill(writer.as_mut());
         let size = writer.finish().unwrap();
         assert_eq!(size, std::fs::metadata(&path).unwrap().len());

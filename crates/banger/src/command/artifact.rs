@@ -5,6 +5,7 @@ use std::future::Future;
 use banger_api::request::PullRequest;
 use banger_api::{Client, ClientError};
 use banger_types::operation::Operation;
+use banger_types::source::ImageSource;
 use banger_types::{ApiError, ErrorKind};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -87,15 +88,13 @@ pub(super) async fn pull<T: Artifact>(context: &Context, arguments: PullArgument
 /// Returns what the daemon is asked. A path is relative to where the user is, not to where the
 /// daemon is; what is made is called by what the user typed all the same.
 fn request(typed: String, name: Option<String>) -> Result<PullRequest, CommandError> {
-    let Some(path) = typed.strip_prefix("tar:").filter(|path| !path.is_empty()) else {
-        return Ok(PullRequest { source: typed, name });
-    };
-    let what = || format!("cannot tell where '{path}' is");
-    let absolute = std::path::absolute(path)
-        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Failed, what(), &error)))?;
-    // A path that is not UTF-8 could not have been typed: arguments are text.
-    let source = format!("tar:{}", absolute.to_string_lossy());
-    Ok(PullRequest { source, name: name.or(Some(typed)) })
+    // What is no source the daemon refuses with better words.
+    let Ok(mut source) = typed.parse::<ImageSource>() else { return Ok(PullRequest { source: typed, name }) };
+    let Some(path) = source.path_mut() else { return Ok(PullRequest { source: typed, name }) };
+    let what = format!("cannot tell where '{}' is", path.display());
+    *path = std::path::absolute(&*path)
+        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Failed, what, &error)))?;
+    Ok(PullRequest { source: source.to_string(), name: name.or(Some(typed)) })
 }
 
 /// Deletes some, after asking.
@@ -130,6 +129,8 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         assert_eq!(asked.source, format!("tar:{}", here.join("some.tar").display()));
         assert_eq!(asked.name.as_deref(), Some("tar:some.tar"));
+        let asked = request("oci:./layout:tag".to_owned(), None).unwrap();
+        assert_eq!(asked.source, format!("oci:{}:tag", here.join("layout").display()));
         let asked = request("debian:bookworm".to_owned(), None).unwrap();
         assert_eq!((asked.source.as_str(), asked.name), ("debian:bookworm", None));
     }

@@ -129,5 +129,5 @@ fn source(what: &str, request: EngineInstallRequest, installer: &dyn Installer) 
 
 fn not_downloaded(what: &str, error: &DownloadError) -> ApiError {
     let is_cancelled = matches!(error, DownloadError::Cancelled(_));
-    work_failed(what, is_cancelled, error.fix().map(str::to_owned), error)
+    work_failed(what, is_cancelled, error.fix(), error)
 }

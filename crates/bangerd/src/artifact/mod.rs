@@ -3,6 +3,7 @@
 mod engine;
 mod image;
 mod kernel;
+mod layers;
 mod single_flight;
 
 use std::sync::Arc;
@@ -12,10 +13,13 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, OperationId};
 
+use self::layers::Layers;
 use self::single_flight::SingleFlight;
 use crate::configuration::{Configuration, VmDefaults};
 use crate::operation::Handle;
 use crate::vm::{Context, remove_files};
+pub(crate) use image::Wanted;
+pub(crate) use layers::{stored as stored_layers, unpacked as unpacked_layers};
 
 /// Everything that VMs are made from.
 pub(crate) struct Artifacts {
@@ -23,11 +27,13 @@ pub(crate) struct Artifacts {
     configuration: Configuration,
     /// The same thing is made once, however many ask for it at the same time.
     pulls: SingleFlight,
+    layers: Layers,
 }
 
 impl Artifacts {
     pub(crate) fn new(context: Arc<Context>, configuration: Configuration) -> Self {
-        Self { context, configuration, pulls: SingleFlight::default() }
+        let layers = Layers::new(&context.layout.layers());
+        Self { context, configuration, pulls: SingleFlight::default(), layers }
     }
 
     pub(crate) const fn context(&self) -> &Arc<Context> {
@@ -53,7 +59,7 @@ impl Artifacts {
         if let Some(image) = self.images().await?.into_iter().find(|image| image.is_called(name)) {
             return Ok(image);
         }
-        self.pull_image(name, None, operation).await
+        self.pull_image(name, None, Wanted::Any, operation).await
     }
 
     /// Returns the kernel of this name, made first if it is not there, or was made by a version that made them otherwise.

@@ -5,6 +5,7 @@ mod handle;
 mod part;
 mod registry;
 
+pub(crate) use cancel::Cancel;
 pub(crate) use handle::Handle;
 pub(crate) use part::Part;
 pub(crate) use registry::Operations;

@@ -15,5 +15,6 @@ mod input;
 mod installs;
 mod kernels;
 mod life;
+mod registry;
 mod state;
 mod support;

@@ -51,7 +51,7 @@ impl Entry {
 }
 
 /// The attributes of one inode, sorted and placed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Attributes {
     in_inode: Vec<Entry>,
     in_block: Vec<Entry>,

@@ -53,6 +53,25 @@ impl BlockStream {
         Ok(())
     }
 
+    /// Appends a copy of `blocks` blocks that were appended before, from `first` on.
+    pub(super) fn append_copy(&mut self, first: u64, blocks: u64) -> io::Result<()> {
+        self.flush()?;
+        let mut block = [0; BLOCK];
+        for at in first..first + blocks {
+            // What ends the file may be a hole that nothing was written after.
+            block.fill(0);
+            let mut got = 0;
+            while got < BLOCK {
+                match self.file.read_at(&mut block[got..], at * BLOCK_BYTES + count(got))? {
+                    0 => break,
+                    read => got += read,
+                }
+            }
+            self.append(&block)?;
+        }
+        Ok(())
+    }
+
     /// Reads up to `wanted` bytes into the buffer, as many as it has room for, without counting
     /// them as appended: [`BlockStream::commit`] does. Returns how many were asked of the reader
     /// and how many it had.

@@ -21,7 +21,7 @@ use super::layout::{
     ROOT_INODE,
 };
 use super::superblock::{self, Superblock};
-use super::tree::{Kind, Node, NodeId, Tree};
+use super::tree::{Entries, Kind, Node, NodeId, Tree};
 use crate::encoding::{count, low_16, low_32, put_u16, put_u32};
 use crate::rootfs::WriteError;
 
@@ -192,12 +192,7 @@ impl Finish<'_> {
         low_32(self.stream.next())
     }
 
-    fn directory(
-        &self,
-        id: NodeId,
-        parent: NodeId,
-        entries: &std::collections::BTreeMap<Box<[u8]>, NodeId>,
-    ) -> (Vec<u8>, u32) {
+    fn directory(&self, id: NodeId, parent: NodeId, entries: &Entries) -> (Vec<u8>, u32) {
         let mut blocks = Blocks::default();
         let mut subdirectories = 0;
         let type_of = |id| self.tree.kind(id).map_or(0, directory::type_of);
@@ -205,9 +200,10 @@ impl Finish<'_> {
         for (entry, name) in itself {
             blocks.push(self.numbers[entry.index()], type_of(entry), name);
         }
-        for (name, &entry) in entries {
-            subdirectories += u32::from(matches!(self.tree.kind(entry), Some(Kind::Directory { .. })));
-            blocks.push(self.numbers[entry.index()], type_of(entry), name);
+        for (name, entry) in entries {
+            let node = entry.node;
+            subdirectories += u32::from(matches!(self.tree.kind(node), Some(Kind::Directory { .. })));
+            blocks.push(self.numbers[node.index()], type_of(node), name);
         }
         (blocks.finish(), subdirectories)
     }

@@ -26,8 +26,11 @@ mod layout;
 mod superblock;
 mod tree;
 
+use std::io;
+use std::path::Path;
+
 use crate::encoding::low_32;
-use crate::rootfs::{Content, Metadata, RootfsWriter, Special, Stretch, TreePath, WriteError};
+use crate::rootfs::{Content, HardLink, Metadata, RootfsWriter, Special, Stretch, TreePath, WriteError};
 use attribute::Attributes;
 use blocks::BlockStream;
 use extent::Extent;
@@ -39,6 +42,9 @@ const SHORTEST_HOLE: u64 = 64 << 10;
 /// A file gets no more holes once it has this many extents, so that the tree of extents suffices.
 const EXTENTS_WITH_HOLES: usize = MOST_EXTENTS / 2;
 
+/// Entries that a file system takes at most, over all layers, unless something else is asked for.
+pub const MOST_ENTRIES: usize = 1_000_000;
+
 /// Writes an ext4 file system to a file.
 #[derive(Debug)]
 pub struct Ext4Writer {
@@ -48,9 +54,19 @@ pub struct Ext4Writer {
 }
 
 impl Ext4Writer {
-    /// Returns a writer to `file`, which must be empty. `label` is cut to 16 bytes.
-    pub fn new(file: fs_err::File, label: &str) -> Self {
-        Self { stream: BlockStream::new(file, FIRST_DATA_BLOCK), tree: Tree::new(), label: label.to_owned() }
+    /// Returns a writer to a new file at `path`. `label` is cut to 16 bytes. It takes [`MOST_ENTRIES`].
+    pub fn create(path: &Path, label: &str) -> io::Result<Self> {
+        // Read, too: what has more names than a file can have is copied.
+        let file = fs_err::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let stream = BlockStream::new(file, FIRST_DATA_BLOCK);
+        Ok(Self { stream, tree: Tree::new(MOST_ENTRIES), label: label.to_owned() })
+    }
+
+    /// Takes at most this many entries instead, over all layers. Each costs some 200 bytes of memory until the end.
+    #[must_use]
+    pub fn with_most_entries(mut self, entries: usize) -> Self {
+        self.tree.limit(entries);
+        self
     }
 
     fn add(&mut self, path: &TreePath, metadata: Metadata, kind: Kind) -> Result<(), WriteError> {
@@ -123,6 +139,21 @@ impl Ext4Writer {
         Ok(got)
     }
 
+    /// Copies what stands in blocks into further ones.
+    fn copy(&mut self, extents: &[Extent]) -> Result<Box<[Extent]>, WriteError> {
+        let mut copies = Vec::with_capacity(extents.len());
+        for extent in extents {
+            if self.stream.next() + u64::from(extent.length) > MOST_BLOCKS {
+                return Err(WriteError::TooLarge { limit_gib: LIMIT_GIB });
+            }
+            extent::push(&mut copies, extent.logical, low_32(self.stream.next()), extent.length);
+            self.stream
+                .append_copy(extent.physical.into(), extent.length.into())
+                .map_err(WriteError::Image)?;
+        }
+        Ok(copies.into())
+    }
+
     /// Gives blocks to a hole of a file that may not have more of them.
     fn zeros(&mut self, blocks: u64, logical: u32, extents: &mut Vec<Extent>) -> Result<(), WriteError> {
         let first = self.stream.next();
@@ -142,6 +173,18 @@ fn node(path: &TreePath, metadata: Metadata, kind: Kind) -> Result<Node, WriteEr
 }
 
 impl RootfsWriter for Ext4Writer {
+    fn next_layer(&mut self) -> Result<(), WriteError> {
+        self.tree.next_layer()
+    }
+
+    fn whiteout(&mut self, path: &TreePath) -> Result<(), WriteError> {
+        self.tree.whiteout(path)
+    }
+
+    fn opaque(&mut self, path: &TreePath) -> Result<(), WriteError> {
+        self.tree.opaque(path)
+    }
+
     fn directory(&mut self, path: &TreePath, metadata: Metadata) -> Result<(), WriteError> {
         let attributes = Attributes::place(path, metadata.attributes)?;
         self.tree.directory(path, |node| {
@@ -193,11 +236,19 @@ impl RootfsWriter for Ext4Writer {
         if target.contains(&0) {
             return refuse("contains a NUL byte");
         }
-        self.add(path, metadata, Kind::Link(target.into()))
+        // The mode of every link that Linux makes, and one that it does not look at (symlink(7)).
+        self.add(path, Metadata { mode: 0o777, ..metadata }, Kind::Link(target.into()))
     }
 
-    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), WriteError> {
-        self.tree.hard_link(path, target)
+    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<HardLink, WriteError> {
+        let Some(full) = self.tree.hard_link(path, target)? else { return Ok(HardLink::Linked) };
+        let kind = match self.tree.kind(full).cloned() {
+            Some(Kind::File { size, extents }) => Kind::File { size, extents: self.copy(&extents)? },
+            Some(other) => other,
+            None => return Ok(HardLink::Linked),
+        };
+        self.tree.carry_on(path, full, kind)?;
+        Ok(HardLink::Copied)
     }
 
     fn special(&mut self, path: &TreePath, metadata: Metadata, special: Special) -> Result<(), WriteError> {

@@ -1,14 +1,19 @@
 //! Making images.
 
+mod registry;
+
 use std::sync::Arc;
 
 use banger_core::journal::Step;
 use banger_core::work::Work as _;
 use banger_image::source::debian::{DebianMirror, DebianOptions};
-use banger_image::source::{self, BuiltRootfs, ImageSource};
-use banger_types::image::Image;
+use banger_image::source::{self, BuildError, BuildOptions, BuiltRootfs, Content};
+use banger_types::digest::Digest;
+use banger_types::image::{Image, ImageConfig};
+use banger_types::source::{ImageSource, ImageSourceError};
 use banger_types::{ApiError, ErrorKind, ImageId};
 
+use self::registry::Remote;
 use super::{Artifacts, Named as _};
 use crate::catalog;
 use crate::failure::{cancelled, work_failed};
@@ -17,78 +22,182 @@ use crate::operation::Handle;
 use crate::random;
 use crate::vm::blocking;
 
+/// Which image of a name is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// One that is here, if there is one.
+    Any,
+    /// What its source has now.
+    Newest,
+}
+
 impl Artifacts {
-    /// Makes an image and gives it a name: the one asked for, else what was typed.
+    /// Makes an image and gives it a name: the one asked for, else what was typed. If that is another's, it is a new
+    /// version of it, unless it has the same content.
     pub(crate) async fn pull_image(
         &self,
         typed: &str,
         name: Option<&str>,
+        wanted: Wanted,
         operation: &Arc<Handle>,
     ) -> Result<Image, ApiError> {
         let name = name.unwrap_or(typed).to_owned();
-        let source = catalog::image_source(typed).unwrap_or(typed);
-        let parsed: ImageSource = source.parse().map_err(|error| unknown_image(typed, &error))?;
+        let source = source_of(catalog::image_source(typed).unwrap_or(typed));
+        let source = source.map_err(|error| unknown_image(typed, &error))?;
         let _turn = self.pulls.enter(&format!("image {name}")).await;
-        if let Some(image) = self.images().await?.into_iter().find(|image| image.is_called(&name)) {
-            // Somebody else has made it while we waited, or it was there.
-            return if image.source == source { Ok(image) } else { Err(taken("image", &name)) };
+        let present = self.images().await?.into_iter().find(|image| image.is_called(&name));
+        // Somebody else may have made it while we waited.
+        if let (Some(image), Wanted::Any) = (&present, wanted) {
+            return Ok(image.clone());
         }
-        let result = self.make_image(name, source, parsed, operation).await;
-        if result.is_err() {
-            self.undo(operation.id()).await;
+        let what = format!("make the image '{name}'");
+        let origin = self.origin(&what, source, operation).await?;
+        let is_same = |image: &Image, digest: Digest| {
+            image.digest == digest.to_string() && image.source == origin.source
+        };
+        if let (Some(image), Some(digest)) = (&present, origin.digest())
+            && is_same(image, digest)
+        {
+            operation.log("it is here, and its source has nothing newer");
+            return Ok(image.clone());
         }
-        result
+        let made = self.make_image(&what, name, &origin, operation).await;
+        match (made, present) {
+            (Ok(made), Some(present)) if is_same(&present, made.digest) => {
+                operation.log("it is here, and its source has nothing newer");
+                self.undo(operation.id()).await;
+                Ok(present)
+            }
+            (Ok(made), _) => {
+                let kept = self.keep_image(&what, made, &origin, operation).await;
+                if kept.is_err() {
+                    self.undo(operation.id()).await;
+                }
+                kept
+            }
+            (Err(error), _) => {
+                self.undo(operation.id()).await;
+                Err(error)
+            }
+        }
     }
 
+    /// Finds out what a source has, as far as that is known before it is got.
+    async fn origin(
+        &self,
+        what: &str,
+        source: ImageSource,
+        operation: &Arc<Handle>,
+    ) -> Result<Origin, ApiError> {
+        let text = source.to_string();
+        let found = match source {
+            ImageSource::Docker(reference) => {
+                Found::Remote(Box::new(self.look_up(what, &reference, operation).await?))
+            }
+            other => Found::Here(other),
+        };
+        Ok(Origin { source: text, found })
+    }
+
+    /// Makes the files of an image.
     async fn make_image(
         &self,
+        what: &str,
         name: String,
-        source: &str,
-        parsed: ImageSource,
+        origin: &Origin,
         operation: &Arc<Handle>,
-    ) -> Result<Image, ApiError> {
-        let what = format!("make the image '{name}'");
+    ) -> Result<Made, ApiError> {
         let id = random::image_id();
-        self.journal(operation, Step::MakeImageDirectory(id.clone()), &what).await?;
+        self.journal(operation, Step::MakeImageDirectory(id.clone()), what).await?;
         FaultPoint::PullJournaled.reach();
-        let built = self.build_rootfs(&what, &id, parsed, operation).await?;
+        let BuiltRootfs { size, digest, config } = match &origin.found {
+            Found::Remote(remote) => self.build_remote(what, &id, remote, operation).await?,
+            Found::Here(source) => self.build_local(what, &id, source.clone(), operation).await?,
+        };
         FaultPoint::PullPublished.reach();
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
+        Ok(Made { id, name, size, digest, config })
+    }
+
+    /// Remembers an image whose files are there.
+    async fn keep_image(
+        &self,
+        what: &str,
+        made: Made,
+        origin: &Origin,
+        operation: &Arc<Handle>,
+    ) -> Result<Image, ApiError> {
+        let Made { id, name, size, digest, config } = made;
         let image = Image {
             name,
-            source: source.to_owned(),
-            digest: built.digest,
-            size: built.size,
+            source: origin.source.clone(),
+            digest: digest.to_string(),
+            size,
             disk_usage: super::disk_usage(&self.context().layout.image(&id)),
             created_at: jiff::Timestamp::now(),
-            config: built.config,
+            config,
             id,
         };
         let (row, operation_id) = (image.clone(), operation.id().clone());
-        self.context()
-            .store(&what, move |store| {
-                store.insert_image(&row)?;
-                store.settle(&operation_id)
+        let before = self
+            .context()
+            .store(what, move |store| {
+                let before = store.insert_image(&row)?;
+                store.settle(&operation_id)?;
+                Ok(before)
             })
             .await?;
         FaultPoint::PullSettled.reach();
+        if let Some(before) = before {
+            operation.log(&format!("what was called '{}' is '{}' from now on", image.name, before.name));
+        }
         Ok(image)
     }
 
-    async fn build_rootfs(
+    /// Makes the files of an image of what this host has.
+    async fn build_local(
         &self,
         what: &str,
         id: &ImageId,
-        parsed: ImageSource,
+        source: ImageSource,
         operation: &Arc<Handle>,
     ) -> Result<BuiltRootfs, ApiError> {
         let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
-        let (destination, options) = (self.context().layout.image(id), self.debian_options());
-        let built = blocking(what, move || {
-            source::build(&parsed, &options, &destination, commands.as_ref(), work.as_ref())
+        let options = self.build_options();
+        let content =
+            blocking(what, move || Content::of(&source, &options, commands.as_ref(), work.as_ref()));
+        let failed = |error: BuildError| work_failed(what, error.is_cancelled(), error.fix(), &error);
+        let content = content.await?.map_err(failed)?;
+        self.write_rootfs(what, id, content, operation).await?.map_err(failed)
+    }
+
+    async fn write_rootfs(
+        &self,
+        what: &str,
+        id: &ImageId,
+        content: Content,
+        operation: &Arc<Handle>,
+    ) -> Result<Result<BuiltRootfs, BuildError>, ApiError> {
+        let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
+        let (destination, options) = (self.context().layout.image(id), self.build_options());
+        blocking(what, move || {
+            let built = source::build(&content, &options, &destination, commands.as_ref(), work.as_ref());
+            drop(content);
+            banger_host::give_back_memory();
+            built
         })
-        .await?;
-        built.map_err(|error| work_failed(what, error.is_cancelled(), error.fix(), &error))
+        .await
+    }
+
+    fn build_options(&self) -> BuildOptions {
+        let image = &self.configuration.image;
+        BuildOptions {
+            debian: self.debian_options(),
+            largest: image.largest.0 << 20,
+            most_entries: image.most_entries,
+            // What is there for a moment is on the same disk as what becomes of it, and is swept with it.
+            scratch: self.context().layout.images(),
+        }
     }
 
     pub(super) fn debian_options(&self) -> DebianOptions {
@@ -121,6 +230,44 @@ impl Artifacts {
             .map_err(|error| error.fix("delete those VMs first, with `banger vm rm`"))?;
         crate::vm::remove_files(&self.context().layout.image(&image.id)).await
     }
+}
+
+/// Where an image comes from.
+struct Origin {
+    source: String,
+    found: Found,
+}
+
+/// What is known of what a source has.
+enum Found {
+    /// What a registry has.
+    Remote(Box<Remote>),
+    /// What this host has, or makes.
+    Here(ImageSource),
+}
+
+impl Origin {
+    /// Returns the digest that the image will have, if that is known.
+    const fn digest(&self) -> Option<Digest> {
+        match &self.found {
+            Found::Remote(remote) => Some(remote.resolved.digest),
+            Found::Here(_) => None,
+        }
+    }
+}
+
+/// An image whose files are there, and which nobody knows of yet.
+struct Made {
+    id: ImageId,
+    name: String,
+    size: u64,
+    digest: Digest,
+    config: ImageConfig,
+}
+
+/// Reads a source: what has no transport is the name of an image in a registry.
+fn source_of(text: &str) -> Result<ImageSource, ImageSourceError> {
+    if ImageSource::has_transport(text) { text.parse() } else { Ok(ImageSource::Docker(text.parse()?)) }
 }
 
 fn unknown_image(typed: &str, error: &dyn std::error::Error) -> ApiError {

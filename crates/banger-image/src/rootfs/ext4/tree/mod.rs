@@ -1,18 +1,17 @@
 //! The tree of entries, held in memory until the end. Contents are in the image already.
 
-use std::collections::BTreeMap;
+mod layer;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::attribute::Attributes;
 use super::extent::Extent;
 use super::layout::MOST_LINKS;
-use crate::encoding::printable;
 use crate::rootfs::{Special, Timestamp, TreePath, WriteError};
 
-/// Most entries of one file system.
-const MOST_ENTRIES: usize = 4_000_000;
-
 /// Index of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct NodeId(u32);
 
 impl NodeId {
@@ -26,7 +25,7 @@ impl NodeId {
 }
 
 /// An inode to be.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) mode: u16,
     pub(super) uid: u32,
@@ -38,10 +37,21 @@ pub(super) struct Node {
     pub(super) names: u32,
 }
 
+/// A directory's entries by name.
+pub(super) type Entries = BTreeMap<Box<[u8]>, Entry>;
+
+/// What a name in a directory leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) node: NodeId,
+    /// The last layer that has the name or something beneath it.
+    layer: u16,
+}
+
 /// What an inode is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Kind {
-    Directory { parent: NodeId, entries: BTreeMap<Box<[u8]>, NodeId> },
+    Directory { parent: NodeId, entries: Entries },
     File { size: u64, extents: Box<[Extent]> },
     Link(Box<[u8]>),
     Special(Special),
@@ -60,6 +70,14 @@ pub(super) struct Tree {
     nodes: Vec<Option<Node>>,
     /// Blocks of files that are no longer there.
     freed: Vec<Extent>,
+    /// What takes the further names of nodes that have as many as an inode may have.
+    continued: HashMap<NodeId, NodeId>,
+    /// The layer that entries are of now.
+    layer: u16,
+    /// Directories of which this layer has taken away what earlier ones have in them.
+    cleared: HashSet<NodeId>,
+    /// Most nodes.
+    limit: usize,
 }
 
 fn directory_node(parent: NodeId) -> Node {
@@ -75,9 +93,21 @@ fn directory_node(parent: NodeId) -> Node {
 }
 
 impl Tree {
-    /// Returns a tree of nothing but a root directory.
-    pub(super) fn new() -> Self {
-        Self { nodes: vec![Some(directory_node(NodeId::ROOT))], freed: Vec::new() }
+    /// Returns a tree of nothing but a root directory. Over all layers it takes at most `limit` entries.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            nodes: vec![Some(directory_node(NodeId::ROOT))],
+            freed: Vec::new(),
+            continued: HashMap::new(),
+            layer: 0,
+            cleared: HashSet::new(),
+            limit,
+        }
+    }
+
+    /// Takes at most `entries` entries from now on.
+    pub(super) fn limit(&mut self, entries: usize) {
+        self.limit = entries;
     }
 
     /// Returns every node that is there, in the order of their making.
@@ -101,15 +131,15 @@ impl Tree {
     }
 
     /// Returns a directory's entries; `None` for what is no directory.
-    fn entries(&self, id: NodeId) -> Option<&BTreeMap<Box<[u8]>, NodeId>> {
-        match &self.nodes.get(id.index())?.as_ref()?.kind {
+    fn entries(&self, id: NodeId) -> Option<&Entries> {
+        match self.kind(id)? {
             Kind::Directory { entries, .. } => Some(entries),
             _ => None,
         }
     }
 
-    fn entries_mut(&mut self, id: NodeId) -> Option<&mut BTreeMap<Box<[u8]>, NodeId>> {
-        match &mut self.nodes.get_mut(id.index())?.as_mut()?.kind {
+    fn entries_mut(&mut self, id: NodeId) -> Option<&mut Entries> {
+        match &mut self.node_mut(id)?.kind {
             Kind::Directory { entries, .. } => Some(entries),
             _ => None,
         }
@@ -120,42 +150,18 @@ impl Tree {
         self.nodes.get(id.index())?.as_ref().map(|node| &node.kind)
     }
 
-    /// Returns the node of this path, through directories alone.
-    fn find(&self, path: &TreePath) -> Option<NodeId> {
-        path.names().try_fold(NodeId::ROOT, |at, name| self.entries(at)?.get(name).copied())
+    fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.nodes.get_mut(id.index())?.as_mut()
     }
 
     fn add(&mut self, path: &TreePath, node: Node) -> Result<NodeId, WriteError> {
-        let limit =
-            || WriteError::Limit { path: path.to_string(), limit: "there are 4000000 entries already" };
-        if self.nodes.len() >= MOST_ENTRIES {
-            return Err(limit());
+        let too_many = || WriteError::TooManyEntries { path: path.to_string(), limit: self.limit };
+        if self.nodes.len() >= self.limit {
+            return Err(too_many());
         }
-        let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| limit())?);
+        let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| too_many())?);
         self.nodes.push(Some(node));
         Ok(id)
-    }
-
-    /// Makes the directories above `path` and returns where its entry goes.
-    pub(super) fn place(&mut self, path: &TreePath) -> Result<Place, WriteError> {
-        let (parent, name) = path.split_last().ok_or(WriteError::RootIsDirectory)?;
-        let mut directory = NodeId::ROOT;
-        for part in parent.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
-            let next = self.entries(directory).and_then(|entries| entries.get(part).copied());
-            directory = match next {
-                Some(next) if self.entries(next).is_some() => next,
-                Some(_) => {
-                    let parent = format!("/{}", printable(parent));
-                    return Err(WriteError::ParentIsNoDirectory { path: path.to_string(), parent });
-                }
-                None => {
-                    let made = self.add(path, directory_node(directory))?;
-                    self.enter(directory, part.into(), made);
-                    made
-                }
-            };
-        }
-        Ok(Place { directory, name: name.into() })
     }
 
     /// Puts a node into its place; what was there goes, with everything beneath it.
@@ -165,10 +171,11 @@ impl Tree {
         Ok(id)
     }
 
-    fn enter(&mut self, directory: NodeId, name: Box<[u8]>, id: NodeId) {
-        let replaced = self.entries_mut(directory).and_then(|entries| entries.insert(name, id));
+    fn enter(&mut self, directory: NodeId, name: Box<[u8]>, node: NodeId) {
+        let entry = Entry { node, layer: self.layer };
+        let replaced = self.entries_mut(directory).and_then(|entries| entries.insert(name, entry));
         if let Some(replaced) = replaced {
-            self.drop_name(replaced);
+            self.drop_name(replaced.node);
         }
     }
 
@@ -184,7 +191,9 @@ impl Tree {
                 continue;
             }
             match slot.take().map(|node| node.kind) {
-                Some(Kind::Directory { entries, .. }) => doomed.extend(entries.into_values()),
+                Some(Kind::Directory { entries, .. }) => {
+                    doomed.extend(entries.into_values().map(|entry| entry.node));
+                }
                 Some(Kind::File { extents, .. }) => self.freed.extend_from_slice(&extents),
                 _ => {}
             }
@@ -197,41 +206,75 @@ impl Tree {
         path: &TreePath,
         describe: impl FnOnce(&mut Node),
     ) -> Result<(), WriteError> {
-        let there = self.find(path).filter(|&id| self.entries(id).is_some());
-        let id = if let Some(id) = there {
-            id
-        } else {
-            let place = self.place(path)?;
-            let parent = place.directory;
-            self.put(path, place, directory_node(parent))?
-        };
-        if let Some(Some(node)) = self.nodes.get_mut(id.index()) {
+        let id = if path.is_root() { NodeId::ROOT } else { self.open_directory(path)? };
+        if let Some(node) = self.node_mut(id) {
             describe(node);
         }
         Ok(())
     }
 
-    /// Gives `target` a further name.
-    pub(super) fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), WriteError> {
+    /// Returns the directory of this path, which is made if it is not there.
+    fn open_directory(&mut self, path: &TreePath) -> Result<NodeId, WriteError> {
+        let place = self.place(path)?;
+        let layer = self.layer;
+        let there = self.entries_mut(place.directory).and_then(|entries| entries.get_mut(&place.name));
+        if let Some(entry) = there {
+            let node = entry.node;
+            entry.layer = layer;
+            if self.entries(node).is_some() {
+                return Ok(node);
+            }
+        }
+        let parent = place.directory;
+        self.put(path, place, directory_node(parent))
+    }
+
+    /// Gives `target` a further name. Returns the node that the name must lead to a copy of, because `target` can have
+    /// no more: what [`Tree::carry_on`] is to be called with.
+    pub(super) fn hard_link(
+        &mut self,
+        path: &TreePath,
+        target: &TreePath,
+    ) -> Result<Option<NodeId>, WriteError> {
         let texts = || (path.to_string(), target.to_string());
-        let Some(id) = self.find(target) else {
+        let Some(found) = self.find(target)? else {
             let (path, target) = texts();
             return Err(WriteError::LinkTargetMissing { path, target });
         };
-        if self.entries(id).is_some() {
+        if self.entries(found).is_some() {
             let (path, target) = texts();
             return Err(WriteError::LinkToDirectory { path, target });
         }
         let place = self.place(path)?;
-        if let Some(Some(node)) = self.nodes.get_mut(id.index()) {
-            if node.names >= MOST_LINKS {
-                let (path, target) = texts();
-                return Err(WriteError::TooManyLinks { path, target });
-            }
-            // Counted first: what the new name replaces may be the target's only other name.
-            node.names += 1;
+        let id = self.last_of(found);
+        let Some(node) = self.node_mut(id) else { return Ok(None) };
+        if node.names >= MOST_LINKS {
+            return Ok(Some(id));
         }
+        // Counted first: what the new name replaces may be the target's only other name.
+        node.names += 1;
         self.enter(place.directory, place.name, id);
+        Ok(None)
+    }
+
+    /// Returns the node that takes further names of `id`.
+    fn last_of(&self, mut id: NodeId) -> NodeId {
+        while let Some(&next) = self.continued.get(&id) {
+            if self.kind(next).is_none() {
+                break;
+            }
+            id = next;
+        }
+        id
+    }
+
+    /// Puts a copy of `full` into the place of `path`. It takes the further names that are given to `full`.
+    pub(super) fn carry_on(&mut self, path: &TreePath, full: NodeId, kind: Kind) -> Result<(), WriteError> {
+        let Some(node) = self.nodes.get(full.index()).and_then(Option::as_ref) else { return Ok(()) };
+        let copy = Node { kind, names: 1, attributes: node.attributes.clone(), ..*node };
+        let place = self.place(path)?;
+        let id = self.put(path, place, copy)?;
+        self.continued.insert(full, id);
         Ok(())
     }
 
