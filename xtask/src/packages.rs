@@ -34,6 +34,7 @@ const TO_TEST: &[&str] = &[
     "umoci",
     "buildah",
     "docker-registry",
+    "openssl",
     "xz-utils",
     "zstd",
 ];
