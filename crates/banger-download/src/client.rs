@@ -54,14 +54,11 @@ impl Client {
     /// Returns a client that trusts the certificates that this host trusts and, beside them, those in `authorities`: PEM
     /// files' contents. It uses the proxies that the environment names.
     pub fn new(authorities: &[Vec<u8>], patience: Patience) -> Result<Self, DownloadError> {
-        // The client asks for the process's own. An error means that there is one already.
-        rustls::crypto::ring::default_provider().install_default().ok();
         let mut certificates = Vec::new();
         for pem in authorities {
             certificates.extend(Certificate::from_pem_bundle(pem).map_err(DownloadError::Client)?);
         }
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
+        let http = builder()
             .connect_timeout(patience.connect)
             .read_timeout(patience.silence)
             .redirect(redirect::Policy::custom(follow))
@@ -70,6 +67,13 @@ impl Client {
             .map_err(DownloadError::Client)?;
         Ok(Self { http, patience })
     }
+}
+
+/// Returns what every client here begins with.
+pub(crate) fn builder() -> reqwest::ClientBuilder {
+    // It asks for the process's own. An error means that there is one already.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder().user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
 }
 
 /// Follows a redirect, but never from `https:` to what anybody on the way can read.

@@ -82,6 +82,9 @@ pub enum DownloadError {
         #[source]
         source: io::Error,
     },
+    /// A Docker daemon does not give it.
+    #[error(transparent)]
+    Docker(#[from] crate::docker::DockerError),
     /// A registry does not give it.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
@@ -112,6 +115,7 @@ impl DownloadError {
     /// Returns what the user can do.
     pub fn fix(&self) -> Option<String> {
         let fixed = match self {
+            Self::Docker(error) => return Some(error.fix()),
             Self::Registry(error) => return error.fix(),
             Self::Transport { .. } | Self::Cut { .. } | Self::TooSlow { .. } => {
                 "try again when the network is there: it goes on where it was cut; a proxy is taken from HTTPS_PROXY"

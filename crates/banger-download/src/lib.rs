@@ -4,9 +4,11 @@
 //! download that was cut, by the network or by the end of the program, goes on there.
 //!
 //! - [`Downloader`]: files at an address.
+//! - [`docker`]: what a Docker daemon of this host has.
 //! - [`registry`]: manifests and blobs of the images in a registry.
 
 mod client;
+pub mod docker;
 mod error;
 mod partial;
 pub mod registry;

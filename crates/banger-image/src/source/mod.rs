@@ -2,6 +2,7 @@
 
 pub mod debian;
 mod error;
+mod open;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -163,9 +164,7 @@ fn read_tar(
     work: &dyn Work,
 ) -> Result<Digest, BuildError> {
     work.stage("image: read the archive");
-    let file = fs::File::open(path).map_err(BuildError::Open)?;
-    let total = file.metadata().map_err(BuildError::Open)?;
-    let total = total.is_file().then_some(total.len());
+    let (file, total) = open::open(path, work).map_err(BuildError::Open)?;
     let reading = Reading { meaning: Meaning::Tree, total, limit: options.largest };
     let summary = archive::read(file, &reading, writer, work)
         .map_err(|source| BuildError::Archive { path: path.to_owned(), source })?;

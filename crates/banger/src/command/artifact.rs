@@ -10,6 +10,7 @@ use banger_types::{ApiError, ErrorKind};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::input::Input;
 use super::{DONE, Deleted, Failures, Outcome, confirm, follow_or_print, quoted};
 use crate::arguments::{ArtifactArguments, DeleteArguments, ListArguments, PullArguments};
 use crate::context::Context;
@@ -39,6 +40,9 @@ pub(super) trait Artifact: Serialize + Sized {
     /// Deletes the one of this name or id.
     fn delete(client: &Client, name: &str) -> impl Future<Output = Result<(), ClientError>>;
 }
+
+/// The source that is read from standard input.
+const STANDARD_INPUT: &str = "tar:-";
 
 /// Lists them.
 pub(super) async fn list<T: Artifact>(context: &Context, arguments: &ListArguments) -> Outcome {
@@ -72,7 +76,9 @@ pub(super) async fn show<T: Artifact>(context: &Context, arguments: &ArtifactArg
 /// Makes one and prints its name.
 pub(super) async fn pull<T: Artifact>(context: &Context, arguments: PullArguments) -> Outcome {
     let client = context.daemon().await?;
-    let request = request(arguments.source, arguments.name)?;
+    let input = if arguments.source == STANDARD_INPUT { Some(Input::of(&arguments)?) } else { None };
+    let source = input.as_ref().map_or(arguments.source, Input::source);
+    let request = request(source, arguments.name)?;
     let operation = T::pull(client, &request).await?;
     let Some(operation) = follow_or_print(context, operation, arguments.wait).await? else {
         return Ok(DONE);

@@ -5,6 +5,7 @@ mod completion;
 mod daemon;
 mod engine;
 mod image;
+mod input;
 mod kernel;
 mod operation;
 mod ssh_config;

@@ -60,7 +60,7 @@ impl Layers {
             // So that it is not taken for one that nobody wants.
             let touched = std::fs::File::options().append(true).open(&path);
             if touched.and_then(|file| file.set_modified(SystemTime::now())).is_ok() {
-                return Arc::new(Flight::landed(path, known));
+                return Arc::new(Flight::landed(path, size, known));
             }
         }
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,6 +74,7 @@ impl Layers {
         let flight = Arc::new(Flight::new(
             banger_download::partial_place(&path, &digest),
             path.clone(),
+            size,
             Known::Nothing,
         ));
         flights.insert(digest, Arc::downgrade(&flight));
@@ -131,6 +132,8 @@ enum Known {
 /// A layer on its way, or one that is there. Whoever holds one wants it.
 pub(crate) struct Flight {
     shared: Arc<Shared>,
+    /// Most bytes that it may have, as whoever asked first has it from their manifest.
+    size: u64,
     known: Known,
 }
 
@@ -177,7 +180,7 @@ impl Drop for Flight {
 }
 
 impl Flight {
-    fn new(partial: PathBuf, whole: PathBuf, known: Known) -> Self {
+    fn new(partial: PathBuf, whole: PathBuf, size: u64, known: Known) -> Self {
         let shared = Shared {
             partial,
             whole,
@@ -186,11 +189,11 @@ impl Flight {
             cancel: Cancel::default(),
             ended: CancellationToken::new(),
         };
-        Self { shared: Arc::new(shared), known }
+        Self { shared: Arc::new(shared), size, known }
     }
 
-    fn landed(path: PathBuf, known: Known) -> Self {
-        let flight = Self::new(path.clone(), path, known);
+    fn landed(path: PathBuf, size: u64, known: Known) -> Self {
+        let flight = Self::new(path.clone(), path, size, known);
         flight.shared.change(|state| state.end = Some(Ok(())));
         flight.shared.ended.cancel();
         flight
@@ -211,6 +214,11 @@ impl Flight {
             Some(Err(error)) => Some(Arc::clone(error)),
             _ => None,
         }
+    }
+
+    /// Whether it failed, perhaps because another manifest says of it another size than this.
+    pub(crate) fn was_misled(&self, size: u64) -> bool {
+        self.size != size && self.has_failed()
     }
 
     /// Whether its stored bytes are those that the manifest names, and not others that unpack to the same.

@@ -1,9 +1,10 @@
 //! Images from a real registry on loopback, by the daemon and its command line.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use banger_testkit::layers::{Layout, Packing, add, archive};
+use banger_testkit::layers::{Layout, Packing, add, archive, gzip};
 use banger_testkit::{Environment, Outcome, Passing, Proxy, Registry, RegistryOptions};
 use serde_json::{Value, json};
 use tar::EntryType;
@@ -169,6 +170,136 @@ fn what_is_not_what_the_manifest_says_is_refused_and_leaves_nothing() {
     refused(&pull(&environment, "docker://127.0.0.1:1/none", "x"), 1, &["127.0.0.1:1", "onnect"]);
     refused(&pull(&environment, "docker://A", "x"), 2, &["is not the name of an image"]);
     assert_nothing_left(&environment);
+}
+
+/// A fake, for no Docker daemon runs here: it answers as the Docker Engine API has it for one image.
+fn serve_docker(socket: &Path, archive: Vec<u8>) {
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|got| got == 1) {
+                head.push(byte[0]);
+            }
+            let known = head.starts_with(b"GET /images/docker%2Eio%2Flibrary%2Ftool%3Alatest/get ");
+            let (status, body) = if known {
+                ("200 OK", &archive[..])
+            } else {
+                ("404 Not Found", &br#"{"message":"No such image"}"#[..])
+            };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            client.write_all(&[head.as_bytes(), body].concat()).ok();
+        }
+    });
+}
+
+#[test]
+fn an_image_is_taken_from_docker() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout =
+        Layout::of(&directory.path().join("layout"), &[(&layer("a", 1, 5000), Packing::Gzip)], &json!({}));
+    let archive = directory.path().join("docker.tar");
+    let from = format!("oci:{}:one", layout.path.display());
+    let copy =
+        ["copy", "--quiet", "--insecure-policy", &from, &format!("docker-archive:{}", archive.display())];
+    assert!(std::process::Command::new("skopeo").args(copy).status().unwrap().success());
+    let socket = directory.path().join("docker.sock");
+    serve_docker(&socket, std::fs::read(&archive).unwrap());
+    let host = format!("unix://{}", socket.display());
+    let environment = Environment::empty().with_variable("DOCKER_HOST", &host);
+    succeeds(&pull(&environment, "docker-daemon:tool", "tool"));
+    assert_eq!(names(&environment.data().join("images")).len(), 1);
+    refused(
+        &pull(&environment, "docker-daemon:other", "x"),
+        1,
+        &["Docker has no image 'docker.io/library/other:latest'"],
+    );
+    std::fs::remove_file(socket).unwrap();
+    refused(
+        &pull(&environment, "docker-daemon:tool", "x"),
+        1,
+        &["no Docker daemon listens at", "docker info"],
+    );
+    assert_eq!(images(&environment), ["tool"]);
+}
+
+#[test]
+fn an_image_comes_from_standard_input() {
+    let environment = Environment::empty();
+    let tar = layer("a", 1, 2_000_000);
+    let pull = |arguments: &[&str], input: &[u8]| {
+        environment.run_with_input(&[&["image", "pull", "tar:-"], arguments].concat(), input)
+    };
+    succeeds(&pull(&["--name", "piped"], &gzip(&tar)));
+    assert_eq!(shown(&environment, "piped")["source"], "tar:-");
+    refused(&pull(&["--name", "cut"], &tar[..1_000_000]), 1, &["the archive is truncated"]);
+    refused(&pull(&[], &tar), 2, &["--name"]);
+    refused(&pull(&["--name", "x", "--no-wait"], &tar), 2, &["--no-wait"]);
+    assert_eq!(images(&environment), ["piped"]);
+}
+
+#[test]
+fn a_dockerfile_is_built_and_its_image_taken_from_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    // A store of the test's own, on any file system and without a namespace of its own.
+    let store = format!(
+        "[storage]\ndriver = \"vfs\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n",
+        at("run"),
+        at("graph")
+    );
+    std::fs::write(at("storage.conf"), store).unwrap();
+    std::fs::create_dir(at("context")).unwrap();
+    std::fs::write(at("context/motd"), "hello").unwrap();
+    let dockerfile = "FROM scratch AS base\nCOPY motd /etc/motd\nFROM base AS other\nFROM base AS wanted\nARG WHO\nENV WHO=$WHO\nUSER 7\n";
+    std::fs::write(at("context/Containerfile.test"), dockerfile).unwrap();
+    let environment = Environment::empty()
+        .with_variable("CONTAINERS_STORAGE_CONF", &at("storage.conf"))
+        .with_variable("BUILDAH_ISOLATION", "chroot");
+    let source =
+        format!("dockerfile:{}?file=Containerfile.test&target=wanted&arg=WHO=me%26you", at("context"));
+    let built = pull(&environment, &source, "built");
+    succeeds(&built);
+    assert!(built.stderr.contains("image: build it with buildah"), "{}", built.stderr);
+    let config = shown(&environment, "built")["config"].clone();
+    assert_eq!(config["user"], "7");
+    assert!(config["environment"].as_array().unwrap().contains(&json!("WHO=me&you")), "{config}");
+    let run = |arguments: &[&str]| {
+        let outcome = environment.outcome(environment.command("buildah").args(arguments));
+        succeeds(&outcome);
+        outcome.text()
+    };
+    let listed = run(&["images", "--format", "{{.Name}}"]);
+    assert!(
+        !listed.contains("banger-dockerfile"),
+        "what it was called while it was built is forgotten: {listed}"
+    );
+    refused(&pull(&environment, &format!("dockerfile:{}", at("nowhere")), "x"), 1, &["is no directory"]);
+    std::fs::write(at("context/Dockerfile"), "FROM scratch\nCOPY nothing /\n").unwrap();
+    refused(
+        &pull(&environment, &format!("dockerfile:{}", at("context")), "x"),
+        1,
+        &["buildah did not build a Dockerfile"],
+    );
+
+    run(&[
+        "build",
+        "--quiet",
+        "--tag=localhost/mine:1",
+        "--file",
+        &at("context/Containerfile.test"),
+        &at("context"),
+    ]);
+    succeeds(&pull(&environment, "containers-storage:localhost/mine:1", "mine"));
+    refused(
+        &pull(&environment, "containers-storage:localhost/none", "x"),
+        1,
+        &["skopeo did not read the store"],
+    );
+    assert_eq!(images(&environment), ["built", "mine"]);
+    assert_eq!(names(&environment.data().join("images")).len(), 2);
 }
 
 /// Writes a file of the user's.

@@ -1,5 +1,6 @@
 //! Making images.
 
+mod docker;
 mod registry;
 
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
 use crate::vm::blocking;
+
+/// What a source is called that was somebody's standard input.
+const STANDARD_INPUT: &str = "tar:-";
 
 /// Which image of a name is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +93,7 @@ impl Artifacts {
         source: ImageSource,
         operation: &Arc<Handle>,
     ) -> Result<Origin, ApiError> {
-        let text = source.to_string();
+        let text = if is_pipe(&source) { STANDARD_INPUT.to_owned() } else { source.to_string() };
         let found = match source {
             ImageSource::Docker(reference) => {
                 Found::Remote(Box::new(self.look_up(what, &reference, operation).await?))
@@ -162,12 +166,16 @@ impl Artifacts {
         source: ImageSource,
         operation: &Arc<Handle>,
     ) -> Result<BuiltRootfs, ApiError> {
-        let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
-        let options = self.build_options();
-        let content =
-            blocking(what, move || Content::of(&source, &options, commands.as_ref(), work.as_ref()));
         let failed = |error: BuildError| work_failed(what, error.is_cancelled(), error.fix(), &error);
-        let content = content.await?.map_err(failed)?;
+        let content = if let ImageSource::DockerDaemon(reference) = &source {
+            self.take_from_docker(what, reference, operation).await?
+        } else {
+            let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
+            let options = self.build_options();
+            let content =
+                blocking(what, move || Content::of(&source, &options, commands.as_ref(), work.as_ref()));
+            content.await?.map_err(failed)?
+        };
         self.write_rootfs(what, id, content, operation).await?.map_err(failed)
     }
 
@@ -230,6 +238,13 @@ impl Artifacts {
             .map_err(|error| error.fix("delete those VMs first, with `banger vm rm`"))?;
         crate::vm::remove_files(&self.context().layout.image(&image.id)).await
     }
+}
+
+/// Whether a source is a pipe, which is gone afterwards.
+fn is_pipe(source: &ImageSource) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    let path = source.path().and_then(|path| fs_err::symlink_metadata(path).ok());
+    path.is_some_and(|metadata| metadata.file_type().is_fifo())
 }
 
 /// Where an image comes from.

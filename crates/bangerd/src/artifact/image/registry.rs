@@ -192,6 +192,12 @@ impl Artifacts {
                             () = operation.cancelled() => {}
                         }
                     }
+                    let of_size = |layer: &Layer| layer.stored.map_or(0, |(_, size)| size);
+                    let misled = layers.iter().zip(&flights).any(|(layer, it)| it.was_misled(of_size(layer)));
+                    if misled && tries == 0 {
+                        tries += 1;
+                        continue;
+                    }
                     if let Some(cause) = flights.iter().find_map(|flight| flight.failure()) {
                         let cancelled = matches!(*cause, DownloadError::Cancelled(_));
                         return Err(work_failed(what, cancelled, cause.fix(), cause.as_ref()));
