@@ -391,6 +391,31 @@ fn names_of_a_layer_that_take_away_are_no_files() {
 }
 
 #[test]
+fn a_layer_may_be_empty_and_end_without_a_word() {
+    let whole = archive(|b| add(b, EntryType::Regular, b"file", b"", &noise(1000, 1)));
+    let layer = Reading { meaning: archive::Meaning::Layer, ..Reading::default() };
+    for (bytes, names) in [
+        (&[][..], &[""][..]),
+        (&[0; 1024], &[""]),
+        (&whole[..whole.len() - 1024], &["", "file"]),
+        (&whole, &["", "file"]),
+    ] {
+        let image = Image::write(|w| assert!(archive::read(bytes, &layer, w, &Unwatched).is_ok()));
+        image.check();
+        let Some(mounted) = image.mount("a_layer_may_be_empty_and_end_without_a_word") else { return };
+        let seen: Vec<_> =
+            look(&mounted.at).into_keys().map(|name| String::from_utf8(name).unwrap()).collect();
+        assert_eq!(seen, names);
+    }
+    Image::write(|w| {
+        for length in [whole.len() - 1025, whole.len() - 1500, 300] {
+            let cut = archive::read(&whole[..length], &layer, w, &Unwatched);
+            assert!(matches!(cut, Err(ArchiveError::Truncated | ArchiveError::NotATar)), "{length}");
+        }
+    });
+}
+
+#[test]
 fn what_is_no_whole_tar_is_said_so() {
     for (bytes, program) in [(&b"BZh9rest"[..], "bzip2"), (b"\x04\x22\x4d\x18rest", "lz4")] {
         let error = refusal(bytes);

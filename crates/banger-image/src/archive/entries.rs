@@ -27,6 +27,8 @@ pub(crate) struct Archive<R> {
     /// Bytes of the present entry, padding included, that were not read yet.
     left: u64,
     entries: u64,
+    /// It may end after any entry, and before the first.
+    may_just_end: bool,
     /// Passes over bytes that nobody wants; returns how many there were.
     pass: fn(&mut R, u64) -> io::Result<u64>,
 }
@@ -77,7 +79,7 @@ impl<R: Read + Seek> Archive<io::BufReader<R>> {
             let ahead = i64::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
             reader.seek_relative(ahead).map(|()| bytes)
         };
-        Self { reader, left: 0, entries: 0, pass }
+        Self { reader, left: 0, entries: 0, may_just_end: true, pass }
     }
 
     /// Returns where in the archive the next byte is.
@@ -90,7 +92,14 @@ impl<R: Read> Archive<R> {
     /// Returns the archive that `reader` reads.
     pub(super) fn new(reader: R) -> Self {
         let pass = |reader: &mut R, bytes: u64| io::copy(&mut reader.take(bytes), &mut io::sink());
-        Self { reader, left: 0, entries: 0, pass }
+        Self { reader, left: 0, entries: 0, may_just_end: false, pass }
+    }
+
+    /// Lets it end without the blocks of zeros that mark the end, as Go's reader does, so that there are such layers. That
+    /// all of it is there has to be known otherwise.
+    pub(super) fn may_just_end(mut self, may: bool) -> Self {
+        self.may_just_end = may;
+        self
     }
 
     /// Returns the next entry, or `None` at the archive's end marker. Data of the one before that
@@ -194,6 +203,9 @@ impl<R: Read> Archive<R> {
         let mut header = Header::new_old();
         let block = header.as_mut_bytes();
         let got = self.fill(block)?;
+        if got == 0 && self.may_just_end {
+            return Ok(None);
+        }
         if got < BLOCK {
             return Err(match self.entries {
                 0 => ArchiveError::NotATar,

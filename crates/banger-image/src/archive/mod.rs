@@ -198,7 +198,9 @@ fn entries_of(
     let mut unpacked = Unpacked::new(reader, reading.limit, hash);
     let mut left_out = LeftOut::default();
     let mut all = || -> Result<(), ArchiveError> {
-        let mut archive = Archive::new(BufReader::with_capacity(BUFFER, &mut unpacked));
+        let archive = Archive::new(BufReader::with_capacity(BUFFER, &mut unpacked));
+        // A layer's digest says whether all of it is there.
+        let mut archive = archive.may_just_end(reading.meaning == Meaning::Layer);
         while let Some(entry) = archive.next()? {
             work.check()?;
             add(&mut archive, entry, reading.meaning, writer, &mut left_out, work)?;
