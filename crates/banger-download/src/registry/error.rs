@@ -93,7 +93,8 @@ impl RegistryError {
             }
             Self::Unauthorized { registry, .. } => {
                 format!(
-                    "log in with `docker login {registry}` (or that of podman or skopeo), if it is a private one"
+                    "look whether the name is right, for a registry may say this of what it has not; of a private one, \
+                     `docker login {registry}` (or that of podman or skopeo) says who you are"
                 )
             }
             Self::RateLimited { registry, .. } => format!(
