@@ -33,6 +33,11 @@ pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet
             deleted.insert(operation.subject.clone());
         }
         let handle = context.operations.resume(operation);
+        // Before anybody can ask: whoever does must not see that it is under way.
+        if let Some(result) = left.settled(kind, &handle) {
+            handle.finish(result);
+            continue;
+        }
         tokio::spawn(async move {
             let result = left.go_on(kind, &handle).await;
             handle.finish(result);
@@ -70,20 +75,25 @@ struct Left {
 }
 
 impl Left {
-    async fn go_on(&self, kind: OperationKind, handle: &Arc<Handle>) -> Result<(), ApiError> {
+    /// Returns how an operation has ended of which nothing is left to do.
+    fn settled(&self, kind: OperationKind, handle: &Arc<Handle>) -> Option<Result<(), ApiError>> {
         if matches!(kind, OperationKind::ImagePull | OperationKind::KernelPull) && self.pulled {
-            return Ok(());
+            return Some(Ok(()));
         }
         if kind == OperationKind::EngineInstall {
-            return Err(
-                interrupted(handle, "what has come is kept").fix("`banger engine install` goes on with it")
-            );
+            let interrupted = interrupted(handle, "what has come is kept");
+            return Some(Err(interrupted.fix("`banger engine install` goes on with it")));
         }
-        let Some(vm) = &self.vm else {
-            // Deleting is finished by every start; all else that has no VM was undone.
-            let deleted = kind == OperationKind::VmDelete;
-            return if deleted { Ok(()) } else { Err(interrupted(handle, "what it had begun was undone")) };
+        // Deleting is finished by every start; all else that has no VM was undone.
+        let without_vm = || match kind {
+            OperationKind::VmDelete => Ok(()),
+            _ => Err(interrupted(handle, "what it had begun was undone")),
         };
+        self.vm.is_none().then(without_vm)
+    }
+
+    async fn go_on(&self, kind: OperationKind, handle: &Arc<Handle>) -> Result<(), ApiError> {
+        let Some(vm) = &self.vm else { return Ok(()) };
         let state = vm.snapshot().state;
         let ran_before =
             kind == OperationKind::VmRestart && started_at(vm).await.is_none_or(|at| at < self.began);
