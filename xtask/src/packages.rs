@@ -37,6 +37,10 @@ const TO_TEST: &[&str] = &[
     "openssl",
     "xz-utils",
     "zstd",
+    // Root file systems that people bring along.
+    "squashfs-tools",
+    "erofs-utils",
+    "fdisk",
 ];
 
 /// Installs what is missing to build banger and run VMs.

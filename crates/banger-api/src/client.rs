@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::connect::connect;
-use crate::request::{EngineInstallRequest, LogKind, LogQuery, PullRequest};
+use crate::request::{EngineInstallRequest, LogKind, LogQuery, PullRequest, RegisterRequest};
 use crate::route;
 
 /// Largest body that the client takes in one piece, bytes.
@@ -226,6 +226,11 @@ impl Client {
     /// Begins to make an image.
     pub async fn pull_image(&self, request: &PullRequest) -> Result<Operation> {
         self.call(Method::POST, route::IMAGES, request).await
+    }
+
+    /// Begins to register files of the user's own as an image.
+    pub async fn register_image(&self, request: &RegisterRequest) -> Result<Operation> {
+        self.call(Method::POST, route::REGISTERED_IMAGES, request).await
     }
 
     /// Deletes an image that no VM uses.

@@ -1,5 +1,7 @@
 //! Bodies and queries of requests that belong to the API alone.
 
+use std::path::PathBuf;
+
 use banger_types::digest::Digest;
 use banger_types::vm::EngineKind;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,23 @@ pub struct PullRequest {
     /// A name of the catalog, or a source: `debian:bookworm`, `tar:/home/me/rootfs.tar`.
     pub source: String,
     /// The name to give it; the source when there is none.
+    pub name: Option<String>,
+}
+
+/// Body of `POST /v1/registered-images`: files that are used where they are. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterRequest {
+    /// The root file system: ext4, squashfs or erofs, or a raw disk with a partition that is one of them.
+    pub rootfs: PathBuf,
+    /// The kernel that its VMs boot: a bzImage or an ELF file. The default kernel when there is none.
+    #[serde(default)]
+    pub kernel: Option<PathBuf>,
+    /// An initramfs with the kernel's modules, for one that has not all that is needed built in.
+    #[serde(default)]
+    pub initrd: Option<PathBuf>,
+    /// The name to give it; the file's own without its extension when there is none.
+    #[serde(default)]
     pub name: Option<String>,
 }
 

@@ -41,6 +41,8 @@ pub const SSH_CONFIG: &str = "/v1/ssh-config";
 pub const IMAGES: &str = "/v1/images";
 /// One image, by name or id.
 pub const IMAGE: &str = "/v1/images/{name}";
+/// Images that are files of the user's own, used where they are.
+pub const REGISTERED_IMAGES: &str = "/v1/registered-images";
 /// Kernels.
 pub const KERNELS: &str = "/v1/kernels";
 /// One kernel, by name or id.

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use banger_types::digest::Digest;
+use banger_types::guest::{INSPECT_PARAMETER, PROBE_PARAMETER};
 use banger_types::monitor::{LaunchSpec, Program};
 use banger_types::size::Mebibytes;
 use banger_types::vm::{Accelerator, EngineKind};
@@ -44,15 +45,47 @@ pub struct BootPlan {
     pub accelerator: Accelerator,
 }
 
-/// What a guest boots with that only shows that guests boot (`banger_types::guest::PROBE_PARAMETER`). Paths are absolute.
+/// What a guest boots with that only answers one question, and ends. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbePlan {
+    /// The question.
+    pub question: Question,
+    /// What isolates the guest.
+    pub accelerator: Accelerator,
     /// The kernel image, a bzImage.
     pub kernel: PathBuf,
     /// The same kernel as an ELF file.
     pub vmlinux: PathBuf,
     /// The initramfs.
     pub initramfs: PathBuf,
+}
+
+/// What such a guest is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Whether guests boot (`banger_types::guest::PROBE_PARAMETER`).
+    Boots,
+    /// What its kernel can do, and what is on this drive, its first: read-only
+    /// (`banger_types::guest::INSPECT_PARAMETER`).
+    Inspect(PathBuf),
+}
+
+impl Question {
+    /// Returns the word of the kernel's command line that asks it.
+    pub const fn parameter(&self) -> &'static str {
+        match self {
+            Self::Boots => PROBE_PARAMETER,
+            Self::Inspect(_) => INSPECT_PARAMETER,
+        }
+    }
+
+    /// Returns the drive that it is about.
+    pub fn drive(&self) -> Option<&Path> {
+        match self {
+            Self::Boots => None,
+            Self::Inspect(drive) => Some(drive),
+        }
+    }
 }
 
 /// How such a guest is started.
@@ -231,7 +264,7 @@ pub trait Engine: Send + Sync {
     /// Returns how its VMMs are attached to networks.
     fn card_kind(&self) -> CardKind;
 
-    /// Returns how a guest is booted by KVM that only shows that guests boot.
+    /// Returns how a guest is booted that only answers a question.
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError>;
 
     /// Returns what a monitor has to start for this VM.

@@ -104,19 +104,27 @@ pub trait Store: Send + Sync {
 
     /// Returns all images, ordered by name.
     fn images(&self) -> Result<Vec<Image>, StoreError>;
-    /// Remembers an image. If its name is another's, it is a new version of that, which is called by [`Image::version_name`]
-    /// from now on and returned.
-    fn insert_image(&self, image: &Image) -> Result<Option<Image>, StoreError>;
-    /// Forgets an image; fails with [`StoreError::InUse`].
-    fn delete_image(&self, id: &ImageId) -> Result<(), StoreError>;
+    /// Remembers an image, with the kernel that was registered with it, if any, and settles the operation that made them:
+    /// all at once. If its name is another's, it is a new version of that, which is called by [`Image::version_name`]
+    /// from now on and returned; the same holds of a registered kernel. Fails with [`StoreError::NameTaken`] if the
+    /// kernel's name is one's that was not registered.
+    fn insert_image(
+        &self,
+        image: &Image,
+        kernel: Option<&Kernel>,
+        operation: &OperationId,
+    ) -> Result<Option<Image>, StoreError>;
+    /// Forgets an image; fails with [`StoreError::InUse`]. The kernel that was registered with it goes, too, unless it is
+    /// in use; it is returned then.
+    fn delete_image(&self, id: &ImageId) -> Result<Option<KernelId>, StoreError>;
 
     /// Returns all kernels, ordered by name.
     fn kernels(&self) -> Result<Vec<Kernel>, StoreError>;
-    /// Remembers a kernel; fails with [`StoreError::NameTaken`].
-    fn insert_kernel(&self, kernel: &Kernel) -> Result<(), StoreError>;
+    /// Remembers a kernel, and settles the operation that made it, at once; fails with [`StoreError::NameTaken`].
+    fn insert_kernel(&self, kernel: &Kernel, operation: &OperationId) -> Result<(), StoreError>;
     /// Remembers what a kernel has become, under its id and name.
     fn update_kernel(&self, kernel: &Kernel) -> Result<(), StoreError>;
-    /// Forgets a kernel; fails with [`StoreError::InUse`].
+    /// Forgets a kernel; fails with [`StoreError::InUse`] if a VM or a registered image uses it.
     fn delete_kernel(&self, id: &KernelId) -> Result<(), StoreError>;
 
     /// Returns all operations, newest first.

@@ -1,6 +1,6 @@
 //! Kernel parameters that every VMM's guests get (Linux, Documentation/admin-guide/kernel-parameters.rst).
 
-use banger_types::guest::PROBE_PARAMETER;
+use banger_core::engine::Question;
 
 /// `panic=-1`: a panic resets the machine at once, which ends the VMM.
 /// `i8042.*`: no mouse and no multiplexer are looked for, nor lights set on the keyboard, which costs time.
@@ -15,8 +15,8 @@ pub(crate) fn of_vm(more: &str) -> String {
     format!("{COMMON} quiet {more}")
 }
 
-/// Returns what a guest gets that only shows that guests boot: it prints from the very
+/// Returns what a guest gets that only answers a question: it prints from the very
 /// beginning, but not all: each byte costs an exit, and where KVM is nested that is dear.
-pub(crate) fn of_probe(more: &str) -> String {
-    format!("{COMMON} loglevel=6 earlyprintk=ttyS0 {PROBE_PARAMETER} {more}")
+pub(crate) fn of_probe(question: &Question, more: &str) -> String {
+    format!("{COMMON} loglevel=6 earlyprintk=ttyS0 {} {more}", question.parameter())
 }

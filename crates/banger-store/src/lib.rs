@@ -4,6 +4,7 @@
 //! daemon's tasks call it from blocking threads. Specifications and the like are JSON columns, so
 //! that adding a field needs no migration; what is looked up or must be unique is a column.
 
+mod artifacts;
 mod look;
 mod migrations;
 mod rows;

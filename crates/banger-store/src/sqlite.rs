@@ -10,8 +10,9 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::operation::Operation;
 use banger_types::{ImageId, KernelId, OperationId, VmId};
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, Transaction, params};
 
+use crate::artifacts;
 use crate::look::look;
 use crate::migrations::migrations;
 use crate::rows::{VM_COLUMNS, from_json, to_json, vm};
@@ -98,35 +99,14 @@ impl SqliteStore {
         let rows = statement.query_map(parameters, row).map_err(failed(action))?;
         rows.collect::<rusqlite::Result<Vec<T>>>().map_err(failed(action))
     }
-
-    fn users_of(
-        transaction: &Transaction<'_>,
-        column: &'static str,
-        id: &str,
-    ) -> Result<Vec<String>, StoreError> {
-        let action = "see who uses it";
-        let query = format!("SELECT name FROM vms WHERE {column} = ?1 ORDER BY name");
-        let mut statement = transaction.prepare(&query).map_err(failed(action))?;
-        let rows = statement.query_map([id], |row| row.get(0)).map_err(failed(action))?;
-        rows.collect::<rusqlite::Result<Vec<String>>>().map_err(failed(action))
-    }
-
-    fn delete_unused(&self, table: &'static str, column: &'static str, id: &str) -> Result<(), StoreError> {
-        self.write("forget it", |transaction| {
-            let users = Self::users_of(transaction, column, id)?;
-            if !users.is_empty() {
-                return Err(StoreError::InUse(users));
-            }
-            transaction
-                .execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])
-                .map_err(failed("forget it"))?;
-            Ok(())
-        })
-    }
 }
 
 /// Tells a name that is taken from every other failure.
-fn inserted(result: rusqlite::Result<usize>, name: &str, action: &'static str) -> Result<(), StoreError> {
+pub(crate) fn inserted(
+    result: rusqlite::Result<usize>,
+    name: &str,
+    action: &'static str,
+) -> Result<(), StoreError> {
     match result {
         Ok(_) => Ok(()),
         Err(error)
@@ -211,51 +191,34 @@ impl Store for SqliteStore {
         self.read("list images", "SELECT document FROM images ORDER BY name", [], |row| from_json(row, 0))
     }
 
-    fn insert_image(&self, image: &Image) -> Result<Option<Image>, StoreError> {
-        let action = "remember an image";
-        self.write(action, |transaction| {
-            let result = to_json(image).and_then(|document| {
-                let before = transaction
-                    .query_row("SELECT document FROM images WHERE name = ?1", [&image.name], |row| {
-                        from_json(row, 0)
-                    })
-                    .optional()?;
-                let before: Option<Image> = before;
-                let before = before.map(|before| Image { name: before.version_name(), ..before });
-                if let Some(before) = &before {
-                    transaction.execute(
-                        "UPDATE images SET name = ?2, document = ?3 WHERE id = ?1",
-                        params![before.id.as_str(), before.name, to_json(before)?],
-                    )?;
-                }
-                transaction.execute(
-                    "INSERT INTO images (id, name, document) VALUES (?1, ?2, ?3)",
-                    params![image.id.as_str(), image.name, document],
-                )?;
-                Ok(before)
-            });
-            result.map_err(failed(action))
+    fn insert_image(
+        &self,
+        image: &Image,
+        kernel: Option<&Kernel>,
+        operation: &OperationId,
+    ) -> Result<Option<Image>, StoreError> {
+        self.write("remember an image", |transaction| {
+            if let Some(kernel) = kernel {
+                artifacts::insert_registered_kernel(transaction, kernel)?;
+            }
+            let before = artifacts::insert_image(transaction, image)?;
+            settle(transaction, operation)?;
+            Ok(before)
         })
     }
 
-    fn delete_image(&self, id: &ImageId) -> Result<(), StoreError> {
-        self.delete_unused("images", "image", id.as_str())
+    fn delete_image(&self, id: &ImageId) -> Result<Option<KernelId>, StoreError> {
+        self.write("forget it", |transaction| artifacts::delete_image(transaction, id))
     }
 
     fn kernels(&self) -> Result<Vec<Kernel>, StoreError> {
         self.read("list kernels", "SELECT document FROM kernels ORDER BY name", [], |row| from_json(row, 0))
     }
 
-    fn insert_kernel(&self, kernel: &Kernel) -> Result<(), StoreError> {
-        let action = "remember a kernel";
-        self.write(action, |transaction| {
-            let result = to_json(kernel).and_then(|document| {
-                transaction.execute(
-                    "INSERT INTO kernels (id, name, document) VALUES (?1, ?2, ?3)",
-                    params![kernel.id.as_str(), kernel.name, document],
-                )
-            });
-            inserted(result, &kernel.name, action)
+    fn insert_kernel(&self, kernel: &Kernel, operation: &OperationId) -> Result<(), StoreError> {
+        self.write("remember a kernel", |transaction| {
+            artifacts::insert_kernel(transaction, kernel)?;
+            settle(transaction, operation)
         })
     }
 
@@ -273,7 +236,7 @@ impl Store for SqliteStore {
     }
 
     fn delete_kernel(&self, id: &KernelId) -> Result<(), StoreError> {
-        self.delete_unused("kernels", "kernel", id.as_str())
+        self.write("forget it", |transaction| artifacts::delete_kernel(transaction, id))
     }
 
     fn operations(&self) -> Result<Vec<Operation>, StoreError> {
@@ -354,13 +317,7 @@ impl Store for SqliteStore {
     }
 
     fn settle(&self, operation: &OperationId) -> Result<(), StoreError> {
-        let action = "settle the journal";
-        self.write(action, |transaction| {
-            transaction
-                .execute("DELETE FROM journal WHERE operation = ?1", [operation.as_str()])
-                .map(drop)
-                .map_err(failed(action))
-        })
+        self.write("settle the journal", |transaction| settle(transaction, operation))
     }
 
     fn consolidate(&self) -> Result<(), StoreError> {
@@ -369,6 +326,11 @@ impl Store for SqliteStore {
             .execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")
             .map_err(failed("bring the database into one file"))
     }
+}
+
+fn settle(transaction: &Transaction<'_>, operation: &OperationId) -> Result<(), StoreError> {
+    let result = transaction.execute("DELETE FROM journal WHERE operation = ?1", [operation.as_str()]);
+    result.map(drop).map_err(failed("settle the journal"))
 }
 
 /// Times as text that sorts as the times do: all digits, always the same number of them.

@@ -11,8 +11,9 @@ use banger_core::process::ProcessIdentity;
 use banger_core::store::{Store, StoreError, VmRecord};
 use banger_core::vm::{Published, Wanted};
 use banger_store::SqliteStore;
+use banger_types::image::{FileSystem, FoundRoot, RegisteredFile, RegisteredRootfs};
 use banger_types::image::{Image, ImageConfig};
-use banger_types::kernel::Kernel;
+use banger_types::kernel::{Kernel, RegisteredKernel};
 use banger_types::operation::{Operation, OperationKind, OperationStatus};
 use banger_types::size::Mebibytes;
 use banger_types::vm::{EngineKind, NetworkMode, RestartPolicy, VmSpec, VmState};
@@ -23,11 +24,13 @@ fn image(number: u64, name: &str) -> Image {
         id: ImageId::from_random(number),
         name: name.to_owned(),
         source: "tar:/x".to_owned(),
-        digest: "sha256:0".to_owned(),
+        digest: Some("sha256:0".to_owned()),
         size: 1,
         disk_usage: 1,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         config: ImageConfig::default(),
+        registered: None,
+        problem: None,
     }
 }
 
@@ -40,7 +43,36 @@ fn kernel() -> Kernel {
         version: "6.1.1-1".to_owned(),
         disk_usage: 1,
         created_at: jiff::Timestamp::UNIX_EPOCH,
+        registered: None,
+        problem: None,
     }
+}
+
+/// A file of somebody's own.
+fn file() -> RegisteredFile {
+    RegisteredFile { path: "/home/me/root.ext4".into(), size: 1, modified: jiff::Timestamp::UNIX_EPOCH }
+}
+
+/// An image and a kernel that were registered together.
+fn registered(number: u64, name: &str) -> (Image, Kernel) {
+    let id = KernelId::from_random(10 + number);
+    let found = FoundRoot {
+        file_system: FileSystem::Ext4,
+        partition: None,
+        unclean: false,
+        init: Some("/sbin/init".to_owned()),
+        systemd: false,
+    };
+    let rootfs = RegisteredRootfs { file: file(), found, kernel: Some(id.clone()) };
+    let files = RegisteredKernel { kernel: file(), initrd: None };
+    (
+        Image { registered: Some(rootfs), digest: None, ..image(number, name) },
+        Kernel { id, name: name.to_owned(), registered: Some(files), ..kernel() },
+    )
+}
+
+fn made() -> OperationId {
+    OperationId::from_random(99)
 }
 
 fn vm(number: u64, name: &str) -> VmRecord {
@@ -93,8 +125,8 @@ fn operation(number: u64, status: OperationStatus, second: i64) -> Operation {
 fn open() -> (tempfile::TempDir, SqliteStore) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&directory.path().join("banger.db")).unwrap();
-    store.insert_image(&image(1, "base")).unwrap();
-    store.insert_kernel(&kernel()).unwrap();
+    store.insert_image(&image(1, "base"), None, &made()).unwrap();
+    store.insert_kernel(&kernel(), &made()).unwrap();
     (directory, store)
 }
 
@@ -135,9 +167,9 @@ fn a_new_version_of_an_image_takes_its_name() {
     let (_directory, store) = open();
     let (first, second) = (image(1, "base"), image(2, "base"));
     let before = Image { name: format!("base@{}", first.id), ..first };
-    assert_eq!(store.insert_image(&second).unwrap(), Some(before.clone()));
+    assert_eq!(store.insert_image(&second, None, &made()).unwrap(), Some(before.clone()));
     assert_eq!(store.images().unwrap(), vec![second, before]);
-    assert_eq!(store.insert_image(&image(3, "other")).unwrap(), None);
+    assert_eq!(store.insert_image(&image(3, "other"), None, &made()).unwrap(), None);
 }
 
 #[test]
@@ -148,12 +180,57 @@ fn what_a_vm_uses_is_kept() {
         Err(StoreError::InUse(users)) => users,
         other => panic!("{other:?}"),
     };
-    assert_eq!(users(store.delete_image(&ImageId::from_random(1))), ["web"]);
+    assert_eq!(users(store.delete_image(&ImageId::from_random(1)).map(drop)), ["web"]);
     assert_eq!(users(store.delete_kernel(&KernelId::from_random(1))), ["web"]);
     store.delete_vm(&VmId::from_random(1)).unwrap();
     store.delete_image(&ImageId::from_random(1)).unwrap();
     store.delete_kernel(&KernelId::from_random(1)).unwrap();
     assert!(store.images().unwrap().is_empty());
+}
+
+#[test]
+fn an_image_and_its_kernel_come_and_go_together() {
+    let (_directory, store) = open();
+    let names = || {
+        let images = store.images().unwrap().into_iter().map(|image| image.name);
+        images.chain(store.kernels().unwrap().into_iter().map(|kernel| kernel.name)).collect::<Vec<_>>()
+    };
+    // A kernel that was not registered keeps its name.
+    let (image, kernel) = registered(2, "default");
+    let taken = store.insert_image(&image, Some(&kernel), &made());
+    assert!(matches!(taken, Err(StoreError::NameTaken(name)) if name == "default"));
+    assert_eq!(names(), ["base", "default"], "all or nothing");
+
+    let (first, first_kernel) = registered(2, "mine");
+    assert_eq!(store.insert_image(&first, Some(&first_kernel), &made()).unwrap(), None);
+    let (second, second_kernel) = registered(3, "mine");
+    let before = store.insert_image(&second, Some(&second_kernel), &made()).unwrap().unwrap();
+    assert_eq!(before.name, first.version_name());
+    let expected = ["base", "mine", &before.name, "default", "mine", &first_kernel.version_name()];
+    assert_eq!(names(), expected);
+
+    let users = store.delete_kernel(&second_kernel.id);
+    assert!(matches!(users, Err(StoreError::InUse(users)) if users == ["mine"]));
+    // Another image's VM boots the kernel, which stays; the other one goes with its image.
+    let mut user = vm(1, "web");
+    user.spec.kernel = second_kernel.id.clone();
+    store.insert_vm(&user).unwrap();
+    assert_eq!(store.delete_image(&second.id).unwrap(), None);
+    assert_eq!(store.delete_image(&before.id).unwrap(), Some(first_kernel.id));
+    assert_eq!(names(), ["base", "default", "mine"]);
+}
+
+#[test]
+fn what_is_remembered_is_settled_at_once() {
+    let (_directory, store) = open();
+    let (operation, step) = (OperationId::from_random(5), Step::MakeImageDirectory(ImageId::from_random(5)));
+    store.journal(&operation, &step).unwrap();
+    store.insert_image(&image(5, "other"), None, &operation).unwrap();
+    assert!(store.unsettled().unwrap().is_empty());
+    // What is not remembered is not settled.
+    store.journal(&operation, &step).unwrap();
+    store.insert_kernel(&kernel(), &operation).unwrap_err();
+    assert_eq!(store.unsettled().unwrap(), [operation]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::ByteString;
-use crate::image::ImageConfig;
+use crate::image::{FoundRoot, ImageConfig};
 
 /// The block devices of every guest, in the order in which every engine must attach them.
 pub mod drive {
@@ -42,6 +42,76 @@ pub const CONTROL_SOCKET_PORT: u32 = 1;
 pub const PROBE_PARAMETER: &str = "banger.probe";
 /// What such a guest prints.
 pub const PROBE_WORDS: &str = "guests boot here";
+
+/// A word of the kernel's command line: the guest is only to look at its first drive, read-only. It prints
+/// [`INSPECTION_PREFIX`] and an [`Inspection`] as JSON on one line, and resets the machine.
+pub const INSPECT_PARAMETER: &str = "banger.inspect";
+/// What the line begins with.
+pub const INSPECTION_PREFIX: &str = "inspection: ";
+
+/// What a guest says of its kernel and its first drive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// The kernel's release, as `uname -r`.
+    pub kernel_release: String,
+    /// What the kernel has of that which guests need, with the modules that it was given.
+    pub features: Vec<KernelFeature>,
+    /// The root file system, or why there is none, as a clause.
+    pub root: Result<FoundRoot, String>,
+}
+
+/// What a guest may need of its kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelFeature {
+    /// `CONFIG_OVERLAY_FS`: the image and the private disk as one.
+    Overlay,
+    /// `CONFIG_EXT4_FS`: the private disk.
+    Ext4,
+    /// `CONFIG_VIRTIO_CONSOLE`: the control channel under QEMU.
+    Console,
+    /// `CONFIG_VIRTIO_VSOCKETS`: the control channel under Firecracker.
+    Socket,
+    /// `CONFIG_VIRTIO_NET`: a network card.
+    Network,
+}
+
+/// What a module of the initramfs is loaded for. `/modules/list` has a line for each, in the order in which they must be
+/// loaded: the file's name, a space, and the purpose's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModulePurpose {
+    /// Every guest's root.
+    Root,
+    /// A console with ports: the control channel, under some VMMs.
+    Console,
+    /// A socket device: the control channel, under other VMMs.
+    Socket,
+    /// A network card.
+    Network,
+    /// An image that is on another file system than the private disk.
+    Image,
+}
+
+impl ModulePurpose {
+    /// All.
+    pub const ALL: [Self; 5] = [Self::Root, Self::Console, Self::Socket, Self::Network, Self::Image];
+
+    /// Returns its name, as in the list.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Console => "console",
+            Self::Socket => "socket",
+            Self::Network => "network",
+            Self::Image => "image",
+        }
+    }
+
+    /// Returns the purpose of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.name() == name)
+    }
+}
 
 /// The oldest agent protocol that this build understands.
 pub const PROTOCOL_OLDEST: u32 = 1;

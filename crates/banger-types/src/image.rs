@@ -1,10 +1,12 @@
 //! Images: root file systems, immutable once made.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::ImageId;
+use crate::name::{ImageId, KernelId};
 
 /// What an image says about how its programs want to run: the fields of the OCI image
 /// configuration's `config` object (OCI image-spec, config.md, "Properties") that banger honours.
@@ -36,10 +38,10 @@ pub struct Image {
     pub id: ImageId,
     /// Its name, as users type it.
     pub name: String,
-    /// Where it came from: `debian:bookworm`, `tar:/home/me/rootfs.tar`.
+    /// Where it came from: `debian:bookworm`, `tar:/home/me/rootfs.tar`; the file itself of one that is used in place.
     pub source: String,
-    /// Digest of what it was made from, as `sha256:…`.
-    pub digest: String,
+    /// Digest of what it was made from, as `sha256:…`; none of one that is used in place.
+    pub digest: Option<String>,
     /// Size of the root file system, bytes.
     pub size: u64,
     /// Blocks that it takes on the host's disk, bytes.
@@ -48,6 +50,81 @@ pub struct Image {
     pub created_at: jiff::Timestamp,
     /// Its configuration.
     pub config: ImageConfig,
+    /// What there is to know of a file that is used in place; none if banger has made the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<RegisteredRootfs>,
+    /// What is wrong with it now, as a clause: its file is gone, or another one. Not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A root file system in a file of the user's own, which banger never writes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredRootfs {
+    /// The file as it was when it was looked at.
+    pub file: RegisteredFile,
+    /// What a kernel found in it.
+    pub found: FoundRoot,
+    /// The kernel that was registered with it: what its VMs boot unless told otherwise.
+    pub kernel: Option<KernelId>,
+}
+
+/// A file of the user's own that is used where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredFile {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Its size, bytes.
+    pub size: u64,
+    /// When it was last modified.
+    pub modified: jiff::Timestamp,
+}
+
+/// A root file system as a guest's kernel found it on a drive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundRoot {
+    /// Its kind.
+    pub file_system: FileSystem,
+    /// Number of the partition that holds it, from 1; none if it is the whole drive.
+    pub partition: Option<u32>,
+    /// Whether it was not unmounted in order, so that what its journal holds is not seen.
+    pub unclean: bool,
+    /// The init or shell that was found first, as an absolute path; none if it has neither.
+    pub init: Option<String>,
+    /// Whether that init is systemd.
+    pub systemd: bool,
+}
+
+/// Kinds of file system that a root may be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileSystem {
+    /// ext4; ext2 and ext3 are mounted by the same driver.
+    Ext4,
+    /// squashfs.
+    Squashfs,
+    /// erofs.
+    Erofs,
+}
+
+impl FileSystem {
+    /// All, likeliest first.
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Squashfs, Self::Erofs];
+
+    /// Returns its name, as mount(2) takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Squashfs => "squashfs",
+            Self::Erofs => "erofs",
+        }
+    }
+}
+
+impl fmt::Display for FileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Image {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::RegisteredFile;
 use crate::name::KernelId;
 
 /// A kernel as the daemon shows it.
@@ -11,7 +12,7 @@ pub struct Kernel {
     pub id: KernelId,
     /// Its name, as users type it.
     pub name: String,
-    /// Where it came from: `debian:bookworm`.
+    /// Where it came from: `debian:bookworm`; the file itself of one that is used in place.
     pub source: String,
     /// Its release, as `uname -r` prints it in a guest.
     pub release: String,
@@ -21,4 +22,26 @@ pub struct Kernel {
     pub disk_usage: u64,
     /// When it was made.
     pub created_at: jiff::Timestamp,
+    /// The files of one that is used in place; none if banger has got it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<RegisteredKernel>,
+    /// What is wrong with it now, as a clause: its file is gone, or another one. Not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A kernel in files of the user's own, which banger never writes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredKernel {
+    /// The kernel: a bzImage or an ELF file.
+    pub kernel: RegisteredFile,
+    /// The initramfs that its modules were taken from. Nothing else is needed of it afterwards.
+    pub initrd: Option<RegisteredFile>,
+}
+
+impl Kernel {
+    /// Returns the name of a kernel after a new version of it has taken its own: `mine@0123456789ab`.
+    pub fn version_name(&self) -> String {
+        format!("{}@{}", self.name, self.id)
+    }
 }

@@ -28,6 +28,8 @@ pub enum OperationKind {
     VmDelete,
     /// Make an image.
     ImagePull,
+    /// Make an image of files that stay where they are.
+    ImageRegister,
     /// Make a kernel.
     KernelPull,
     /// Download and install an engine.
@@ -38,7 +40,7 @@ impl OperationKind {
     /// Returns whether a daemon that ends undoes an unfinished operation of this kind. The others
     /// concern VMs that go on without the daemon.
     pub const fn is_undone_at_shutdown(self) -> bool {
-        matches!(self, Self::ImagePull | Self::KernelPull | Self::EngineInstall)
+        matches!(self, Self::ImagePull | Self::ImageRegister | Self::KernelPull | Self::EngineInstall)
     }
 
     /// Returns whether an operation of this kind is a way out of a full disk.

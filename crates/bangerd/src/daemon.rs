@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use banger_api::request::{EngineInstallRequest, PullRequest};
+use banger_api::request::{EngineInstallRequest, PullRequest, RegisterRequest};
 use banger_core::vm::Request;
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationKind};
@@ -16,7 +16,7 @@ use banger_types::vm::{
 use banger_types::{ApiError, ErrorKind, VmName};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::{Artifacts, Wanted};
+use crate::artifact::{Artifacts, Registration, Wanted};
 use crate::failure::FromStore as _;
 use crate::layout::vm_file;
 use crate::operation::{Handle, Operations};
@@ -252,6 +252,17 @@ impl Daemon {
         Ok(handle.snapshot())
     }
 
+    pub(crate) fn register_image(&self, request: RegisterRequest) -> Result<Operation, ApiError> {
+        let registration = Registration::of(request)?;
+        let handle = self.begin(OperationKind::ImageRegister, &registration.name)?;
+        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
+        tokio::spawn(async move {
+            let registered = artifacts.register_image(registration, &operation).await;
+            operation.finish(registered.map(drop));
+        });
+        Ok(handle.snapshot())
+    }
+
     pub(crate) fn pull_kernel(&self, request: PullRequest) -> Result<Operation, ApiError> {
         let subject = request.name.as_deref().unwrap_or(&request.source);
         let handle = self.begin(OperationKind::KernelPull, subject)?;
@@ -262,6 +273,7 @@ impl Daemon {
         });
         Ok(handle.snapshot())
     }
+
     pub(crate) fn install_engine(&self, request: EngineInstallRequest) -> Result<Operation, ApiError> {
         let handle = self.begin(OperationKind::EngineInstall, &request.engine.to_string())?;
         let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));

@@ -59,6 +59,10 @@ pub(crate) enum FaultPoint {
     PullPublished,
     /// The pull of an image or kernel: it is remembered, the journal settled.
     PullSettled,
+    /// A registration: everything was looked at, and a kernel's directory has its name.
+    RegisterChecked,
+    /// A registration: it is remembered, the journal settled.
+    RegisterSettled,
 }
 
 #[cfg(debug_assertions)]
@@ -71,7 +75,7 @@ mod active {
 
     impl FaultPoint {
         /// All points.
-        pub(crate) const ALL: [Self; 27] = [
+        pub(crate) const ALL: [Self; 29] = [
             Self::CreateReserved,
             Self::CreateStaged,
             Self::CreatePublished,
@@ -99,6 +103,8 @@ mod active {
             Self::PullJournaled,
             Self::PullPublished,
             Self::PullSettled,
+            Self::RegisterChecked,
+            Self::RegisterSettled,
         ];
 
         /// Ends the process, at once and without any tidying, if this point was chosen.

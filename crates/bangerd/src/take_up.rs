@@ -77,7 +77,11 @@ struct Left {
 impl Left {
     /// Returns how an operation has ended of which nothing is left to do.
     fn settled(&self, kind: OperationKind, handle: &Arc<Handle>) -> Option<Result<(), ApiError>> {
-        if matches!(kind, OperationKind::ImagePull | OperationKind::KernelPull) && self.pulled {
+        let makes_artifact = matches!(
+            kind,
+            OperationKind::ImagePull | OperationKind::ImageRegister | OperationKind::KernelPull
+        );
+        if makes_artifact && self.pulled {
             return Some(Ok(()));
         }
         if kind == OperationKind::EngineInstall {
@@ -119,9 +123,10 @@ impl Left {
             OperationKind::VmResume => {
                 bring_to(vm, Request::Resume, |state| state == VmState::Running, handle).await
             }
-            OperationKind::ImagePull | OperationKind::KernelPull | OperationKind::EngineInstall => {
-                Err(interrupted(handle, "what it had begun was undone"))
-            }
+            OperationKind::ImagePull
+            | OperationKind::ImageRegister
+            | OperationKind::KernelPull
+            | OperationKind::EngineInstall => Err(interrupted(handle, "what it had begun was undone")),
         }
     }
 }

@@ -78,10 +78,6 @@ struct Vsock {
 struct Entropy {}
 
 pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
-    let drive = |id, path, is_read_only| {
-        let path_on_host = text(path)?;
-        Ok(Drive { id, path_on_host, is_root_device: false, is_read_only, cache_type: "Writeback" })
-    };
     let network_interfaces = plan.network.iter().filter_map(|network| match &network.attachment {
         Attachment::Tap { device, .. } => Some(NetworkInterface {
             iface_id: "network",
@@ -111,15 +107,25 @@ pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
     Ok(json(&configuration))
 }
 
-/// Returns the document of a guest that only prints.
+fn drive<'a>(id: &'static str, path: &'a Path, is_read_only: bool) -> Result<Drive<'a>, EngineError> {
+    let path_on_host = text(path)?;
+    Ok(Drive { id, path_on_host, is_root_device: false, is_read_only, cache_type: "Writeback" })
+}
+
+/// Returns the document of a guest that only answers a question.
 pub(super) fn probe(plan: &ProbePlan) -> Result<Vec<u8>, EngineError> {
     Ok(json(&Configuration {
         boot_source: BootSource {
             kernel_image_path: text(&plan.vmlinux)?,
             initrd_path: text(&plan.initramfs)?,
-            boot_args: kernel_parameters::of_probe(KERNEL_PARAMETERS),
+            boot_args: kernel_parameters::of_probe(&plan.question, KERNEL_PARAMETERS),
         },
-        drives: Vec::new(),
+        drives: plan
+            .question
+            .drive()
+            .map(|path| drive("base", path, true))
+            .into_iter()
+            .collect::<Result<_, _>>()?,
         network_interfaces: Vec::new(),
         machine_config: MachineConfiguration { vcpu_count: 1, mem_size_mib: PROBE_MEMORY },
         vsock: None,

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use banger_core::engine::{BootPlan, ProbePlan};
+use banger_core::engine::{BootPlan, ProbePlan, Question};
 use banger_core::network::{Attachment, NetworkPlan};
 use banger_types::guest::GuestNetwork;
 use banger_types::monitor::Program;
@@ -30,6 +30,8 @@ const PARTS: [(&str, &str); 6] = [
 fn documents() -> [Value; 2] {
     let plan = BootPlan { network: Some(network()), ..sample::plan("/v", Accelerator::Kvm) };
     let probe = ProbePlan {
+        question: Question::Inspect("/v/root.ext4".into()),
+        accelerator: Accelerator::Kvm,
         kernel: plan.kernel.clone(),
         vmlinux: plan.vmlinux.clone(),
         initramfs: plan.initramfs.clone(),

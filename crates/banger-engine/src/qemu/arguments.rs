@@ -23,24 +23,33 @@ const TCG_PARAMETERS: &str = "tsc=reliable";
 /// What a guest has that only prints.
 const PROBE_MEMORY: Mebibytes = Mebibytes(256);
 
-/// A guest that only shows that guests boot by KVM.
-pub(super) fn of_probe(plan: &ProbePlan) -> Result<Vec<String>, EngineError> {
-    let mut arguments = Arguments::machine(Accelerator::Kvm, 1, PROBE_MEMORY);
+/// A guest that only answers a question.
+pub(super) fn of_probe(plan: &ProbePlan, counter_khz: Option<u64>) -> Result<Vec<String>, EngineError> {
+    let more = parameters(plan.accelerator, counter_khz);
+    let mut arguments = Arguments::machine(plan.accelerator, 1, PROBE_MEMORY);
     arguments
         .option("-kernel", text(&plan.kernel)?)
         .option("-initrd", text(&plan.initramfs)?)
-        .option("-append", kernel_parameters::of_probe(PARAMETERS));
+        .option("-append", kernel_parameters::of_probe(&plan.question, &more));
+    if let Some(drive) = plan.question.drive() {
+        arguments.drive("base", drive, Access::ReadOnly)?;
+    }
     Ok(arguments.0)
+}
+
+/// Returns what a guest is told because of what isolates it.
+fn parameters(accelerator: Accelerator, counter_khz: Option<u64>) -> String {
+    // By emulation the guest measures its counter by itself, which succeeds on a host that is not busy.
+    match (accelerator, counter_khz) {
+        (Accelerator::Kvm, _) => PARAMETERS.to_owned(),
+        (Accelerator::Tcg, None) => format!("{PARAMETERS} {TCG_PARAMETERS}"),
+        (Accelerator::Tcg, Some(khz)) => format!("{PARAMETERS} {TCG_PARAMETERS} tsc_early_khz={khz}"),
+    }
 }
 
 /// A VM.
 pub(super) fn of_vm(plan: &BootPlan, counter_khz: Option<u64>) -> Result<Vec<String>, EngineError> {
-    // By emulation the guest measures its counter by itself, which succeeds on a host that is not busy.
-    let more = match (plan.accelerator, counter_khz) {
-        (Accelerator::Kvm, _) => PARAMETERS.to_owned(),
-        (Accelerator::Tcg, None) => format!("{PARAMETERS} {TCG_PARAMETERS}"),
-        (Accelerator::Tcg, Some(khz)) => format!("{PARAMETERS} {TCG_PARAMETERS} tsc_early_khz={khz}"),
-    };
+    let more = parameters(plan.accelerator, counter_khz);
     let mut arguments = Arguments::machine(plan.accelerator, plan.vcpus, plan.memory);
     arguments
         .option("-qmp", format!("unix:{QMP_SOCKET},server=on,wait=off"))

@@ -97,7 +97,7 @@ impl Engine for Qemu {
         let vmm = Program {
             name: "qemu".to_owned(),
             path: self.find()?,
-            arguments: arguments::of_probe(plan)?,
+            arguments: arguments::of_probe(plan, self.counter.frequency_khz())?,
             descriptors: Vec::new(),
         };
         Ok(Probe { vmm, files: Vec::new() })

@@ -13,10 +13,12 @@ use crate::uevent;
 /// nothing is waited for at all.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Returns once all four drives are there.
-pub(super) fn wait_for_drives() -> Result<(), BootError> {
-    let drives = [drive::BASE, drive::PRIVATE, drive::MODULES, drive::CONFIG];
-    if missing(&drives).is_none() {
+/// Every guest's drives.
+pub(super) const DRIVES: [&str; 4] = [drive::BASE, drive::PRIVATE, drive::MODULES, drive::CONFIG];
+
+/// Returns once these drives are there.
+pub(super) fn wait_for(drives: &[&'static str]) -> Result<(), BootError> {
+    if missing(drives).is_none() {
         return Ok(());
     }
     let end = Instant::now() + LIMIT;
@@ -26,7 +28,7 @@ pub(super) fn wait_for_drives() -> Result<(), BootError> {
         source,
     })?;
     // Looked at again after the socket is open: nothing can slip between.
-    while let Some(path) = missing(&drives) {
+    while let Some(path) = missing(drives) {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(BootError::NoDevice { path, seconds: LIMIT.as_secs() });

@@ -12,17 +12,19 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_move, unmount};
 
 use super::root::{RootDirectory, descriptor_path};
-use super::{BootError, growth, modules};
+use super::{BootError, base, growth, modules};
 use crate::{log, path};
 
 /// The image, read-only.
-const BASE: &str = "/base";
+pub(super) const BASE: &str = "/base";
 /// The private disk.
 const PRIVATE: &str = "/private";
 /// What the guest has changed of the image: the overlay's upper layer.
 pub(super) const UPPER: &str = "/private/overlay/upper";
 /// The overlay's scratch directory; on the same file system as the upper layer, and nowhere beneath it.
 const WORK: &str = "/private/overlay/work";
+/// The modules' drive, until it is where they belong.
+const MODULES_DRIVE: &str = "/modules-drive";
 /// The overlay: the image's root to be.
 const ROOT: &str = "/root";
 
@@ -30,12 +32,9 @@ const ROOT: &str = "/root";
 const VOLUMES: [(&str, &str); 2] =
     [("/private/volumes/docker", "/var/lib/docker"), ("/private/volumes/containerd", "/var/lib/containerd")];
 
-/// Kinds of file system that an image may have, likeliest first.
-const BASE_TYPES: [&str; 3] = ["ext4", "squashfs", "erofs"];
-
 const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::NODEV);
 
-fn mount_on(
+pub(super) fn mount_on(
     what: &str,
     target: &Path,
     kind: &str,
@@ -50,7 +49,7 @@ fn mount_on(
     })
 }
 
-fn make(directory: impl AsRef<Path>) -> Result<(), BootError> {
+pub(super) fn make(directory: impl AsRef<Path>) -> Result<(), BootError> {
     fs::create_dir_all(&directory).map_err(|source| BootError::File {
         action: "create",
         path: directory.as_ref().to_owned(),
@@ -79,7 +78,7 @@ pub(super) fn mount_disks() -> Result<(), BootError> {
     for directory in [BASE, PRIVATE, ROOT] {
         make(directory)?;
     }
-    mount_base()?;
+    base::mount(Path::new(BASE))?;
     mount_on(drive::PRIVATE, Path::new(PRIVATE), "ext4", MountFlags::NOATIME, &private_options())?;
     growth::grow(drive::PRIVATE, Path::new(PRIVATE));
     for directory in [UPPER, WORK] {
@@ -104,21 +103,6 @@ fn copy_root_attributes() -> Result<(), BootError> {
     let metadata = fs::metadata(BASE).map_err(wrap)?;
     fs::set_permissions(UPPER, fs::Permissions::from_mode(metadata.permissions().mode() & 0o7777))
         .map_err(wrap)
-}
-
-fn mount_base() -> Result<(), BootError> {
-    let mut last = None;
-    for kind in BASE_TYPES {
-        match mount_on(drive::BASE, Path::new(BASE), kind, MountFlags::RDONLY, "") {
-            Ok(()) => return Ok(()),
-            // Of the reasons, the first kind's is the best: the others' is that the kernel does not know them.
-            Err(error) => last = last.or(Some(error)),
-        }
-    }
-    match last {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
 }
 
 /// Options of the private disk.
@@ -172,10 +156,21 @@ fn mount_modules(root: &RootDirectory) -> Result<(), BootError> {
     let target = Path::new("/lib/modules").join(release.as_ref());
     let directory = root.make_directories(&target).map_err(|source| BootError::File {
         action: "create",
-        path: target,
+        path: target.clone(),
         source,
     })?;
-    mount_on(drive::MODULES, &descriptor_path(&directory), "ext4", MountFlags::RDONLY, "")
+    // A kernel that is used in place has none here: what the image has of its modules stays to be seen.
+    make(MODULES_DRIVE)?;
+    mount_on(drive::MODULES, Path::new(MODULES_DRIVE), "ext4", MountFlags::RDONLY, "")?;
+    if !Path::new(MODULES_DRIVE).join("modules.dep").exists() {
+        let _ = unmount(MODULES_DRIVE, UnmountFlags::DETACH);
+        return Ok(());
+    }
+    mount_move(MODULES_DRIVE, descriptor_path(&directory)).map_err(|error| BootError::Mount {
+        what: MODULES_DRIVE.to_owned(),
+        target,
+        source: error.into(),
+    })
 }
 
 /// Puts this binary and the configuration where the running guest finds them. `/run` must be mounted.

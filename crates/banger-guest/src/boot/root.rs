@@ -124,6 +124,14 @@ impl RootDirectory {
         })
     }
 
+    /// Returns whether this leads to a file that somebody may run.
+    pub(super) fn is_program(&self, path: impl AsRef<Path>) -> bool {
+        let status = self.resolve(path, OFlags::PATH).and_then(|file| Ok(rustix::fs::fstat(&file)?));
+        status.is_ok_and(|status| {
+            rustix::fs::FileType::from_raw_mode(status.st_mode).is_file() && status.st_mode & 0o111 != 0
+        })
+    }
+
     /// Gives the directory itself.
     pub(super) fn into_directory(self) -> OwnedFd {
         self.directory

@@ -1,6 +1,10 @@
 //! Writing cpio archives of the form `newc`, as the kernel unpacks them
 //! (Documentation/driver-api/early-userspace/buffer-format.rst).
 
+use std::io::Write as _;
+
+use cpio::newc;
+
 use crate::encoding::{count, low_32};
 
 /// `c_mode`: a directory.
@@ -9,8 +13,6 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 /// `c_mode`: a character device.
 const CHARACTER: u32 = 0o020_000;
-/// The name that ends an archive.
-const TRAILER: &str = "TRAILER!!!";
 /// Archives are padded to this, so that another can follow.
 const PADDING: usize = 512;
 
@@ -49,34 +51,23 @@ impl Archive {
     }
 
     /// Returns the archive's bytes, a multiple of 512.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.entries = 0;
-        self.entry(TRAILER, 0, (0, 0), &[]);
-        self.bytes.resize(self.bytes.len().next_multiple_of(PADDING), 0);
-        self.bytes
+    pub fn finish(self) -> Vec<u8> {
+        let mut bytes = written(newc::trailer(self.bytes));
+        bytes.resize(bytes.len().next_multiple_of(PADDING), 0);
+        bytes
     }
 
     fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), content: &[u8]) {
-        let is_trailer = mode == 0;
-        let inode = if is_trailer { 0 } else { self.entries + 1 };
-        let links = if mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
-        let size = low_32(count(content.len()));
-        let name_size = low_32(count(name.len() + 1));
-        // ino, mode, uid, gid, nlink, mtime, filesize, maj, min, rmaj, rmin, namesize, chksum
-        let fields = [inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0];
-        self.bytes.extend_from_slice(b"070701");
-        for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
-        }
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend_from_slice(content);
-        self.pad();
         self.entries += 1;
+        let links = if mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
+        let header = newc::Builder::new(name).ino(self.entries).mode(mode).nlink(links);
+        let header = header.rdev_major(device.0).rdev_minor(device.1);
+        let mut writer = header.write(std::mem::take(&mut self.bytes), low_32(count(content.len())));
+        self.bytes = written(writer.write_all(content).and_then(|()| writer.finish()));
     }
+}
 
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
+#[expect(clippy::expect_used, reason = "memory takes everything")]
+fn written(result: std::io::Result<Vec<u8>>) -> Vec<u8> {
+    result.expect("write to memory")
 }

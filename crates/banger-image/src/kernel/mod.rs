@@ -7,7 +7,9 @@
 
 mod apt;
 pub mod cpio;
+mod files;
 pub mod initramfs;
+mod initrd;
 mod modules;
 mod unpack;
 mod vmlinux;
@@ -18,6 +20,8 @@ use std::str::FromStr;
 
 use banger_core::command::{CommandError, Commands, HostCommand};
 use banger_core::work::{Cancelled, Work};
+use banger_types::guest::ModulePurpose;
+use banger_types::kernel::RegisteredKernel;
 use banger_types::source::{ImageSourceError, Suite};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -44,12 +48,21 @@ pub mod file {
 
 /// Which modules are in the initramfs and how it is laid out. To be raised with every change to
 /// either, so that bundles of an older recipe are made anew.
-pub const RECIPE: u32 = 2;
+pub const RECIPE: u32 = 3;
 
 /// What must be loaded before the private disk, the modules and the image can be mounted and the
-/// host be spoken to. Everything else is on the modules drive.
-const BOOT_MODULES: [&str; 6] =
-    ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "overlay", "vmw_vsock_virtio_transport"];
+/// host be spoken to, and what for. Everything else is on the modules drive.
+const BOOT_MODULES: [(&str, ModulePurpose); 9] = [
+    ("virtio_mmio", ModulePurpose::Root),
+    ("virtio_blk", ModulePurpose::Root),
+    ("ext4", ModulePurpose::Root),
+    ("overlay", ModulePurpose::Root),
+    ("virtio_console", ModulePurpose::Console),
+    ("vmw_vsock_virtio_transport", ModulePurpose::Socket),
+    ("virtio_net", ModulePurpose::Network),
+    ("squashfs", ModulePurpose::Image),
+    ("erofs", ModulePurpose::Image),
+];
 
 /// The package that depends on the newest kernel for virtual machines.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -59,6 +72,20 @@ const METAPACKAGE: &str = "linux-image-cloud-amd64";
 pub enum KernelSource {
     /// `debian:SUITE`: the newest cloud kernel of a Debian suite.
     Debian(Suite),
+    /// Files that stay where they are. Not written as a text.
+    Files {
+        /// A bzImage or an ELF file.
+        kernel: PathBuf,
+        /// An initramfs with the modules that it has not built in.
+        initrd: Option<PathBuf>,
+    },
+}
+
+impl From<&RegisteredKernel> for KernelSource {
+    fn from(files: &RegisteredKernel) -> Self {
+        let initrd = files.initrd.as_ref().map(|initrd| initrd.path.clone());
+        Self::Files { kernel: files.kernel.path.clone(), initrd }
+    }
 }
 
 /// Why a text is no source of kernels.
@@ -95,6 +122,7 @@ impl fmt::Display for KernelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Debian(suite) => write!(f, "debian:{suite}"),
+            Self::Files { kernel, .. } => write!(f, "{}", kernel.display()),
         }
     }
 }
@@ -166,6 +194,23 @@ pub enum KernelError {
     /// The kernel cannot be taken out of its image.
     #[error("cannot take the kernel out of its image")]
     Vmlinux(#[from] VmlinuxError),
+    /// A user's file is no kernel.
+    #[error("'{path}' is no kernel that a VM can boot: a bzImage for x86, or an ELF file")]
+    NotAKernel {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: VmlinuxError,
+    },
+    /// A user's initramfs is of no use.
+    #[error("cannot take modules out of the initramfs '{path}': {problem}")]
+    Initrd {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, as a clause.
+        problem: String,
+    },
     /// The file system of the modules could not be written.
     #[error("cannot write the file system of the modules")]
     Modules(#[source] WriteError),
@@ -232,13 +277,31 @@ pub fn build(
     commands: &dyn Commands,
     work: &dyn Work,
 ) -> Result<KernelBundle, KernelError> {
-    let KernelSource::Debian(suite) = source;
     let staging = Staging::beside(destination)?;
-    // Not inside of what is published, yet on the same file system and as short-lived.
-    let scratch = Staging::beside(destination)?;
-    let package = apt::fetch(suite, mirror, scratch.path(), commands, work)?;
+    let bundle = match source {
+        KernelSource::Debian(suite) => {
+            // Not inside of what is published, yet on the same file system and as short-lived.
+            let scratch = Staging::beside(destination)?;
+            build_debian(suite, mirror, &staging, scratch.path(), commands, work)?
+        }
+        KernelSource::Files { kernel, initrd } => files::build(kernel, initrd.as_deref(), &staging, work)?,
+    };
+    work.check()?;
+    staging.publish()?;
+    Ok(bundle)
+}
+
+fn build_debian(
+    suite: &Suite,
+    mirror: &DebianMirror,
+    staging: &Staging,
+    scratch: &Path,
+    commands: &dyn Commands,
+    work: &dyn Work,
+) -> Result<KernelBundle, KernelError> {
+    let package = apt::fetch(suite, mirror, scratch, commands, work)?;
     work.stage("kernel: unpack");
-    let tree = scratch.path().join("tree");
+    let tree = scratch.join("tree");
     let unpacked = unpack::unpack(&package, suite, &tree, staging.path(), commands, work)?;
     let image = fs::read(staging.path().join(file::KERNEL)).map_err(KernelError::io("read the kernel"))?;
     fs::write(staging.path().join(file::VMLINUX), vmlinux::extract(&image)?)
@@ -250,7 +313,9 @@ pub fn build(
     run(commands, &depmod, "list the kernel's modules", work)?;
     let modules = tree.join("lib/modules").join(&unpacked.release);
     modules::write_ext4(&modules, unpacked.modified, &staging.path().join(file::MODULES), work)?;
-    let archive = modules::boot_archive(&modules, &unpacked.release, &BOOT_MODULES)?;
+    let source = modules::Directory(&modules);
+    let archive =
+        modules::boot_archive(&source, &unpacked.release, &BOOT_MODULES, modules::Missing::Refused)?;
     fs::write(staging.path().join(file::MODULES_ARCHIVE), &archive)
         .map_err(KernelError::io("write the modules' archive"))?;
     let bundle = KernelBundle {
@@ -259,13 +324,15 @@ pub fn build(
         recipe: RECIPE,
         modules_key: key(&archive),
     };
-    let json = serde_json::to_vec_pretty(&bundle).map_err(std::io::Error::from);
-    let json = json.map_err(KernelError::io("describe the kernel"))?;
-    fs::write(staging.path().join(file::DESCRIPTION), json)
-        .map_err(KernelError::io("write the kernel's description"))?;
-    work.check()?;
-    staging.publish()?;
+    write_description(&bundle, staging.path())?;
     Ok(bundle)
+}
+
+fn write_description(bundle: &KernelBundle, directory: &Path) -> Result<(), KernelError> {
+    let json = serde_json::to_vec_pretty(bundle).map_err(std::io::Error::from);
+    let json = json.map_err(KernelError::io("describe the kernel"))?;
+    fs::write(directory.join(file::DESCRIPTION), json)
+        .map_err(KernelError::io("write the kernel's description"))
 }
 
 /// Reads the description of the bundle in `directory`.

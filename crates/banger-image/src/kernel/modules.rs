@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use banger_core::work::Work;
+use banger_types::guest::ModulePurpose;
 use fs_err as fs;
 
 use super::KernelError;
@@ -55,18 +56,66 @@ fn tree_path(root: &Path, path: &Path) -> Result<TreePath, PathError> {
     TreePath::parse(path.strip_prefix(root).unwrap_or(path).as_os_str().as_bytes())
 }
 
-/// Returns the first half of the initramfs: `/modules/NN-NAME.ko`, `/modules/list` with their file
-/// names in the order of loading, and the directories and the console that init starts with.
-pub(super) fn boot_archive(modules: &Path, release: &str, wanted: &[&str]) -> Result<Vec<u8>, KernelError> {
-    let read = |name: &str| {
-        fs::read_to_string(modules.join(name)).map_err(KernelError::io("read the list of modules"))
+/// Where a kernel's modules are read from.
+pub(super) trait ModuleSource {
+    /// Returns whether there is a file of this path: lists may name more than there is.
+    fn has(&self, path: &str) -> bool;
+
+    /// Returns a file's content by its path beneath `lib/modules/RELEASE`; a module's as it is loaded.
+    fn read(&self, path: &str) -> Result<Vec<u8>, KernelError>;
+}
+
+/// Modules in a directory, none of them compressed.
+pub(super) struct Directory<'a>(pub(super) &'a Path);
+
+impl ModuleSource for Directory<'_> {
+    fn has(&self, path: &str) -> bool {
+        self.0.join(path).is_file()
+    }
+
+    fn read(&self, path: &str) -> Result<Vec<u8>, KernelError> {
+        fs::read(self.0.join(path)).map_err(KernelError::io("read a kernel's modules"))
+    }
+}
+
+/// What becomes of a module that is wanted and not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The kernel is of no use.
+    Refused,
+    /// It may be built in, though nothing says so: the kernel itself is asked later.
+    Ignored,
+}
+
+/// Returns the first half of the initramfs: `/modules/NN-NAME.ko`, `/modules/list` (see [`ModulePurpose`]), and the
+/// directories and the console that init starts with.
+pub(super) fn boot_archive(
+    modules: &dyn ModuleSource,
+    release: &str,
+    wanted: &[(&str, ModulePurpose)],
+    missing: Missing,
+) -> Result<Vec<u8>, KernelError> {
+    let list = |name| modules.read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let built_in = match list("modules.builtin") {
+        Err(_) if missing == Missing::Ignored => String::new(),
+        result => result?,
     };
-    let (dependencies, built_in) = (read("modules.dep")?, read("modules.builtin")?);
-    let graph = Graph::parse(&dependencies, &built_in);
-    let order = graph.load_order(wanted).map_err(|module| {
+    let dependencies = list("modules.dep")?;
+    let mut graph = Graph::parse(&dependencies, &built_in);
+    graph.loadable.retain(|_, (path, _)| modules.has(path));
+    let order = graph.load_order(wanted, missing).map_err(|module| {
         let release = release.to_owned();
         KernelError::NoModule { release, module }
     })?;
+    let mut files = Vec::with_capacity(order.len());
+    for (path, purpose) in order {
+        files.push((module_name(path), purpose, modules.read(path)?));
+    }
+    Ok(archive_of(&files))
+}
+
+/// Returns the archive with these modules, in the order in which they must be loaded.
+pub(super) fn archive_of(modules: &[(String, ModulePurpose, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::new()
         .directory("dev", 0o755)
         .character_device("dev/console", 0o600, 5, 1)
@@ -75,14 +124,12 @@ pub(super) fn boot_archive(modules: &Path, release: &str, wanted: &[&str]) -> Re
         .directory("newroot", 0o755)
         .directory("modules", 0o755);
     let mut list = String::new();
-    for (index, path) in order.iter().enumerate() {
-        let content = fs::read(modules.join(path)).map_err(KernelError::io("read a module"))?;
-        let name = format!("{index:02}-{}.ko", module_name(path));
-        archive = archive.file(&format!("modules/{name}"), 0o644, &content);
-        list.push_str(&name);
-        list.push('\n');
+    for (index, (name, purpose, content)) in modules.iter().enumerate() {
+        let name = format!("{index:02}-{name}.ko");
+        archive = archive.file(&format!("modules/{name}"), 0o644, content);
+        list.extend([name.as_str(), " ", purpose.name(), "\n"]);
     }
-    Ok(archive.file("modules/list", 0o644, list.as_bytes()).finish())
+    archive.file("modules/list", 0o644, list.as_bytes()).finish()
 }
 
 /// Which module needs which: depmod's `modules.dep` and the kernel's `modules.builtin`.
@@ -95,7 +142,8 @@ struct Graph<'a> {
 /// Returns a module's name from its path; `-` and `_` are the same (modprobe(8)).
 fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
-    file.strip_suffix(".ko").unwrap_or(file).replace('-', "_")
+    // `.ko`, `.ko.xz`: no module's name has a dot in it.
+    file.split_once(".ko").map_or(file, |(name, _)| name).replace('-', "_")
 }
 
 impl<'a> Graph<'a> {
@@ -106,12 +154,23 @@ impl<'a> Graph<'a> {
         Self { loadable: loadable.collect(), built_in: built_in.lines().map(module_name).collect() }
     }
 
-    /// Returns the paths of the modules and of all that they need, each after what it needs itself.
-    /// Fails with the name of one that is not there.
-    fn load_order(&self, wanted: &[&str]) -> Result<Vec<&'a str>, String> {
+    /// Returns the paths of the modules and of all that they need, each after what it needs itself and with the purpose for
+    /// which it is needed first. Fails with the name of one that is not there.
+    fn load_order(
+        &self,
+        wanted: &[(&str, ModulePurpose)],
+        missing: Missing,
+    ) -> Result<Vec<(&'a str, ModulePurpose)>, String> {
         let mut order = Vec::new();
-        for name in wanted {
-            self.visit(&module_name(name), &mut BTreeSet::new(), &mut order)?;
+        for (name, purpose) in wanted {
+            let before = order.len();
+            if let Err(module) = self.visit(&module_name(name), *purpose, &mut BTreeSet::new(), &mut order) {
+                if missing == Missing::Refused {
+                    return Err(module);
+                }
+                // Half of what it needs is of no use either.
+                order.truncate(before);
+            }
         }
         Ok(order)
     }
@@ -119,18 +178,19 @@ impl<'a> Graph<'a> {
     fn visit(
         &self,
         name: &str,
+        purpose: ModulePurpose,
         under_way: &mut BTreeSet<String>,
-        order: &mut Vec<&'a str>,
+        order: &mut Vec<(&'a str, ModulePurpose)>,
     ) -> Result<(), String> {
         let Some((path, needs)) = self.loadable.get(name) else {
             return if self.built_in.contains(name) { Ok(()) } else { Err(name.to_owned()) };
         };
         // The kernel has no circles; a damaged list must not make an endless one.
-        if order.contains(path) || !under_way.insert(name.to_owned()) {
+        if order.iter().any(|(known, _)| known == path) || !under_way.insert(name.to_owned()) {
             return Ok(());
         }
-        needs.iter().try_for_each(|need| self.visit(&module_name(need), under_way, order))?;
-        order.push(path);
+        needs.iter().try_for_each(|need| self.visit(&module_name(need), purpose, under_way, order))?;
+        order.push((path, purpose));
         Ok(())
     }
 }
@@ -141,13 +201,26 @@ mod tests {
 
     #[test]
     fn modules_come_after_what_they_need() {
-        let dependencies = "a/net.ko: a/failover.ko a/ring.ko a/bus.ko\na/failover.ko:\n\
+        use ModulePurpose::{Image, Network, Root};
+        let dependencies = "a/net.ko: a/failover.ko a/ring.ko a/bus.ko\na/failover.ko.xz:\n\
                             a/ring.ko: a/bus.ko\na/bus.ko:\na/o-v.ko:\n";
         let graph = Graph::parse(dependencies, "kernel/fs/ext4/ext4.ko\n");
-        let order = graph.load_order(&["ring", "net", "o_v", "ext4", "net"]).unwrap();
-        assert_eq!(order, ["a/bus.ko", "a/ring.ko", "a/failover.ko", "a/net.ko", "a/o-v.ko"]);
-        assert_eq!(graph.load_order(&["none"]), Err("none".to_owned()));
+        let wanted = [("ring", Root), ("net", Network), ("o_v", Image), ("ext4", Root), ("net", Root)];
+        let order = graph.load_order(&wanted, Missing::Refused).unwrap();
+        let expected = [
+            ("a/bus.ko", Root),
+            ("a/ring.ko", Root),
+            ("a/failover.ko.xz", Network),
+            ("a/net.ko", Network),
+            ("a/o-v.ko", Image),
+        ];
+        assert_eq!(order, expected);
+        let none = [("none", Root), ("ring", Root)];
+        assert_eq!(graph.load_order(&none, Missing::Refused), Err("none".to_owned()));
+        assert_eq!(graph.load_order(&none, Missing::Ignored).unwrap().len(), 2);
+        let half = Graph::parse("a.ko: b.ko c.ko\nb.ko:\n", "");
+        assert_eq!(half.load_order(&[("a", Root)], Missing::Ignored).unwrap(), []);
         let circle = Graph::parse("a.ko: b.ko\nb.ko: a.ko\n", "");
-        assert_eq!(circle.load_order(&["a"]).unwrap(), ["b.ko", "a.ko"]);
+        assert_eq!(circle.load_order(&[("a", Root)], Missing::Refused).unwrap()[0].0, "b.ko");
     }
 }

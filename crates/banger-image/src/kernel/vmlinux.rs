@@ -12,12 +12,14 @@ const MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
 const PROTOCOL: usize = 0x206;
 /// The first one whose header tells where the payload is.
 const PROTOCOL_WITH_PAYLOAD: u16 = 0x0208;
+/// Where the text is that says its version, 512 bytes less.
+const VERSION: usize = 0x20e;
 /// Where the payload begins, from the protected-mode code on.
 const PAYLOAD_OFFSET: usize = 0x248;
 /// How long it is.
 const PAYLOAD_LENGTH: usize = 0x24c;
 /// A kernel is at most this long, bytes: what claims more is none.
-const LIMIT: u64 = 512 << 20;
+pub(super) const LIMIT: u64 = 512 << 20;
 /// The beginning of every ELF file.
 const ELF: &[u8] = b"\x7fELF";
 
@@ -60,7 +62,7 @@ pub enum VmlinuxError {
 /// # Errors
 /// [`VmlinuxError`] says what is wrong with the file.
 pub(super) fn extract(image: &[u8]) -> Result<Vec<u8>, VmlinuxError> {
-    if image.starts_with(ELF) {
+    if is_elf(image) {
         return Ok(image.to_vec());
     }
     let payload = payload(image)?;
@@ -73,6 +75,24 @@ pub(super) fn extract(image: &[u8]) -> Result<Vec<u8>, VmlinuxError> {
         return Err(VmlinuxError::Length { found, expected });
     }
     if kernel.starts_with(ELF) { Ok(kernel) } else { Err(VmlinuxError::NotElf) }
+}
+
+/// Returns whether a kernel is an ELF file itself.
+pub(super) fn is_elf(image: &[u8]) -> bool {
+    image.starts_with(ELF)
+}
+
+/// Returns the release that a bzImage says it is of: the first word of the text at `kernel_version` (boot.rst).
+pub(super) fn release(image: &[u8]) -> Option<String> {
+    let (at, magic) = MAGIC;
+    (image.get(at..at + magic.len())? == magic).then_some(())?;
+    let offset = u16::from_le_bytes(image.get(VERSION..VERSION + 2)?.try_into().ok()?);
+    (offset != 0).then_some(())?;
+    // A directory's name: no release is longer than 64 bytes (uname(2)).
+    let text = image.get(usize::from(offset) + 512..)?;
+    let release = text.iter().take(64).take_while(|byte| byte.is_ascii_graphic() && **byte != b'/');
+    let release: String = release.map(|byte| char::from(*byte)).collect();
+    (!release.is_empty()).then_some(release)
 }
 
 fn payload(image: &[u8]) -> Result<&[u8], VmlinuxError> {
@@ -181,6 +201,19 @@ mod tests {
             frame.extend_from_slice(&compressed);
         }
         frame
+    }
+
+    #[test]
+    fn a_kernel_says_its_release() {
+        let mut image = image(b"");
+        assert_eq!(release(&image), None);
+        let text = u16::try_from(image.len() - 512).unwrap();
+        image[VERSION..VERSION + 2].copy_from_slice(&text.to_le_bytes());
+        image.extend_from_slice(b"6.1.0-9-cloud-amd64 (root@host) #1 SMP\0");
+        assert_eq!(release(&image).unwrap(), "6.1.0-9-cloud-amd64");
+        image[VERSION..VERSION + 2].copy_from_slice(&[0xff, 0xff]);
+        assert_eq!(release(&image), None);
+        assert_eq!(release(&kernel()), None);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::environment::Environment;
 use crate::seed;
 
 /// What a host has beside what every Debian image has.
-const IMAGE: &str = "debian:bookworm+e2fsprogs+iproute2+nftables+passt+qemu-system-x86+strace+util-linux";
+const IMAGE: &str = "debian:bookworm+e2fsprogs+erofs-utils+fdisk+iproute2+nftables+passt+qemu-system-x86+squashfs-tools+strace+util-linux\
+    +xz-utils+zstd";
 
 /// Run once, as root, when its disk is made: a user who is nobody special, and a place for the seed.
 const SETUP: &str = "set -e

@@ -11,6 +11,7 @@ mod parse;
 mod session;
 mod vm;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use banger_types::digest::Digest;
@@ -113,8 +114,10 @@ pub enum ImageCommand {
     Ls(ListArguments),
     /// Show everything about an image
     Show(ArtifactArguments),
-    /// Make an image from a source: debian:RELEASE, or tar:FILE with a root file system
+    /// Make an image: of a registry's NAME, oci:DIR, tar:FILE, debian:RELEASE and more
     Pull(PullArguments),
+    /// Use a root file system of your own where it is, and perhaps a kernel; never written to
+    Register(RegisterArguments),
     /// Delete images that no VM uses
     Rm(DeleteArguments),
 }
@@ -211,6 +214,26 @@ pub struct PullArguments {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub source: String,
     /// Name to give it [default: the source]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+    /// How to wait for it.
+    #[command(flatten)]
+    pub wait: WaitOptions,
+}
+
+/// Arguments of `image register`.
+#[derive(Debug, Args)]
+pub struct RegisterArguments {
+    /// Root file system: ext4, squashfs or erofs, or a raw disk that has one on a partition
+    #[arg(long, value_name = "FILE")]
+    pub rootfs: PathBuf,
+    /// Kernel that its VMs boot, a bzImage or an ELF file [default: that of every VM]
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initramfs to take modules from that the kernel has not built in
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// Name to give it [default: the file's, without its extension]
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
     /// How to wait for it.

@@ -1,6 +1,7 @@
 //! The verbs that images and kernels share.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 
 use banger_api::request::PullRequest;
 use banger_api::{Client, ClientError};
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use super::input::Input;
 use super::{DONE, Deleted, Failures, Outcome, confirm, follow_or_print, quoted};
-use crate::arguments::{ArtifactArguments, DeleteArguments, ListArguments, PullArguments};
+use crate::arguments::{ArtifactArguments, DeleteArguments, ListArguments, PullArguments, WaitOptions};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::printer::Table;
@@ -80,7 +81,17 @@ pub(super) async fn pull<T: Artifact>(context: &Context, arguments: PullArgument
     let source = input.as_ref().map_or(arguments.source, Input::source);
     let request = request(source, arguments.name)?;
     let operation = T::pull(client, &request).await?;
-    let Some(operation) = follow_or_print(context, operation, arguments.wait).await? else {
+    await_made::<T>(context, client, operation, arguments.wait).await
+}
+
+/// Follows what makes one, and prints its name.
+pub(super) async fn await_made<T: Artifact>(
+    context: &Context,
+    client: &Client,
+    operation: Operation,
+    wait: WaitOptions,
+) -> Outcome {
+    let Some(operation) = follow_or_print(context, operation, wait).await? else {
         return Ok(DONE);
     };
     if context.printer.is_json() {
@@ -97,10 +108,16 @@ fn request(typed: String, name: Option<String>) -> Result<PullRequest, CommandEr
     // What is no source the daemon refuses with better words.
     let Ok(mut source) = typed.parse::<ImageSource>() else { return Ok(PullRequest { source: typed, name }) };
     let Some(path) = source.path_mut() else { return Ok(PullRequest { source: typed, name }) };
-    let what = format!("cannot tell where '{}' is", path.display());
-    *path = std::path::absolute(&*path)
-        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Failed, what, &error)))?;
+    *path = absolute(path)?;
     Ok(PullRequest { source: source.to_string(), name: name.or(Some(typed)) })
+}
+
+/// Returns where a path leads from where the user is.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+    std::path::absolute(path).map_err(|error| {
+        let what = format!("cannot tell where '{}' is", path.display());
+        CommandError::from(ApiError::caused_by(ErrorKind::Failed, what, &error))
+    })
 }
 
 /// Deletes some, after asking.

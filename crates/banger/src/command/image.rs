@@ -1,13 +1,18 @@
 //! Images, as `banger image …` shows them.
 
-use banger_api::request::PullRequest;
+use std::path::PathBuf;
+
+use banger_api::request::{PullRequest, RegisterRequest};
 use banger_api::{Client, ClientError};
-use banger_types::image::Image;
+use banger_types::image::{Image, RegisteredRootfs};
 use banger_types::operation::Operation;
 use banger_types::size::human_bytes;
 use jiff::Timestamp;
 
-use super::artifact::Artifact;
+use super::Outcome;
+use super::artifact::{Artifact, absolute, await_made};
+use crate::arguments::RegisterArguments;
+use crate::context::Context;
 use crate::printer::{Table, ago};
 
 impl Artifact for Image {
@@ -25,7 +30,7 @@ impl Artifact for Image {
             human_bytes(self.size),
             human_bytes(self.disk_usage),
             ago(self.created_at, now),
-            self.source,
+            self.problem.unwrap_or(self.source),
         ]
     }
 
@@ -34,10 +39,17 @@ impl Artifact for Image {
         table.property("Name", &self.name);
         table.property("Id", self.id.to_string());
         table.property("Source", &self.source);
-        table.property("Digest", &self.digest);
+        table.properties("Problem", &self.problem);
+        table.properties("Digest", &self.digest);
         table.property("Size", human_bytes(self.size));
         table.property("On disk", human_bytes(self.disk_usage));
         table.property("Created", ago(self.created_at, now));
+        if let Some(RegisteredRootfs { found, kernel, .. }) = &self.registered {
+            let place = found.partition.map(|number| format!(", on partition {number}")).unwrap_or_default();
+            table.property("File system", format!("{}{place}", found.file_system));
+            table.properties("Init", &found.init);
+            table.properties("Kernel", kernel.as_ref().map(ToString::to_string));
+        }
         let config = &self.config;
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         table.properties("User", given(&config.user));
@@ -66,6 +78,17 @@ impl Artifact for Image {
     async fn delete(client: &Client, name: &str) -> Result<(), ClientError> {
         client.delete_image(name).await
     }
+}
+
+/// Registers files as an image and prints its name.
+pub(super) async fn register(context: &Context, arguments: RegisterArguments) -> Outcome {
+    let RegisterArguments { rootfs, kernel, initrd, name, wait } = arguments;
+    let own = |path: Option<PathBuf>| path.map(|path| absolute(&path)).transpose();
+    let request =
+        RegisterRequest { rootfs: absolute(&rootfs)?, kernel: own(kernel)?, initrd: own(initrd)?, name };
+    let client = context.daemon().await?;
+    let operation = client.register_image(&request).await?;
+    await_made::<Image>(context, client, operation, wait).await
 }
 
 /// Returns a command as a shell would take it, so that one word with a space is not two.

@@ -25,7 +25,7 @@ impl Artifact for Kernel {
             self.release,
             human_bytes(self.disk_usage),
             ago(self.created_at, now),
-            self.source,
+            self.problem.unwrap_or(self.source),
         ]
     }
 
@@ -34,8 +34,11 @@ impl Artifact for Kernel {
         table.property("Name", &self.name);
         table.property("Id", self.id.to_string());
         table.property("Source", &self.source);
+        table.properties("Problem", &self.problem);
         table.property("Release", &self.release);
-        table.property("Version", &self.version);
+        table.properties("Version", (!self.version.is_empty()).then(|| self.version.clone()));
+        let initrd = self.registered.as_ref().and_then(|files| files.initrd.as_ref());
+        table.properties("Initramfs", initrd.map(|initrd| initrd.path.display().to_string()));
         table.property("On disk", human_bytes(self.disk_usage));
         table.property("Created", ago(self.created_at, now));
         table

@@ -41,6 +41,7 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
             ImageCommand::Ls(arguments) => artifact::list::<Image>(context, &arguments).await,
             ImageCommand::Show(arguments) => artifact::show::<Image>(context, &arguments).await,
             ImageCommand::Pull(arguments) => artifact::pull::<Image>(context, arguments).await,
+            ImageCommand::Register(arguments) => image::register(context, arguments).await,
             ImageCommand::Rm(arguments) => artifact::remove::<Image>(context, &arguments).await,
         },
         Command::Kernel(command) => match command {

@@ -133,6 +133,7 @@ const fn kind(kind: OperationKind) -> &'static str {
         OperationKind::VmResume => "resume VM",
         OperationKind::VmDelete => "delete VM",
         OperationKind::ImagePull => "pull image",
+        OperationKind::ImageRegister => "register image",
         OperationKind::KernelPull => "pull kernel",
         OperationKind::EngineInstall => "install engine",
     }

@@ -86,10 +86,11 @@ fn the_help_of_a_noun_names_its_verbs() {
     Usage: banger image [OPTIONS] <COMMAND>
 
     Commands:
-      ls    List images
-      show  Show everything about an image
-      pull  Make an image from a source: debian:RELEASE, or tar:FILE with a root file system
-      rm    Delete images that no VM uses
+      ls        List images
+      show      Show everything about an image
+      pull      Make an image: of a registry's NAME, oci:DIR, tar:FILE, debian:RELEASE and more
+      register  Use a root file system of your own where it is, and perhaps a kernel; never written to
+      rm        Delete images that no VM uses
 
     Options:
           --json  Print JSON: one document, or one line for each item of a stream

@@ -1,6 +1,6 @@
 //! Images.
 
-use banger_types::image::Image;
+use banger_types::image::{FileSystem, FoundRoot, Image, RegisteredFile, RegisteredRootfs};
 use banger_types::operation::OperationKind;
 use serde_json::json;
 
@@ -85,4 +85,59 @@ fn an_image_is_pulled_and_deleted() {
     let requests = world.daemon().requests();
     assert_eq!(requests[0].body, json!({"source": "tar:/x y.tar", "name": "mine"}));
     assert_eq!(requests[2].path, "/v1/images/tar:%2Fx%20y.tar");
+}
+
+#[test]
+fn files_of_the_users_own_are_registered_from_where_the_user_is() {
+    let world = World::new();
+    let (id, path) = ("00000000000b".parse().unwrap(), "/home/me/root.ext4");
+    let file = RegisteredFile { path: path.into(), size: 1, modified: jiff::Timestamp::UNIX_EPOCH };
+    let found = FoundRoot {
+        file_system: FileSystem::Ext4,
+        partition: Some(1),
+        unclean: false,
+        init: Some("/sbin/init".to_owned()),
+        systemd: true,
+    };
+    let registered = Image {
+        source: path.to_owned(),
+        digest: None,
+        registered: Some(RegisteredRootfs { file, found, kernel: Some(id) }),
+        problem: Some(format!("'{path}' is not there")),
+        ..image("root")
+    };
+    world.daemon().shown(|shown| {
+        shown.images = vec![registered.clone()];
+        shown.operations.push_back(succeeded(OperationKind::ImageRegister, "root"));
+    });
+    let typed =
+        ["image", "register", "--rootfs", path, "--kernel", "vmlinuz", "--initrd", "/boot/initrd.img"];
+    assert_eq!(world.run(typed).text(), "root\n");
+    let here = world.path().join("vmlinuz");
+    let asked = json!({"rootfs": path, "kernel": here, "initrd": "/boot/initrd.img", "name": null});
+    assert_eq!(world.daemon().requests()[0].body, asked);
+    insta::assert_snapshot!(world.run(["image", "ls"]), @r"
+    exit code: 0
+    --- stdout
+    NAME   ID             SIZE     ON DISK    CREATED         SOURCE
+    root   00000000000a   1.0 GB   312.0 MB   3 minutes ago   '/home/me/root.ext4' is not there
+    --- stderr
+    ");
+    insta::assert_snapshot!(world.run(["image", "show", "root"]), @r"
+    exit code: 0
+    --- stdout
+    Name:          root
+    Id:            00000000000a
+    Source:        /home/me/root.ext4
+    Problem:       '/home/me/root.ext4' is not there
+    Size:          1.0 GB
+    On disk:       312.0 MB
+    Created:       3 minutes ago
+    File system:   ext4, on partition 1
+    Init:          /sbin/init
+    Kernel:        00000000000b
+    --- stderr
+    ");
+    let refused = world.run(["image", "register", "--rootfs", path, "--initrd", "/boot/initrd.img"]);
+    assert_eq!(refused.code, 2, "an initramfs without its kernel");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use banger_api::request::{EngineInstallRequest, PullRequest};
+use banger_api::request::{EngineInstallRequest, PullRequest, RegisterRequest};
 use banger_types::ApiError;
 use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
@@ -31,6 +31,13 @@ pub(super) async fn pull_image(
     Body(request): Body<PullRequest>,
 ) -> Answer<Begun> {
     Ok(Begun(daemon.pull_image(request)?))
+}
+
+pub(super) async fn register_image(
+    State(daemon): State<Arc<Daemon>>,
+    Body(request): Body<RegisterRequest>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.register_image(request)?))
 }
 
 pub(super) async fn delete_image(

@@ -39,6 +39,7 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::VM_LOGS, get(vms::logs))
         .route(route::IMAGES, get(artifacts::images).post(artifacts::pull_image))
         .route(route::IMAGE, get(artifacts::image).delete(artifacts::delete_image))
+        .route(route::REGISTERED_IMAGES, post(artifacts::register_image))
         .route(route::KERNELS, get(artifacts::kernels).post(artifacts::pull_kernel))
         .route(route::KERNEL, get(artifacts::kernel).delete(artifacts::delete_kernel))
         .route(route::ENGINES, get(artifacts::engines).post(artifacts::install_engine))

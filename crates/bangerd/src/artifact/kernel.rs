@@ -7,9 +7,11 @@ use banger_core::journal::Step;
 use banger_core::work::Work as _;
 use banger_image::kernel::{self, KernelBundle, KernelSource};
 use banger_image::publish::{self, PARTIAL_PREFIX};
-use banger_types::kernel::Kernel;
+use banger_types::image::RegisteredFile;
+use banger_types::kernel::{Kernel, RegisteredKernel};
 use banger_types::{ApiError, ErrorKind};
 
+use super::files::file_of;
 use super::image::taken;
 use super::{Artifacts, Named as _};
 use crate::catalog;
@@ -34,7 +36,7 @@ impl Artifacts {
         if let Some(kernel) = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(&name)) {
             return match kernel.source == source {
                 true if self.is_current(&kernel) => Ok(kernel),
-                true => self.remake(kernel, parsed, operation).await,
+                true => self.remake(kernel, operation).await,
                 false => Err(taken("kernel", &name)),
             };
         }
@@ -45,9 +47,11 @@ impl Artifacts {
         result
     }
 
-    /// Whether a kernel is one that this version makes. One whose files are not as they should be is not, either.
+    /// Whether a kernel is one that this version makes, of what is there now. One whose files are not as they should be is
+    /// not, either.
     pub(super) fn is_current(&self, kernel: &Kernel) -> bool {
-        kernel::is_current(&self.context().layout.kernel(&kernel.id)).unwrap_or(false)
+        kernel.problem.is_none()
+            && kernel::is_current(&self.context().layout.kernel(&kernel.id)).unwrap_or(false)
     }
 
     /// Makes a kernel anew that another version has made.
@@ -56,24 +60,19 @@ impl Artifacts {
         kernel: Kernel,
         operation: &Arc<Handle>,
     ) -> Result<Kernel, ApiError> {
-        let parsed = kernel.source.parse().map_err(|error| unknown_kernel(&kernel.source, &error))?;
         let _turn = self.pulls.enter(&format!("kernel {}", kernel.name)).await;
         // Somebody else may have made it while we waited.
         if self.is_current(&kernel) {
             return Ok(kernel);
         }
-        self.remake(kernel, parsed, operation).await
+        self.remake(kernel, operation).await
     }
 
     /// Puts a new bundle in the place of an old one: its VMs have it under its id. None of them can be started from the old
     /// one meanwhile, so that only those are in the way that run since before.
-    async fn remake(
-        &self,
-        kernel: Kernel,
-        parsed: KernelSource,
-        operation: &Arc<Handle>,
-    ) -> Result<Kernel, ApiError> {
+    async fn remake(&self, kernel: Kernel, operation: &Arc<Handle>) -> Result<Kernel, ApiError> {
         let what = format!("make the kernel '{}' anew", kernel.name);
+        let (kernel, source) = source_of(&what, kernel)?;
         let vms = self.context().vms.list();
         if let Some(vm) = vms.iter().find(|vm| vm.spec.kernel == kernel.id && vm.state.is_alive()) {
             return Err(ApiError::new(ErrorKind::Conflict, format!("cannot {what}"))
@@ -84,7 +83,7 @@ impl Artifacts {
         // A name that goes at the next start, should this daemon end now.
         let fresh = self.context().layout.kernels().join(format!("{PARTIAL_PREFIX}{}", kernel.id));
         remove_files(&fresh).await?;
-        let built = self.build_kernel(&what, parsed, &fresh, operation).await?;
+        let built = self.build_kernel(&what, source, &fresh, operation).await?;
         let result = self.replace(&what, &place, &fresh, kernel, built, operation).await;
         remove_files(&fresh).await?;
         result
@@ -110,17 +109,17 @@ impl Artifacts {
         Ok(kernel)
     }
 
-    async fn build_kernel(
+    pub(super) async fn build_kernel(
         &self,
         what: &str,
-        parsed: KernelSource,
+        source: KernelSource,
         destination: &Path,
         operation: &Arc<Handle>,
     ) -> Result<KernelBundle, ApiError> {
         let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
         let (destination, mirror) = (destination.to_owned(), self.debian_options().mirror);
         let build = move || {
-            let built = kernel::build(&parsed, &mirror, &destination, commands.as_ref(), work.as_ref());
+            let built = kernel::build(&source, &mirror, &destination, commands.as_ref(), work.as_ref());
             banger_host::give_back_memory();
             built
         };
@@ -149,20 +148,17 @@ impl Artifacts {
             version: built.version,
             disk_usage: super::disk_usage(&self.context().layout.kernel(&id)),
             created_at: jiff::Timestamp::now(),
+            registered: None,
+            problem: None,
             id,
         };
         let (row, operation_id) = (kernel.clone(), operation.id().clone());
-        self.context()
-            .store(&what, move |store| {
-                store.insert_kernel(&row)?;
-                store.settle(&operation_id)
-            })
-            .await?;
+        self.context().store(&what, move |store| store.insert_kernel(&row, &operation_id)).await?;
         FaultPoint::PullSettled.reach();
         Ok(kernel)
     }
 
-    /// Deletes a kernel that no VM uses.
+    /// Deletes a kernel that no VM uses, and no registered image.
     pub(crate) async fn delete_kernel(&self, name: &str) -> Result<(), ApiError> {
         let kernel = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(name));
         let kernel = kernel.ok_or_else(|| ApiError::not_found("kernel", name))?;
@@ -171,9 +167,22 @@ impl Artifacts {
         self.context()
             .store(&what, move |store| store.delete_kernel(&id))
             .await
-            .map_err(|error| error.fix("delete those VMs first, with `banger vm rm`"))?;
+            .map_err(|error| error.fix("delete those first, with `banger vm rm` and `banger image rm`"))?;
         crate::vm::remove_files(&self.context().layout.kernel(&kernel.id)).await
     }
+}
+
+/// Returns what a kernel is made of, and the kernel with its own files as they are now.
+fn source_of(what: &str, kernel: Kernel) -> Result<(Kernel, KernelSource), ApiError> {
+    let Some(files) = &kernel.registered else {
+        let source = kernel.source.parse().map_err(|error| unknown_kernel(&kernel.source, &error))?;
+        return Ok((kernel, source));
+    };
+    let now = |file: &RegisteredFile| file_of(what, file.path.clone());
+    let files =
+        RegisteredKernel { kernel: now(&files.kernel)?, initrd: files.initrd.as_ref().map(now).transpose()? };
+    let source = KernelSource::from(&files);
+    Ok((Kernel { registered: Some(files), problem: None, ..kernel }, source))
 }
 
 fn unknown_kernel(typed: &str, error: &dyn std::error::Error) -> ApiError {

@@ -1,6 +1,7 @@
 //! What VMs are made from and run by: images and kernels, found by name or made from their source, and engines.
 
 mod engine;
+mod files;
 mod image;
 mod kernel;
 mod layers;
@@ -9,6 +10,7 @@ mod single_flight;
 use std::sync::Arc;
 
 use banger_core::journal::Step;
+use banger_core::store::Store;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, OperationId};
@@ -18,7 +20,8 @@ use self::single_flight::SingleFlight;
 use crate::configuration::{Configuration, VmDefaults};
 use crate::operation::Handle;
 use crate::vm::{Context, remove_files};
-pub(crate) use image::Wanted;
+pub(crate) use files::problem as file_problem;
+pub(crate) use image::{Registration, Wanted};
 pub(crate) use layers::{stored as stored_layers, unpacked as unpacked_layers};
 
 /// Everything that VMs are made from.
@@ -46,12 +49,14 @@ impl Artifacts {
 
     /// Returns all images.
     pub(crate) async fn images(&self) -> Result<Vec<Image>, ApiError> {
-        self.context.store("list images", |store| store.images()).await
+        let look = |store: &dyn Store| Ok(store.images()?.into_iter().map(files::look_at_image).collect());
+        self.context.store("list images", look).await
     }
 
     /// Returns all kernels.
     pub(crate) async fn kernels(&self) -> Result<Vec<Kernel>, ApiError> {
-        self.context.store("list kernels", |store| store.kernels()).await
+        let look = |store: &dyn Store| Ok(store.kernels()?.into_iter().map(files::look_at_kernel).collect());
+        self.context.store("list kernels", look).await
     }
 
     /// Returns the image of this name, made first if it is not there.

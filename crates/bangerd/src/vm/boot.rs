@@ -17,6 +17,7 @@ use banger_types::{ApiError, ErrorKind};
 
 use super::context::{Context, blocking};
 use super::files::{read_key, write_private};
+use crate::artifact::file_problem;
 use crate::failure::{FromStore as _, failed};
 use crate::layout::vm_file;
 
@@ -47,10 +48,15 @@ struct Preparation<'a> {
 impl Preparation<'_> {
     fn run(&self) -> Result<Vec<String>, ApiError> {
         let image = self.image()?;
+        let mut warnings = self.check_registered(&image)?;
         let network = self.network()?;
         let directory = self.context.layout.vm(&self.record.id);
+        let base = match &image.registered {
+            None => self.context.layout.image(&image.id).join(banger_image::source::file::BASE),
+            Some(registered) => registered.file.path.clone(),
+        };
         self.write_configuration(&directory, image.config, network.as_ref())?;
-        let plan = self.plan(&directory, network)?;
+        let plan = self.plan(&directory, base, network)?;
         let document = serde_json::to_vec_pretty(&plan.launch).map_err(|error| self.error(&error))?;
         // What an earlier run left must not be taken for this one's.
         fs_err::remove_file(directory.join(file::STATUS))
@@ -60,7 +66,33 @@ impl Preparation<'_> {
             write_private(&directory.join(file.name), &file.content).map_err(|e| self.error(&e))?;
         }
         write_private(&directory.join(file::LAUNCH), &document).map_err(|e| self.error(&e))?;
-        Ok(plan.warnings)
+        warnings.extend(plan.warnings);
+        Ok(warnings)
+    }
+
+    /// Looks whether the files of the user's own that this VM needs are there. Returns what is to be said about them.
+    fn check_registered(&self, image: &Image) -> Result<Vec<String>, ApiError> {
+        let what = format!("start '{}'", self.record.name);
+        let kernels = self.context.store.kernels().map_err(ApiError::from_store(&what))?;
+        let kernel = kernels.into_iter().find(|kernel| kernel.id == self.record.spec.kernel);
+        let kernel = kernel.and_then(|kernel| Some(("kernel", kernel.name, kernel.registered?.kernel)));
+        let rootfs = image.registered.as_ref();
+        let rootfs = rootfs.map(|registered| ("image", image.name.clone(), registered.file.clone()));
+        let mut warnings = Vec::new();
+        for (noun, name, file) in [rootfs, kernel].into_iter().flatten() {
+            match file_problem(&file) {
+                None => {}
+                Some(problem) if file.path.exists() => {
+                    warnings.push(format!("the {noun} '{name}' of '{}': {problem}", self.record.name));
+                }
+                Some(problem) => {
+                    return Err(ApiError::new(ErrorKind::Failed, format!("cannot {what}"))
+                        .because(format!("the {noun} '{name}': {problem}"))
+                        .fix("put it back where it was; the VM's own disk has all that was written in it"));
+                }
+            }
+        }
+        Ok(warnings)
     }
 
     fn error(&self, source: &(dyn std::error::Error + 'static)) -> ApiError {
@@ -116,7 +148,12 @@ impl Preparation<'_> {
             .map_err(|error| self.error(&error))
     }
 
-    fn plan(&self, directory: &Path, network: Option<NetworkPlan>) -> Result<LaunchPlan, ApiError> {
+    fn plan(
+        &self,
+        directory: &Path,
+        base: PathBuf,
+        network: Option<NetworkPlan>,
+    ) -> Result<LaunchPlan, ApiError> {
         let spec = &self.record.spec;
         let layout = &self.context.layout;
         let kernel = layout.kernel(&spec.kernel);
@@ -132,7 +169,7 @@ impl Preparation<'_> {
             kernel: kernel.join(banger_image::kernel::file::KERNEL),
             vmlinux: kernel.join(banger_image::kernel::file::VMLINUX),
             initramfs,
-            base: layout.image(&spec.image).join(banger_image::source::file::BASE),
+            base,
             private_disk: directory.join(vm_file::DISK),
             modules: kernel.join(banger_image::kernel::file::MODULES),
             configuration: directory.join(vm_file::CONFIGURATION),

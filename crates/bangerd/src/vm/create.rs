@@ -7,9 +7,11 @@ use banger_core::process::ProcessIdentity;
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{RestartPolicy, VmCreateRequest, VmSpec, check_label};
-use banger_types::{ApiError, ErrorKind, VmName};
+use banger_types::{ApiError, ErrorKind, KernelId, VmName};
 
 use super::context::{Context, blocking};
 use super::directory::Reservation;
@@ -129,10 +131,8 @@ async fn make(
     prepared: Prepared,
     operation: &Arc<Handle>,
 ) -> Result<VmHandle, ApiError> {
-    let defaults = artifacts.defaults();
     let Prepared { name, request, vcpus, memory, disk, owner, reservation } = prepared;
-    let kernel = artifacts.kernel(request.kernel.as_deref().unwrap_or(&defaults.kernel), operation).await?;
-    let image = artifacts.image(request.image.as_deref().unwrap_or(&defaults.image), operation).await?;
+    let (image, kernel) = things(artifacts, &request, operation).await?;
     let what = format!("cannot make '{name}'");
     let wishes = Wishes { engine: request.engine, vcpus, kernel: &kernel.id, network: request.network };
     let (part, _give_up) = Part::of(operation);
@@ -184,6 +184,28 @@ async fn make(
             Err(error)
         }
     }
+}
+
+/// Returns what a VM is made from and what it boots, made first where they are not there.
+async fn things(
+    artifacts: &Arc<Artifacts>,
+    request: &VmCreateRequest,
+    operation: &Arc<Handle>,
+) -> Result<(Image, Kernel), ApiError> {
+    let defaults = artifacts.defaults();
+    // What was asked for is looked for first: nobody waits for an image to hear that there is no such kernel.
+    let asked = match &request.kernel {
+        Some(name) => Some(artifacts.kernel(name, operation).await?),
+        None => None,
+    };
+    let image = artifacts.image(request.image.as_deref().unwrap_or(&defaults.image), operation).await?;
+    let kernel = if let Some(kernel) = asked {
+        kernel
+    } else {
+        let own = image.registered.as_ref().and_then(|registered| registered.kernel.as_ref());
+        artifacts.kernel(own.map_or(&*defaults.kernel, KernelId::as_str), operation).await?
+    };
+    Ok((image, kernel))
 }
 
 /// The journaled part. What it leaves behind when it fails is undone by the journal.

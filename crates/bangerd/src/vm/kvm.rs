@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use banger_core::engine::{Engine, EngineProgram, ProbePlan};
+use banger_core::engine::{Engine, EngineProgram, Question};
 use banger_core::kvm::Verdict;
 use banger_core::work::Work as _;
-use banger_image::publish::{PARTIAL_PREFIX, write_file};
+use banger_image::publish::write_file;
+use banger_types::monitor::Program;
+use banger_types::vm::Accelerator;
 use banger_types::{ApiError, KernelId};
 use serde::{Deserialize, Serialize};
 
-use super::context::{Context, blocking};
-use super::files::write_private;
-use crate::failure::{self, failed, work_failed};
+use super::context::Context;
+use super::probe::Asked;
+use crate::failure::cancelled;
 use crate::operation::Part;
 
-/// What cannot be done, when it cannot.
-const WHAT: &str = "cannot see whether KVM works";
+/// What is done, as a clause.
+const DOING: &str = "see whether KVM works";
 
 /// What is remembered, in one file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -78,8 +80,11 @@ impl Verdicts {
         if let Some(verdict) = self.memory().verdicts.get(&key) {
             return Ok(verdict.clone());
         }
-        work.stage("see whether KVM works");
-        let verdict = probe(context, engine, kernel, work).await?;
+        work.stage(DOING);
+        let asked = Asked { kernel, question: Question::Boots, accelerator: Accelerator::Kvm };
+        let boot =
+            |vmm: &Program, directory: &Path, work: &Part| banger_host::probe_kvm(vmm, directory, work);
+        let verdict = context.ask(DOING, engine, asked, work, boot).await?;
         work.log(&format!("KVM under {}: {}", engine.kind(), verdict.reason));
         tracing::info!(engine = %engine.kind(), usable = verdict.usable, reason = verdict.reason, "KVM");
         if verdict.lasts {
@@ -122,41 +127,8 @@ fn key(program: &EngineProgram, kernel: &KernelId) -> String {
     format!("{} {} {build} {kernel}", program.path.display(), program.version)
 }
 
-/// Boots a guest that only prints.
-async fn probe(
-    context: &Context,
-    engine: &Arc<dyn Engine>,
-    kernel: &KernelId,
-    work: &Part,
-) -> Result<Verdict, ApiError> {
-    let guest = context.programs.guest.load().map_err(|error| failed(WHAT, &error))?;
-    let (bundle, engine) = (context.layout.kernel(kernel), Arc::clone(engine));
-    let work = work.clone();
-    let scratch = tempfile::Builder::new()
-        .prefix(&format!("{PARTIAL_PREFIX}kvm-"))
-        .tempdir_in(context.layout.templates());
-    let scratch = scratch.map_err(|error| failed(WHAT, &error))?;
-    blocking("see whether KVM works", move || {
-        let initramfs = banger_image::kernel::initramfs::assemble(&bundle, &guest).map_err(|error| {
-            work_failed("see whether KVM works", error.is_cancelled(), error.fix(), &error)
-        })?;
-        let plan = ProbePlan {
-            kernel: bundle.join(banger_image::kernel::file::KERNEL),
-            vmlinux: bundle.join(banger_image::kernel::file::VMLINUX),
-            initramfs,
-        };
-        let planned = engine.probe(&plan).map_err(|error| failed(WHAT, &error))?;
-        for file in &planned.files {
-            write_private(&scratch.path().join(file.name), &file.content)
-                .map_err(|error| failed(WHAT, &error))?;
-        }
-        banger_host::probe_kvm(&planned.vmm, scratch.path(), &work).map_err(|_| probe_cancelled())
-    })
-    .await?
-}
-
 fn probe_cancelled() -> ApiError {
-    failure::cancelled(WHAT)
+    cancelled(format!("cannot {DOING}"))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod jobs;
 mod kvm;
 mod limits;
 mod monitors;
+mod probe;
 mod remove;
 mod task;
 mod watches;

@@ -36,6 +36,7 @@ enum Work {
     AddForward,
     RemoveForward,
     Pull,
+    Register,
 }
 
 /// What has become of the VM, or of the image, when the next daemon has put everything in order.
@@ -83,6 +84,8 @@ const POINTS: &[(&str, Work, Outcome, bool)] = &[
     ("PullJournaled", Work::Pull, Outcome::Gone, false),
     ("PullPublished", Work::Pull, Outcome::Gone, true),
     ("PullSettled", Work::Pull, Outcome::Done("there"), false),
+    ("RegisterChecked", Work::Register, Outcome::Gone, true),
+    ("RegisterSettled", Work::Register, Outcome::Done("there"), false),
 ];
 
 /// The thing that is being worked on.
@@ -168,7 +171,7 @@ impl World {
     fn prepare(&self, work: Work) {
         let create = [&["vm", "create", SUBJECT, "-p", "0:7"], &SMALL[..]].concat();
         match work {
-            Work::Create | Work::Pull => {}
+            Work::Create | Work::Pull | Work::Register => {}
             Work::Start | Work::Set => {
                 self.environment.succeed(&[&create[..], &["--no-start"]].concat());
             }
@@ -223,7 +226,26 @@ impl World {
                 let tar = format!("tar:{}", seed::directory().join("probe.tar").display());
                 self.environment.run(&["image", "pull", &tar, "--name", SUBJECT, "--no-wait"]);
             }
+            Work::Register => self.register(),
         }
+    }
+
+    /// Begins to register the seed's own image and kernel, as if they were the user's.
+    fn register(&self) {
+        let seed = seed::directory();
+        let only = |directory: &str| {
+            let names = names(&seed.join(directory));
+            seed.join(directory).join(names.into_iter().next().unwrap())
+        };
+        let store = SqliteStore::open(&self.environment.data().join("banger.db")).unwrap();
+        let image = store.images().unwrap().into_iter().find(|image| image.name == seed::BUSYBOX).unwrap();
+        let rootfs = seed.join("images").join(image.id.as_str()).join("base.ext4");
+        let kernel = only("kernels").join("vmlinuz");
+        let files = [&rootfs, &kernel].map(|path| path.to_str().unwrap().to_owned());
+        let typed = ["image", "register", "--name", SUBJECT, "--no-wait", "--rootfs", &files[0]];
+        // No real guest would boot from it: its drivers are modules.
+        let kernel = ["--kernel", &files[1]];
+        self.environment.run(&[&typed[..], if self.real { &[] } else { &kernel[..] }].concat());
     }
 
     /// Waits until every operation has ended, and returns the newest.
@@ -243,10 +265,14 @@ impl World {
 
     fn check(&self, point: &str, work: Work, outcome: Outcome, operation: &Operation) {
         let context = || format!("{point} in {work:?}: {operation:?}\n{}", self.environment.last_words());
-        if work == Work::Pull {
+        if matches!(work, Work::Pull | Work::Register) {
             let images = self.environment.succeed(&["image", "ls", "-q"]);
             let there = images.lines().any(|line| line == SUBJECT);
             assert_eq!(there, outcome != Outcome::Gone, "{}", context());
+            // A kernel that came with it is there with it, or gone with it.
+            let kernels = names(&self.environment.data().join("kernels")).len();
+            let own = usize::from(work == Work::Register && there && !self.real);
+            assert_eq!(kernels, 1 + own, "{}", context());
             return;
         }
         let shown = self.environment.run(&["vm", "show", SUBJECT, "--json"]);
@@ -344,7 +370,7 @@ impl World {
     }
 
     fn clean_up(&self, work: Work) {
-        if work == Work::Pull {
+        if matches!(work, Work::Pull | Work::Register) {
             self.environment.run(&["image", "rm", "--yes", SUBJECT]);
         } else {
             self.environment.run(&["vm", "rm", "--force", "--yes", SUBJECT]);

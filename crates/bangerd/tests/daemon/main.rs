@@ -15,6 +15,7 @@ mod input;
 mod installs;
 mod kernels;
 mod life;
+mod register;
 mod registry;
 mod state;
 mod support;

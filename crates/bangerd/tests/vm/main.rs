@@ -12,6 +12,7 @@ mod lifecycle;
 mod login;
 mod network;
 mod openssh;
+mod registered;
 mod run;
 mod scopes;
 mod service;

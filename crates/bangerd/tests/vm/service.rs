@@ -39,7 +39,8 @@ impl Served {
             let store = SqliteStore::open(&environment.data().join("banger.db")).unwrap();
             let known = store.images().unwrap().into_iter().find(|known| known.name == image.name).unwrap();
             store.delete_image(&known.id).unwrap();
-            store.insert_image(&banger_types::image::Image { config, ..known }).unwrap();
+            let image = banger_types::image::Image { config, ..known };
+            store.insert_image(&image, None, &"0000000000c1".parse().unwrap()).unwrap();
         }
         let run = ["vm", "run", "--service", "--name", "served"];
         environment.succeed(&[&run[..], &small(image)[..]].concat());

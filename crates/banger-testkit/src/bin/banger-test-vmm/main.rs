@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use banger_types::guest::{INSPECT_PARAMETER, INSPECTION_PREFIX};
 use serde::Deserialize;
 
 /// What a fake VM does unless it is told otherwise: boot, serve, and go down when it is asked to.
@@ -42,6 +43,9 @@ struct Behaviour {
     ignore_shutdown: bool,
     /// Ends with this code when it goes down in order, not with 0.
     exit_at_shutdown: i32,
+    /// What a guest says that is to look at its drive; by default that there is an ext4 with an init, and that its
+    /// kernel can do everything. A silent one never answers.
+    inspection: Option<serde_json::Value>,
 }
 
 impl Behaviour {
@@ -100,6 +104,9 @@ fn main() {
     }
     let behaviour = Behaviour::read();
     let files = open_files(&arguments);
+    if value(&arguments, "-append").is_some_and(|words| words.contains(INSPECT_PARAMETER)) {
+        return inspect(&behaviour);
+    }
     let machine = Arc::new(Machine::default());
     for server in values(&arguments, "-qmp") {
         let socket = option(&server, "unix:");
@@ -118,9 +125,38 @@ fn main() {
     guest::Guest::new(control, behaviour, machine).serve();
     // A VMM runs on, whatever becomes of its guest's channel.
     drop(files);
+    hang()
+}
+
+fn hang() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// Answers what a guest would that looks at its drive.
+fn inspect(behaviour: &Behaviour) {
+    behaviour.console.iter().for_each(|line| print(line));
+    if let Some(code) = behaviour.exit_at_boot {
+        std::process::exit(code);
+    }
+    if behaviour.silent {
+        hang();
+    }
+    let inspection = behaviour.inspection.clone().unwrap_or_else(|| {
+        serde_json::json!({
+            "kernel_release": "6.1.0-fake",
+            "features": ["overlay", "ext4", "console", "socket", "network"],
+            "root": {"Ok": {
+                "file_system": "ext4",
+                "partition": null,
+                "unclean": false,
+                "init": "/sbin/init",
+                "systemd": false,
+            }},
+        })
+    });
+    print(&format!("fake guest: {INSPECTION_PREFIX}{inspection}"));
 }
 
 /// Opens what a VMM would read from and write to; it could not start without.

@@ -59,11 +59,13 @@ pub(crate) fn image(name: &str) -> Image {
         id: "00000000000a".parse().unwrap(),
         name: name.to_owned(),
         source: "debian:bookworm".to_owned(),
-        digest: "sha256:00".to_owned(),
+        digest: Some("sha256:00".to_owned()),
         size: 1_073_741_824,
         disk_usage: 312_000_000,
         created_at: minutes_ago(3),
         config: ImageConfig::default(),
+        registered: None,
+        problem: None,
     }
 }
 
@@ -76,6 +78,8 @@ pub(crate) fn kernel(name: &str) -> Kernel {
         version: "6.1.158-1".to_owned(),
         disk_usage: 41_000_000,
         created_at: minutes_ago(3),
+        registered: None,
+        problem: None,
     }
 }
 

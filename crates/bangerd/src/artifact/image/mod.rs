@@ -1,6 +1,7 @@
 //! Making images.
 
 mod docker;
+mod register;
 mod registry;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use banger_types::image::{Image, ImageConfig};
 use banger_types::source::{ImageSource, ImageSourceError};
 use banger_types::{ApiError, ErrorKind, ImageId};
 
+pub(crate) use self::register::Registration;
 use self::registry::Remote;
 use super::{Artifacts, Named as _};
 use crate::catalog;
@@ -57,7 +59,7 @@ impl Artifacts {
         let what = format!("make the image '{name}'");
         let origin = self.origin(&what, source, operation).await?;
         let is_same = |image: &Image, digest: Digest| {
-            image.digest == digest.to_string() && image.source == origin.source
+            image.digest.as_deref() == Some(&*digest.to_string()) && image.source == origin.source
         };
         if let (Some(image), Some(digest)) = (&present, origin.digest())
             && is_same(image, digest)
@@ -135,22 +137,18 @@ impl Artifacts {
         let image = Image {
             name,
             source: origin.source.clone(),
-            digest: digest.to_string(),
+            digest: Some(digest.to_string()),
             size,
             disk_usage: super::disk_usage(&self.context().layout.image(&id)),
             created_at: jiff::Timestamp::now(),
             config,
+            registered: None,
+            problem: None,
             id,
         };
         let (row, operation_id) = (image.clone(), operation.id().clone());
-        let before = self
-            .context()
-            .store(what, move |store| {
-                let before = store.insert_image(&row)?;
-                store.settle(&operation_id)?;
-                Ok(before)
-            })
-            .await?;
+        let before =
+            self.context().store(what, move |store| store.insert_image(&row, None, &operation_id)).await?;
         FaultPoint::PullSettled.reach();
         if let Some(before) = before {
             operation.log(&format!("what was called '{}' is '{}' from now on", image.name, before.name));
@@ -226,16 +224,20 @@ impl Artifacts {
         self.context().store(what, move |store| store.journal(&id, &step)).await
     }
 
-    /// Deletes an image that no VM uses.
+    /// Deletes an image that no VM uses, and the kernel that was registered with it. Files of the user's own stay.
     pub(crate) async fn delete_image(&self, name: &str) -> Result<(), ApiError> {
         let image = self.images().await?.into_iter().find(|image| image.is_called(name));
         let image = image.ok_or_else(|| ApiError::not_found("image", name))?;
         let id = image.id.clone();
         let what = format!("delete the image '{name}'");
-        self.context()
+        let kernel = self
+            .context()
             .store(&what, move |store| store.delete_image(&id))
             .await
             .map_err(|error| error.fix("delete those VMs first, with `banger vm rm`"))?;
+        if let Some(kernel) = kernel {
+            crate::vm::remove_files(&self.context().layout.kernel(&kernel)).await?;
+        }
         crate::vm::remove_files(&self.context().layout.image(&image.id)).await
     }
 }

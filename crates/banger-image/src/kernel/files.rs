@@ -1,0 +1,76 @@
+//! Kernels in files of the user's own, which stay where they are.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use banger_core::work::Work;
+use fs_err as fs;
+
+use super::initrd::Initrd;
+use super::modules::{Missing, archive_of, boot_archive};
+use super::{BOOT_MODULES, KernelBundle, KernelError, RECIPE, file, key, vmlinux, write_description};
+use crate::publish::Staging;
+use crate::rootfs::ext4::Ext4Writer;
+use crate::rootfs::{Metadata, RootfsWriter as _, TreePath};
+
+/// Makes the bundle of a kernel, with the modules that are needed to mount from `initrd`. The bundle leads to the kernel's file;
+/// what is derived from it (an ELF file for VMMs that boot nothing else) is the bundle's own.
+pub(super) fn build(
+    kernel: &Path,
+    initrd: Option<&Path>,
+    staging: &Staging,
+    work: &dyn Work,
+) -> Result<KernelBundle, KernelError> {
+    work.stage("kernel: look at it");
+    let size = fs::metadata(kernel).map_err(KernelError::io("read the kernel"))?.len();
+    let not_one = |source| KernelError::NotAKernel { path: kernel.to_owned(), source };
+    if size > vmlinux::LIMIT {
+        return Err(not_one(vmlinux::VmlinuxError::NotAnImage));
+    }
+    let image = fs::read(kernel).map_err(KernelError::io("read the kernel"))?;
+    write_kernel(kernel, &image, staging.path(), &not_one)?;
+    let release = vmlinux::release(&image);
+    drop(image);
+    work.check()?;
+    write_no_modules(&staging.path().join(file::MODULES))?;
+    let (release, archive) = match initrd {
+        None => (release.unwrap_or_default(), archive_of(&[])),
+        Some(path) => {
+            work.stage("kernel: take modules out of the initramfs");
+            let initrd = Initrd::open(path)?;
+            let (release, modules) = initrd.of_release(release.as_deref())?;
+            let archive = boot_archive(&modules, release, &BOOT_MODULES, Missing::Ignored)?;
+            (release.to_owned(), archive)
+        }
+    };
+    fs::write(staging.path().join(file::MODULES_ARCHIVE), &archive)
+        .map_err(KernelError::io("write the modules' archive"))?;
+    let bundle = KernelBundle { release, version: String::new(), recipe: RECIPE, modules_key: key(&archive) };
+    write_description(&bundle, staging.path())?;
+    Ok(bundle)
+}
+
+fn write_kernel(
+    kernel: &Path,
+    image: &[u8],
+    bundle: &Path,
+    not_one: &dyn Fn(vmlinux::VmlinuxError) -> KernelError,
+) -> Result<(), KernelError> {
+    let link = |name| symlink(kernel, bundle.join(name)).map_err(KernelError::io("lead to the kernel"));
+    link(file::KERNEL)?;
+    if vmlinux::is_elf(image) {
+        return link(file::VMLINUX);
+    }
+    let elf = vmlinux::extract(image).map_err(not_one)?;
+    fs::write(bundle.join(file::VMLINUX), elf).map_err(KernelError::io("write the kernel's ELF file"))
+}
+
+/// Writes a file system without any modules.
+fn write_no_modules(path: &Path) -> Result<(), KernelError> {
+    let writer = Ext4Writer::create(path, "banger-modules");
+    let writer = writer.map_err(KernelError::io("write the file system of the modules"))?;
+    let mut writer = Box::new(writer);
+    let root = Metadata { mode: 0o755, ..Metadata::default() };
+    writer.directory(&TreePath::default(), root).map_err(KernelError::Modules)?;
+    writer.finish().map(drop).map_err(KernelError::Modules)
+}

@@ -1,0 +1,98 @@
+//! Files of the user's own that are used where they are: never written, and looked at each time they are shown.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use banger_types::image::{Image, RegisteredFile};
+use banger_types::kernel::Kernel;
+use banger_types::{ApiError, ErrorKind};
+
+/// Looks at a file that somebody wants to register.
+pub(super) fn file_of(what: &str, path: PathBuf) -> Result<RegisteredFile, ApiError> {
+    let error = |kind, why: String| ApiError::new(kind, format!("cannot {what}")).because(why);
+    let shown = path.display().to_string();
+    if !path.is_absolute() {
+        return Err(error(ErrorKind::Usage, format!("'{shown}' is relative, and nobody knows to what")));
+    }
+    if path.to_str().is_none() {
+        return Err(error(
+            ErrorKind::Usage,
+            format!("the path '{shown}' is not UTF-8, which VMMs cannot be told"),
+        ));
+    }
+    // Opened, too: the daemon's user must be able to read it.
+    let file = fs_err::metadata(&path).and_then(|metadata| {
+        if metadata.is_file() {
+            fs_err::File::open(&path)?;
+        }
+        Ok(metadata)
+    });
+    let metadata = file.map_err(|source| {
+        let kind = match source.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied => ErrorKind::NotPermitted,
+            _ => ErrorKind::Failed,
+        };
+        ApiError::caused_by(kind, format!("cannot {what}"), &source)
+    })?;
+    if !metadata.is_file() {
+        return Err(error(ErrorKind::Usage, format!("'{shown}' is no regular file")));
+    }
+    if metadata.len() == 0 {
+        return Err(error(ErrorKind::Usage, format!("'{shown}' is empty")));
+    }
+    Ok(registered(path, &metadata))
+}
+
+fn registered(path: PathBuf, metadata: &std::fs::Metadata) -> RegisteredFile {
+    let nanoseconds = i32::try_from(metadata.mtime_nsec()).unwrap_or_default();
+    let modified = jiff::Timestamp::new(metadata.mtime(), nanoseconds).unwrap_or_default();
+    RegisteredFile { path, size: metadata.len(), modified }
+}
+
+/// Returns the blocks that a file takes, bytes.
+pub(super) fn usage(path: &Path) -> u64 {
+    fs_err::metadata(path).map(|metadata| metadata.blocks() * 512).unwrap_or_default()
+}
+
+/// Returns what is wrong with a file that was registered, as a clause: it is gone, or another one.
+pub(crate) fn problem(file: &RegisteredFile) -> Option<String> {
+    let path = file.path.display();
+    match fs_err::metadata(&file.path) {
+        Ok(metadata) if registered(file.path.clone(), &metadata) == *file => None,
+        Ok(_) => Some(format!("'{path}' has changed since it was registered")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("'{path}' is not there")),
+        Err(error) => Some(format!("'{path}' cannot be looked at: {error}")),
+    }
+}
+
+/// Returns an image with what is wrong with it now.
+pub(super) fn look_at_image(image: Image) -> Image {
+    let problem = image.registered.as_ref().and_then(|registered| problem(&registered.file));
+    Image { problem, ..image }
+}
+
+/// Returns a kernel with what is wrong with it now.
+pub(super) fn look_at_kernel(kernel: Kernel) -> Kernel {
+    let problem = kernel.registered.as_ref().and_then(|registered| problem(&registered.kernel));
+    Kernel { problem, ..kernel }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_or_another_one_is_told_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("root.ext4");
+        fs_err::write(&path, "one").unwrap();
+        let file = file_of("register it", path.clone()).unwrap();
+        assert_eq!(problem(&file), None);
+        fs_err::write(&path, "other").unwrap();
+        assert!(problem(&file).unwrap().ends_with("has changed since it was registered"));
+        fs_err::remove_file(&path).unwrap();
+        assert!(problem(&file).unwrap().ends_with("is not there"));
+    }
+}

@@ -1,0 +1,283 @@
+//! Images that are files of the user's own, used where they are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use banger_api::request::RegisterRequest;
+use banger_core::journal::Step;
+use banger_core::work::Work as _;
+use banger_image::kernel::KernelSource;
+use banger_types::guest::{Inspection, KernelFeature};
+use banger_types::image::{FoundRoot, Image, ImageConfig, RegisteredFile, RegisteredRootfs};
+use banger_types::kernel::{Kernel, RegisteredKernel};
+use banger_types::{ApiError, ErrorKind, KernelId};
+
+use crate::artifact::files::{file_of, usage};
+use crate::artifact::{Artifacts, disk_usage};
+use crate::failure::cancelled;
+use crate::fault::FaultPoint;
+use crate::operation::{Handle, Part};
+use crate::random;
+
+/// A request whose files were looked at.
+pub(crate) struct Registration {
+    pub(crate) name: String,
+    rootfs: RegisteredFile,
+    kernel: Option<RegisteredKernel>,
+}
+
+impl Registration {
+    /// Looks at a request before anything is done for it.
+    pub(crate) fn of(request: RegisterRequest) -> Result<Self, ApiError> {
+        let stem = request.rootfs.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
+        let name = request.name.or(stem).unwrap_or_default();
+        let what = format!("register '{}'", request.rootfs.display());
+        let refuse = |why: &str| Err(ApiError::new(ErrorKind::Usage, format!("cannot {what}")).because(why));
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return refuse("an image needs a name without control characters");
+        }
+        if request.kernel.is_none() && request.initrd.is_some() {
+            return refuse("an initramfs is of no use without the kernel whose modules are in it");
+        }
+        let file = |path: PathBuf| file_of(&what, path);
+        let kernel = match request.kernel {
+            None => None,
+            Some(kernel) => Some(RegisteredKernel {
+                kernel: file(kernel)?,
+                initrd: request.initrd.map(file).transpose()?,
+            }),
+        };
+        Ok(Self { name, rootfs: file(request.rootfs)?, kernel })
+    }
+}
+
+impl Artifacts {
+    /// Registers files as an image, when a kernel has found a root file system in them: the one that comes with it, else the
+    /// default one. If the name is another image's, it is a new version of it.
+    pub(crate) async fn register_image(
+        &self,
+        registration: Registration,
+        operation: &Arc<Handle>,
+    ) -> Result<Image, ApiError> {
+        let what = format!("register the image '{}'", registration.name);
+        let _turn = self.pulls.enter(&format!("image {}", registration.name)).await;
+        let registered = self.check_and_keep(&what, registration, operation).await;
+        if registered.is_err() {
+            self.undo(operation.id()).await;
+        }
+        registered
+    }
+
+    async fn check_and_keep(
+        &self,
+        what: &str,
+        registration: Registration,
+        operation: &Arc<Handle>,
+    ) -> Result<Image, ApiError> {
+        let Registration { name, rootfs, kernel } = registration;
+        let own = match kernel {
+            None => None,
+            Some(files) => Some(self.make_registered_kernel(what, &name, files, operation).await?),
+        };
+        let kernel = match &own {
+            Some(kernel) => kernel.id.clone(),
+            None => self.kernel(&self.defaults().kernel, operation).await?.id,
+        };
+        let found = self.look_at(what, &kernel, &rootfs.path, own.is_some(), operation).await?;
+        operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
+        let own = own.map(|kernel| Kernel { release: found.kernel_release, ..kernel });
+        let image = Image {
+            id: random::image_id(),
+            name,
+            source: rootfs.path.display().to_string(),
+            digest: None,
+            size: rootfs.size,
+            disk_usage: usage(&rootfs.path),
+            created_at: jiff::Timestamp::now(),
+            config: ImageConfig::default(),
+            registered: Some(RegisteredRootfs {
+                file: rootfs,
+                found: found.root,
+                kernel: own.as_ref().map(|kernel| kernel.id.clone()),
+            }),
+            problem: None,
+        };
+        FaultPoint::RegisterChecked.reach();
+        let (row, kernel, id) = (image.clone(), own, operation.id().clone());
+        let insert =
+            move |store: &dyn banger_core::store::Store| store.insert_image(&row, kernel.as_ref(), &id);
+        let before = self.context().store(what, insert).await.map_err(another_name)?;
+        FaultPoint::RegisterSettled.reach();
+        if let Some(before) = before {
+            operation.log(&format!("what was called '{}' is '{}' from now on", image.name, before.name));
+        }
+        Ok(image)
+    }
+
+    /// Makes the bundle of a kernel of the user's own.
+    async fn make_registered_kernel(
+        &self,
+        what: &str,
+        name: &str,
+        files: RegisteredKernel,
+        operation: &Arc<Handle>,
+    ) -> Result<Kernel, ApiError> {
+        let id = random::kernel_id();
+        self.journal(operation, Step::MakeKernelDirectory(id.clone()), what).await?;
+        let place = self.context().layout.kernel(&id);
+        let built = self.build_kernel(what, KernelSource::from(&files), &place, operation).await?;
+        Ok(Kernel {
+            name: name.to_owned(),
+            source: files.kernel.path.display().to_string(),
+            release: built.release,
+            version: built.version,
+            disk_usage: disk_usage(&place),
+            created_at: jiff::Timestamp::now(),
+            registered: Some(files),
+            problem: None,
+            id,
+        })
+    }
+
+    /// Boots a guest from a kernel that looks for a root file system in a file.
+    async fn look_at(
+        &self,
+        what: &str,
+        kernel: &KernelId,
+        rootfs: &Path,
+        is_own_kernel: bool,
+        operation: &Arc<Handle>,
+    ) -> Result<Found, ApiError> {
+        let (part, _give_up) = Part::of(operation);
+        let answer = self.context().inspect(what, kernel, rootfs, &part).await?;
+        let refuse = |why: String| ApiError::new(ErrorKind::Failed, format!("cannot {what}")).because(why);
+        let inspection = answer.map_err(|instead| {
+            let error = refuse(format!("a VM that looks at it with this kernel {instead}"));
+            if is_own_kernel { error.fix(NEEDED) } else { error }
+        })?;
+        if is_own_kernel {
+            let warnings = judge_kernel(&inspection).map_err(|why| {
+                let error = refuse(why).fix(NEEDED);
+                // One that sees no drive says so here.
+                ApiError {
+                    why: error.why.into_iter().chain(inspection.root.clone().err()).collect(),
+                    ..error
+                }
+            })?;
+            for warning in warnings {
+                operation.warn(warning);
+            }
+        }
+        let root = inspection.root.map_err(|why| {
+            let error = refuse(format!("there is no root file system in '{}'", rootfs.display()));
+            error.because(why).fix("`banger image pull tar:FILE` makes an image of any tree of files")
+        })?;
+        operation.log(&describe(&root));
+        if root.unclean {
+            operation.warn(format!(
+                "'{}' was not unmounted in order: what its journal holds is not seen; mount and unmount it once",
+                rootfs.display()
+            ));
+        }
+        if root.init.is_none() {
+            operation.warn(format!(
+                "'{}' has neither an init nor a shell: banger's own init runs in its VMs",
+                rootfs.display()
+            ));
+        }
+        Ok(Found { root, kernel_release: inspection.kernel_release })
+    }
+}
+
+/// What a kernel of the user's own has to have.
+const NEEDED: &str = "the kernel needs virtio-mmio, virtio-blk, ext4, overlayfs, and virtio-console or vsock over virtio: \
+                      built in, or as modules in the file that --initrd names";
+
+/// What was found, and by which kernel.
+struct Found {
+    root: FoundRoot,
+    kernel_release: String,
+}
+
+/// Says what VMs cannot do with a kernel; fails with the reason for which there can be none.
+fn judge_kernel(inspection: &Inspection) -> Result<Vec<String>, String> {
+    let has = |feature| inspection.features.contains(&feature);
+    let release = &inspection.kernel_release;
+    for (feature, name) in [(KernelFeature::Overlay, "overlayfs"), (KernelFeature::Ext4, "ext4")] {
+        if !has(feature) {
+            return Err(format!("the kernel {release} has no {name}"));
+        }
+    }
+    let (console, socket) = (has(KernelFeature::Console), has(KernelFeature::Socket));
+    if !console && !socket {
+        return Err(format!(
+            "nothing can be said to a guest of the kernel {release}: it has neither virtio-console nor vsock"
+        ));
+    }
+    let lacks = [
+        (console, "virtio-console: its VMs do not run under QEMU"),
+        (socket, "vsock over virtio: its VMs do not run under Firecracker"),
+        (has(KernelFeature::Network), "virtio-net: its VMs have no network"),
+    ];
+    let lacks = lacks.into_iter().filter(|(there, _)| !there);
+    Ok(lacks.map(|(_, what)| format!("the kernel {release} has no {what}")).collect())
+}
+
+fn describe(root: &FoundRoot) -> String {
+    let place = root.partition.map(|number| format!(" on partition {number}")).unwrap_or_default();
+    let init = root.init.as_ref().map(|init| format!(", with {init}")).unwrap_or_default();
+    let systemd = if root.systemd { " (systemd)" } else { "" };
+    format!("found a root file system: {}{place}{init}{systemd}", root.file_system)
+}
+
+fn another_name(error: ApiError) -> ApiError {
+    if error.kind == ErrorKind::Conflict {
+        error.fix("choose another name with --name: there is a kernel of that name")
+    } else {
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(rootfs: &str) -> RegisterRequest {
+        RegisterRequest { rootfs: rootfs.into(), kernel: None, initrd: None, name: None }
+    }
+
+    #[test]
+    fn what_cannot_be_an_image_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("root.ext4");
+        fs_err::write(&file, "x").unwrap();
+        let file = file.to_str().unwrap();
+        assert_eq!(Registration::of(request(file)).unwrap().name, "root");
+        let why = |request| Registration::of(request).map(drop).unwrap_err().why.join("; ");
+        assert!(why(request("root.ext4")).contains("relative"));
+        assert!(why(request("/nowhere/root.ext4")).contains("No such file"));
+        assert!(why(request(directory.path().to_str().unwrap())).contains("no regular file"));
+        assert!(why(request("/dev/null")).contains("no regular file"));
+        let initrd = RegisterRequest { initrd: Some(file.into()), ..request(file) };
+        assert!(why(initrd).contains("without the kernel"));
+        let nameless = RegisterRequest { name: Some(String::new()), ..request(file) };
+        assert!(why(nameless).contains("needs a name"));
+    }
+
+    #[test]
+    fn a_kernel_is_refused_for_what_no_vm_can_be_without() {
+        let of = |features: &[KernelFeature]| Inspection {
+            kernel_release: "6.1".to_owned(),
+            features: features.to_vec(),
+            root: Err(String::new()),
+        };
+        let (overlay, ext4) = (KernelFeature::Overlay, KernelFeature::Ext4);
+        let why = |features: &[KernelFeature]| judge_kernel(&of(features)).unwrap_err();
+        assert!(why(&[]).ends_with("has no overlayfs"));
+        assert!(why(&[overlay]).ends_with("has no ext4"));
+        assert!(why(&[overlay, ext4]).contains("neither virtio-console nor vsock"));
+        let warnings = judge_kernel(&of(&[overlay, ext4, KernelFeature::Console])).unwrap();
+        assert_eq!(warnings.len(), 2);
+        assert!(warnings[0].contains("Firecracker") && warnings[1].contains("no network"), "{warnings:?}");
+    }
+}
