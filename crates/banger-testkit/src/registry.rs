@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags};
 use tempfile::TempDir;
 
 /// A name and a password that a registry with authentication takes.
@@ -139,6 +140,8 @@ fn certify(directory: &Path) {
 pub struct Passing {
     /// After how many bytes the answers to the first requests for blobs are cut.
     pub cuts: Vec<u64>,
+    /// They are not cut there, but nothing more comes for as long as somebody waits for it.
+    pub stalls: bool,
     /// Of every blob, a byte is another.
     pub spoils: bool,
 }
@@ -225,7 +228,7 @@ impl State {
         if line.contains("/blobs/") {
             let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
             let cut = (!passing.cuts.is_empty()).then(|| passing.cuts.remove(0));
-            let passage = Passage { cut, spoil: passing.spoils.then_some(SPOILED) };
+            let passage = Passage { cut, stalls: passing.stalls, spoil: passing.spoils.then_some(SPOILED) };
             *budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(passage);
         }
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(line);
@@ -237,10 +240,11 @@ fn pass_answers(mut server: &TcpStream, mut client: &TcpStream, budget: &Mutex<O
     while let Ok(got @ 1..) = server.read(&mut buffer) {
         let mut passage = budget.lock().unwrap_or_else(PoisonError::into_inner);
         let mut most = got as u64;
-        let mut ends = false;
-        if let Some(Passage { cut, spoil }) = passage.as_mut() {
+        let (mut ends, mut waits) = (false, false);
+        if let Some(Passage { cut, stalls, spoil }) = passage.as_mut() {
             if let Some(cut) = cut {
                 ends = *cut <= most;
+                waits = ends && *stalls;
                 most = most.min(*cut);
                 *cut -= most;
             }
@@ -255,7 +259,12 @@ fn pass_answers(mut server: &TcpStream, mut client: &TcpStream, budget: &Mutex<O
         }
         drop(passage);
         let most = usize::try_from(most).expect("no more than a buffer");
-        if client.write_all(&buffer[..most]).is_err() || ends {
+        let passed = client.write_all(&buffer[..most]);
+        if waits {
+            // Until it has gone.
+            rustix::event::poll(&mut [PollFd::new(client, PollFlags::RDHUP)], None).ok();
+        }
+        if passed.is_err() || ends {
             break;
         }
     }
@@ -268,5 +277,6 @@ const SPOILED: u64 = 2000;
 #[derive(Debug)]
 struct Passage {
     cut: Option<u64>,
+    stalls: bool,
     spoil: Option<u64>,
 }

@@ -55,6 +55,8 @@ pub(crate) enum FaultPoint {
     ForwardEnded,
     /// An image's or kernel's pull: the step is in the journal.
     PullJournaled,
+    /// An image's pull from a registry: a layer has come, and nothing is made of it.
+    LayerCame,
     /// The pull of an image or kernel: its directory has its name.
     PullPublished,
     /// The pull of an image or kernel: it is remembered, the journal settled.
@@ -75,7 +77,7 @@ mod active {
 
     impl FaultPoint {
         /// All points.
-        pub(crate) const ALL: [Self; 29] = [
+        pub(crate) const ALL: [Self; 30] = [
             Self::CreateReserved,
             Self::CreateStaged,
             Self::CreatePublished,
@@ -101,6 +103,7 @@ mod active {
             Self::ForwardForgotten,
             Self::ForwardEnded,
             Self::PullJournaled,
+            Self::LayerCame,
             Self::PullPublished,
             Self::PullSettled,
             Self::RegisterChecked,

@@ -13,6 +13,7 @@ use banger_core::command::{CommandError, Commands, Consumer, HostCommand};
 use banger_core::work::Work;
 use banger_image::rootfs::ext4::Ext4Writer;
 use banger_image::rootfs::{ExtendedAttribute, Metadata, RootfsWriter, Timestamp, TreePath};
+pub(crate) use banger_testkit::layers::noise;
 use sha2::{Digest, Sha256};
 
 /// Runs programs with `std::process`, as `banger-host` does in the daemon.
@@ -250,18 +251,4 @@ pub(crate) fn metadata(mode: u16) -> Metadata {
 /// Returns an attribute.
 pub(crate) fn attribute(name: &str, value: &[u8]) -> ExtendedAttribute {
     ExtendedAttribute { name: name.into(), value: value.to_vec() }
-}
-
-/// Returns bytes that repeat nowhere and are never a zero block.
-pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }

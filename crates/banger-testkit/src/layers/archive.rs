@@ -48,3 +48,17 @@ pub fn add_pax(builder: &mut Builder<Vec<u8>>, records: &[(&[u8], &[u8])]) {
     }
     add(builder, EntryType::XHeader, b"pax", b"", &data);
 }
+
+/// Returns bytes that repeat nowhere and are never a zero block.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

@@ -19,6 +19,7 @@ use banger_types::operation::Unit;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::fault::FaultPoint;
 use crate::operation::{Cancel, Handle};
 
 /// How many layers are downloaded at once, whatever for.
@@ -90,6 +91,9 @@ impl Layers {
                 places.blob(digest, size, &path, &work).await
             };
             let outcome = outcome.await;
+            if outcome.is_ok() {
+                FaultPoint::LayerCame.reach();
+            }
             shared.change(|state| state.end = Some(outcome.map_err(Arc::new)));
             shared.ended.cancel();
         });

@@ -2,6 +2,7 @@
 //!
 //! Each point is tried with fake VMs. With real ones it is one of each kind every day, and all of them in the full run.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::{Read as _, Write as _};
@@ -11,12 +12,17 @@ use std::process::Command;
 use banger_api::Client;
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
-use banger_testkit::{Environment, is_full_run, pidfd, programs, seed, wait_for_end};
+use banger_testkit::layers::{Layout, Packing, add, archive};
+use banger_testkit::{
+    Environment, Registry, RegistryOptions, is_full_run, pidfd, programs, seed, wait_for_end,
+};
 use banger_types::location::variable;
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{VmRenameRequest, VmSetRequest, VmStopRequest};
+
+use tar::EntryType;
 
 use crate::support::SMALL;
 
@@ -36,7 +42,15 @@ enum Work {
     AddForward,
     RemoveForward,
     Pull,
+    PullRemote,
     Register,
+}
+
+impl Work {
+    /// Whether an image comes of it.
+    const fn makes_image(self) -> bool {
+        matches!(self, Self::Pull | Self::PullRemote | Self::Register)
+    }
 }
 
 /// What has become of the VM, or of the image, when the next daemon has put everything in order.
@@ -84,6 +98,10 @@ const POINTS: &[(&str, Work, Outcome, bool)] = &[
     ("PullJournaled", Work::Pull, Outcome::Gone, false),
     ("PullPublished", Work::Pull, Outcome::Gone, true),
     ("PullSettled", Work::Pull, Outcome::Done("there"), false),
+    ("PullJournaled", Work::PullRemote, Outcome::Gone, false),
+    ("LayerCame", Work::PullRemote, Outcome::Gone, false),
+    ("PullPublished", Work::PullRemote, Outcome::Gone, false),
+    ("PullSettled", Work::PullRemote, Outcome::Done("there"), false),
     ("RegisterChecked", Work::Register, Outcome::Gone, true),
     ("RegisterSettled", Work::Register, Outcome::Done("there"), false),
 ];
@@ -137,6 +155,7 @@ struct World {
     witness: serde_json::Value,
     /// Whether there are machines in the VMs.
     real: bool,
+    registry: OnceCell<Registry>,
 }
 
 impl World {
@@ -145,7 +164,7 @@ impl World {
         let witness = environment.vm(WITNESS);
         let client = Client::new(environment.data().join("run/bangerd.sock"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { environment, client, runtime, witness, real }
+        Self { environment, client, runtime, witness, real, registry: OnceCell::new() }
     }
 
     fn try_point(&self, point: &str, work: Work, outcome: Outcome) {
@@ -171,7 +190,7 @@ impl World {
     fn prepare(&self, work: Work) {
         let create = [&["vm", "create", SUBJECT, "-p", "0:7"], &SMALL[..]].concat();
         match work {
-            Work::Create | Work::Pull | Work::Register => {}
+            Work::Create | Work::Pull | Work::PullRemote | Work::Register => {}
             Work::Start | Work::Set => {
                 self.environment.succeed(&[&create[..], &["--no-start"]].concat());
             }
@@ -226,8 +245,27 @@ impl World {
                 let tar = format!("tar:{}", seed::directory().join("probe.tar").display());
                 self.environment.run(&["image", "pull", &tar, "--name", SUBJECT, "--no-wait"]);
             }
+            Work::PullRemote => {
+                let source = format!("docker://{}/subject", self.registry().host());
+                self.environment.run(&["image", "pull", &source, "--name", SUBJECT, "--no-wait"]);
+            }
             Work::Register => self.register(),
         }
+    }
+
+    /// A registry with an image, started by whoever needs it first.
+    fn registry(&self) -> &Registry {
+        self.registry.get_or_init(|| {
+            let registry = Registry::start(RegistryOptions::default());
+            let directory = tempfile::tempdir().unwrap();
+            let layer =
+                |name: &str| archive(|b| add(b, EntryType::Regular, name.as_bytes(), b"", &[7; 5000]));
+            let layers = [layer("one"), layer("two")];
+            let layers: Vec<_> = layers.iter().map(|layer| (&layer[..], Packing::Gzip)).collect();
+            let layout = Layout::of(directory.path(), &layers, &serde_json::json!({}));
+            registry.push(&layout.path, "one", "subject");
+            registry
+        })
     }
 
     /// Begins to register the seed's own image and kernel, as if they were the user's.
@@ -265,7 +303,7 @@ impl World {
 
     fn check(&self, point: &str, work: Work, outcome: Outcome, operation: &Operation) {
         let context = || format!("{point} in {work:?}: {operation:?}\n{}", self.environment.last_words());
-        if matches!(work, Work::Pull | Work::Register) {
+        if work.makes_image() {
             let images = self.environment.succeed(&["image", "ls", "-q"]);
             let there = images.lines().any(|line| line == SUBJECT);
             assert_eq!(there, outcome != Outcome::Gone, "{}", context());
@@ -370,7 +408,7 @@ impl World {
     }
 
     fn clean_up(&self, work: Work) {
-        if matches!(work, Work::Pull | Work::Register) {
+        if work.makes_image() {
             self.environment.run(&["image", "rm", "--yes", SUBJECT]);
         } else {
             self.environment.run(&["vm", "rm", "--force", "--yes", SUBJECT]);

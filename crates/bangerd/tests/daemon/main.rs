@@ -13,6 +13,7 @@ mod host;
 mod hosted;
 mod input;
 mod installs;
+mod interrupted;
 mod kernels;
 mod life;
 mod register;

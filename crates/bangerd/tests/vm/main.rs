@@ -12,6 +12,7 @@ mod lifecycle;
 mod login;
 mod network;
 mod openssh;
+mod pulled;
 mod registered;
 mod run;
 mod scopes;
