@@ -50,6 +50,11 @@ impl Banger {
         &self.scratch
     }
 
+    /// Returns the data directory.
+    pub(crate) fn data(&self) -> &Path {
+        self.environment.data()
+    }
+
     /// Returns a command that sees this banger and nothing of the user's own.
     pub(crate) fn command(&self, program: &str) -> Command {
         self.environment.command(program)

@@ -22,7 +22,7 @@ pub(crate) fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison
             .clone_into(&mut nothing.method);
         return Ok(vec![nothing]);
     }
-    let archive = archive(banger)?;
+    let archive = debian_tar(banger)?;
     let place = tempfile::Builder::new().prefix("ext4-").tempdir_in(banger.scratch())?;
     let both = Both { archive, place: place.path().to_owned() };
     let (mut ours, mut unpack, mut make, mut sum) =
@@ -53,7 +53,7 @@ pub(crate) fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison
 }
 
 /// Returns a root file system tar of Debian's packages; makes it the first time in a target directory.
-fn archive(banger: &Banger) -> Result<PathBuf> {
+pub(crate) fn debian_tar(banger: &Banger) -> Result<PathBuf> {
     let path = banger.scratch().join("debian-bookworm.tar");
     if !path.exists() {
         let partial = banger.scratch().join("debian-bookworm.partial.tar");
@@ -103,16 +103,8 @@ impl Both {
             .arg(&tree)
             .args(["--numeric-owner", "--xattrs"]);
         let unpacked = time(&mut unpack)?.whole;
-        let begin = Instant::now();
-        let other = fs_err::File::create(&image)?;
         // Half as much again as our image: mke2fs wants room for tables that we do not need.
-        other.set_len(size / 2 * 3)?;
-        let mut make = Command::new("mke2fs");
-        make.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-O", "^has_journal"]);
-        make.args(["-E", "nodiscard,lazy_itable_init=1", "-d"]).arg(&tree).arg(&image);
-        succeed(&mut make)?;
-        other.sync_all()?;
-        let made = begin.elapsed();
+        let made = make_ext4(&tree, &image, size / 2 * 3)?;
         check(&image)?;
         fs_err::remove_dir_all(tree)?;
         Ok((unpacked, made))
@@ -123,12 +115,25 @@ impl Both {
     }
 }
 
+/// Makes a file system of so many bytes of a tree, by `mke2fs -d`, and syncs it. Returns how long that took.
+pub(crate) fn make_ext4(tree: &Path, image: &Path, size: u64) -> Result<Duration> {
+    let begin = Instant::now();
+    let file = fs_err::File::create(image)?;
+    file.set_len(size)?;
+    let mut make = Command::new("mke2fs");
+    make.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-O", "^has_journal"]);
+    make.args(["-E", "nodiscard,lazy_itable_init=1", "-d"]).arg(tree).arg(image);
+    succeed(&mut make)?;
+    file.sync_all()?;
+    Ok(begin.elapsed())
+}
+
 /// What is quick but wrong does not count.
-fn check(image: &Path) -> Result<()> {
+pub(crate) fn check(image: &Path) -> Result<()> {
     succeed(Command::new("e2fsck").arg("-fn").arg(image))
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();

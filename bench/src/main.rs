@@ -17,6 +17,7 @@ mod idle;
 mod machine;
 mod many;
 mod memory;
+mod pull;
 mod report;
 mod rounds;
 mod sample;
@@ -32,6 +33,9 @@ use crate::machine::Machine;
 use crate::report::{Comparison, Report};
 use crate::rounds::Rounds;
 
+/// The argument of a run that is about images of a registry alone, whose results are not kept.
+const PULL_ALONE: &str = "--pull";
+
 fn main() -> ExitCode {
     match bench() {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,6 +50,11 @@ fn main() -> ExitCode {
 fn bench() -> Result<()> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match arguments.as_slice() {
+        [only] if only == PULL_ALONE => {
+            let report = pull::compare(&Banger::new()?, &Rounds::from_environment())?;
+            println!("{report}");
+            Ok(())
+        }
         [only] if only == hosted::ALONE => {
             println!("{}", hosted::compare()?.unwrap_or_default());
             Ok(())
@@ -87,6 +96,8 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     let daemon_when_fresh = footprint::fresh_daemon(banger)?;
     step("tar to ext4");
     let filesystem = filesystem::compare(banger, rounds)?;
+    step("image pull");
+    let pull = pull::compare(banger, rounds)?;
     step("vm create");
     let create = create::compare(banger, rounds)?;
     step("create to first exec");
@@ -97,7 +108,7 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     let many = many::measure(rounds)?;
     step("memory and disk");
     let footprint = footprint::measure(banger, rounds, daemon_when_fresh)?;
-    Ok(create.into_iter().chain(boot).chain(filesystem).chain([exec, many, footprint]).collect())
+    Ok(create.into_iter().chain(boot).chain(filesystem).chain([pull, exec, many, footprint]).collect())
 }
 
 fn step(name: &str) {

@@ -45,6 +45,8 @@ pub(crate) enum Mark {
     AtMost(f64),
     /// The ratio of the medians is at most the first, better still at most the second.
     Ratio(f64, f64),
+    /// The ratio of the medians is at most this.
+    RatioAtMost(f64),
     /// The ratio of the medians is at most 1 divided by this.
     TimesAsQuick(f64),
     /// The median is at most this much larger than the other, in its unit.
@@ -99,6 +101,7 @@ impl Row {
                 let verdict = if ratio <= aim { "met, and the aim" } else { met(ratio <= most) };
                 (format!("ratio ≤ {most}, aim {aim}"), verdict)
             }
+            Some(Mark::RatioAtMost(most)) => (format!("ratio ≤ {most}"), met(ratio <= most)),
             Some(Mark::TimesAsQuick(times)) => {
                 (format!("ratio ≤ {:.2} ({times} times as quick)", 1.0 / times), met(ratio <= 1.0 / times))
             }

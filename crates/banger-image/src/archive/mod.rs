@@ -107,19 +107,21 @@ pub struct Reading {
     pub total: Option<u64>,
     /// Most bytes that it may unpack to.
     pub limit: u64,
+    /// Whether its bytes are hashed as they are stored. Those of one that is downloaded are, where they come.
+    pub hash_stored: bool,
 }
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { meaning: Meaning::Tree, total: None, limit: u64::MAX }
+        Self { meaning: Meaning::Tree, total: None, limit: u64::MAX, hash_stored: true }
     }
 }
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// Digest of all bytes of the archive as it is stored.
-    pub digest: Digest,
+    /// Digest of all bytes of the archive as it is stored, if they were to be hashed.
+    pub digest: Option<Digest>,
     /// Its length in bytes as it is stored.
     pub length: u64,
     /// Digest of all bytes unpacked: of a layer its `DiffID` (OCI image-spec, config.md, "Layer `DiffID`").
@@ -137,11 +139,11 @@ pub fn read(
     writer: &mut dyn RootfsWriter,
     work: &dyn Work,
 ) -> Result<Summary, ArchiveError> {
-    let mut stored = Stored::new(reader, reading.total, work);
+    let mut stored = Stored::new(reader, reading, work);
     let outcome = begin(&mut stored).and_then(|(start, compression)| {
         let rest = start.chain(&mut stored);
         let unpacked = match compression {
-            Compression::None => entries_of(rest, false, reading, writer, work)?,
+            Compression::None => entries_of(rest, !reading.hash_stored, reading, writer, work)?,
             _ => {
                 compression::unpack(rest, compression, |rest| entries_of(rest, true, reading, writer, work))?
             }
@@ -158,10 +160,11 @@ pub fn read_unpacked(
     writer: &mut dyn RootfsWriter,
     work: &dyn Work,
 ) -> Result<Summary, ArchiveError> {
-    let mut stored = Stored::new(reader, reading.total, work);
+    let mut stored = Stored::new(reader, reading, work);
     let outcome = begin(&mut stored).and_then(|(start, compression)| {
         compression.refuse()?;
-        Ok((compression, entries_of(start.chain(&mut stored), false, reading, writer, work)?))
+        let rest = start.chain(&mut stored);
+        Ok((compression, entries_of(rest, !reading.hash_stored, reading, writer, work)?))
     });
     summary(stored, outcome, work)
 }
@@ -183,7 +186,9 @@ fn summary<R>(
     work.check()?;
     let (compression, (unpacked, unpacked_length)) = outcome?;
     let (digest, length) = stored.finish();
-    Ok(Summary { digest, length, unpacked: unpacked.unwrap_or(digest), unpacked_length, compression })
+    // One of the two is hashed, and they are the same where nothing is packed.
+    let unpacked = unpacked.or(digest).ok_or(ArchiveError::Malformed("nothing of it was hashed"))?;
+    Ok(Summary { digest, length, unpacked, unpacked_length, compression })
 }
 
 /// Reads all entries, and what follows them: for the digest, and so that the writer of a pipe is not killed. Returns the

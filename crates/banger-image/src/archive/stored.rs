@@ -7,25 +7,26 @@ use banger_types::digest::Digest;
 use banger_types::operation::Unit;
 use sha2::{Digest as _, Sha256};
 
-use super::ArchiveError;
+use super::{ArchiveError, Reading};
 
-/// Hashes and counts what is read, reports it, and fails once somebody has cancelled.
+/// Counts what is read and hashes it if that is wanted, reports it, and fails once somebody has cancelled.
 pub(super) struct Stored<'a, R> {
     reader: R,
-    hash: Sha256,
+    hash: Option<Sha256>,
     length: u64,
     total: Option<u64>,
     work: &'a dyn Work,
 }
 
 impl<'a, R> Stored<'a, R> {
-    pub(super) fn new(reader: R, total: Option<u64>, work: &'a dyn Work) -> Self {
-        Self { reader, hash: Sha256::new(), length: 0, total, work }
+    pub(super) fn new(reader: R, reading: &Reading, work: &'a dyn Work) -> Self {
+        let hash = reading.hash_stored.then(Sha256::new);
+        Self { reader, hash, length: 0, total: reading.total, work }
     }
 
-    /// Returns the digest of all that was read, and how many bytes that is.
-    pub(super) fn finish(self) -> (Digest, u64) {
-        (Digest::from_bytes(self.hash.finalize().into()), self.length)
+    /// Returns the digest of all that was read, if it was hashed, and how many bytes that is.
+    pub(super) fn finish(self) -> (Option<Digest>, u64) {
+        (self.hash.map(|hash| Digest::from_bytes(hash.finalize().into())), self.length)
     }
 }
 
@@ -33,7 +34,9 @@ impl<R: Read> Read for Stored<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.work.check().map_err(io::Error::other)?;
         let got = self.reader.read(buffer)?;
-        self.hash.update(&buffer[..got]);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..got]);
+        }
         self.length += got as u64;
         self.work.progress(self.length, self.total, Unit::Bytes);
         Ok(got)

@@ -38,7 +38,7 @@ pub fn open(path: &Path, name: Option<&DockerReference>, scratch: &Path) -> Resu
         Ok(Box::new(part) as Box<dyn Read + Send>)
     };
     let digest = Digest::from_bytes(Sha256::digest(&bytes).into());
-    Ok(OciImage { digest, config: config.config, layers, open: Box::new(open) })
+    Ok(OciImage { digest, config: config.config, layers, is_verified: false, open: Box::new(open) })
 }
 
 fn choose(packed: &Packed, name: Option<&DockerReference>) -> Result<Item, OciError> {

@@ -125,6 +125,8 @@ pub struct OciImage {
     pub config: ImageConfig,
     /// Its layers, the lowest first.
     pub layers: Vec<Layer>,
+    /// Whether somebody else sees to it that the layers have their digests as they are stored, before they end.
+    pub is_verified: bool,
     /// Opens one of them by its place in the list. Called once for each, in order.
     pub open: Box<OpenLayer>,
 }
@@ -223,7 +225,7 @@ fn image(blobs: impl Blobs + 'static, at: &Descriptor) -> Result<OciImage, OciEr
     let (digest, layers) = (resolved.digest, resolved.layers());
     let Resolved { manifest, config, .. } = resolved;
     let open = move |at: usize| blobs.open(&manifest.layers[at], "layer");
-    Ok(OciImage { digest, config: config.config, layers, open: Box::new(open) })
+    Ok(OciImage { digest, config: config.config, layers, is_verified: false, open: Box::new(open) })
 }
 
 /// Reads a document whose digest is known.

@@ -168,7 +168,7 @@ pub(super) fn read(
         let got = reader.read(&mut first)?;
         work.stage("image: write the file system");
         let summary = archive::read_unpacked(first[..got].chain(reader), &Reading::default(), writer, work)?;
-        digest = Some(summary.digest);
+        digest = summary.digest;
         Ok(())
     };
     let outcome = commands.stream(&command, work, &mut consume);

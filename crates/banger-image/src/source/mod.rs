@@ -165,10 +165,10 @@ fn read_tar(
 ) -> Result<Digest, BuildError> {
     work.stage("image: read the archive");
     let (file, total) = open::open(path, work).map_err(BuildError::Open)?;
-    let reading = Reading { meaning: Meaning::Tree, total, limit: options.largest };
+    let reading = Reading { total, limit: options.largest, ..Reading::default() };
     let summary = archive::read(file, &reading, writer, work)
         .map_err(|source| BuildError::Archive { path: path.to_owned(), source })?;
-    Ok(summary.digest)
+    Ok(summary.digest.unwrap_or(summary.unpacked))
 }
 
 /// Reads layers onto each other, the lowest first.
@@ -188,16 +188,17 @@ fn read_layers(
                 writer.next_layer()?;
             }
             let total = layer.stored.map(|(_, length)| length);
-            let reading = Reading { meaning: Meaning::Layer, total, limit: left };
+            let hash_stored = !image.is_verified;
+            let reading = Reading { meaning: Meaning::Layer, total, limit: left, hash_stored };
             let summary =
                 archive::read((image.open)(at)?, &reading, writer, work).map_err(|error| match error {
                     // The limit is that of all layers together.
                     ArchiveError::TooLarge { .. } => ArchiveError::TooLarge { limit: options.largest },
                     other => other,
                 })?;
-            match layer.stored {
-                Some((expected, _)) if summary.digest != expected => {
-                    Err(LayerError::Digest { expected, found: summary.digest })
+            match (layer.stored, summary.digest) {
+                (Some((expected, _)), Some(found)) if found != expected => {
+                    Err(LayerError::Digest { expected, found })
                 }
                 _ if summary.unpacked != layer.diff_id => {
                     Err(LayerError::DiffId { expected: layer.diff_id, found: summary.unpacked })

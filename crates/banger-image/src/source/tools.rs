@@ -188,10 +188,10 @@ fn handed_over(directory: tempfile::TempDir) -> Result<OciImage, BuildError> {
 
 /// Keeps a directory for as long as the image that is read from it.
 fn keep(image: OciImage, directory: tempfile::TempDir) -> OciImage {
-    let OciImage { digest, config, layers, open } = image;
+    let OciImage { digest, config, layers, is_verified, open } = image;
     let open = Box::new(move |at: usize| {
         let _kept = &directory;
         open(at)
     });
-    OciImage { digest, config, layers, open }
+    OciImage { digest, config, layers, is_verified, open }
 }

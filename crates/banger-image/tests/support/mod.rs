@@ -1,5 +1,11 @@
 //! What the adapter tests share: the real e2fsck, the real kernel's mount, and trees as data.
-#![allow(dead_code, clippy::allow_attributes, clippy::unwrap_used, reason = "tests; each binary uses a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    reason = "tests; each binary uses a part"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
