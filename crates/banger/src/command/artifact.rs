@@ -96,10 +96,13 @@ pub(super) async fn pull<T: Artifact>(context: &Context, arguments: PullArgument
 fn request(typed: String, name: Option<String>) -> Result<PullRequest, CommandError> {
     // What is no source the daemon refuses with better words.
     let Ok(mut source) = typed.parse::<ImageSource>() else { return Ok(PullRequest { source: typed, name }) };
-    let Some(path) = source.path_mut() else { return Ok(PullRequest { source: typed, name }) };
+    let Some(path) = source.path() else { return Ok(PullRequest { source: typed, name }) };
     let what = format!("cannot tell where '{}' is", path.display());
-    *path = std::path::absolute(&*path)
-        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Failed, what, &error)))?;
+    let absolute = std::path::absolute(path)
+        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Failed, &what, &error)))?;
+    source
+        .set_path(absolute)
+        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Usage, &what, &error)))?;
     Ok(PullRequest { source: source.to_string(), name: name.or(Some(typed)) })
 }
 
