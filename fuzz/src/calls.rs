@@ -5,7 +5,7 @@ use banger_image::rootfs::{
     ExtendedAttribute, Metadata, RootfsWriter, Special, Timestamp, TreePath, WriteError,
 };
 
-use crate::content::{Budget, Piece, Run, Runs, noise, runs};
+use crate::content::{Budget, Piece, Runs, noise, runs, size};
 use crate::pair::Pair;
 
 /// Most calls of an input.
@@ -208,14 +208,6 @@ pub fn make(calls: &[Call], pair: &mut Pair) {
 
 fn plain() -> Metadata {
     Metadata { mode: 0o640, ..Metadata::default() }
-}
-
-fn size(runs: &[Run]) -> u64 {
-    let length = |run: &Run| match run {
-        Run::Data(bytes) => bytes.len() as u64,
-        Run::Hole(length) => *length,
-    };
-    runs.iter().map(length).sum()
 }
 
 impl Call {

@@ -38,7 +38,7 @@ pub struct Budget(u64);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(3 << 20)
+        Self(5 << 18)
     }
 }
 
@@ -73,6 +73,15 @@ pub fn runs(pieces: &[Piece], budget: &mut Budget) -> Vec<Run> {
         Piece::Hole { length, power } => Run::Hole(length & ((1 << (power % (LARGEST_HOLE + 1))) - 1)),
     };
     pieces.iter().map(run).collect()
+}
+
+/// Returns the bytes of runs.
+pub fn size(runs: &[Run]) -> u64 {
+    let length = |run: &Run| match run {
+        Run::Data(bytes) => bytes.len() as u64,
+        Run::Hole(length) => *length,
+    };
+    runs.iter().map(length).sum()
 }
 
 /// Returns bytes without a pattern.
@@ -145,6 +154,13 @@ impl Content for Runs {
     }
 }
 
+/// Returns whether at most a block of bytes has nothing but zeros: by one comparison, as a loop would be counted by the
+/// fuzzer.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    bytes == &ZEROS[..bytes.len()]
+}
+
 /// What a file holds, by block; blocks of zeros are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Blocks(pub BTreeMap<u64, Vec<u8>>);
@@ -155,7 +171,7 @@ impl Blocks {
         while !bytes.is_empty() {
             let start = usize::try_from(at % BLOCK as u64).unwrap_or_default();
             let (part, rest) = bytes.split_at(bytes.len().min(BLOCK - start));
-            if part.iter().any(|&byte| byte != 0) {
+            if !is_zero(part) {
                 let block = self.0.entry(at / BLOCK as u64).or_insert_with(|| vec![0; BLOCK]);
                 block[start..start + part.len()].copy_from_slice(part);
             }
