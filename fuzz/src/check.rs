@@ -185,7 +185,7 @@ pub fn compare(disk: &Disk, found: &Found, model: &Model) {
 }
 
 fn listed(names: &[&[u8]]) -> String {
-    names.iter().map(|name| format!("{} ", name.escape_ascii())).collect()
+    names.iter().map(|name| name.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn compare_node(disk: &Disk, inode: &Inode, node: &Node, path: &str) {

@@ -97,7 +97,7 @@ pub fn noise(length: usize, seed: u8) -> Vec<u8> {
 /// Content made of runs. It knows of the holes that are some.
 #[derive(Debug)]
 pub struct Runs {
-    runs: std::vec::IntoIter<Run>,
+    rest: std::vec::IntoIter<Run>,
     now: Run,
     at: u64,
 }
@@ -105,7 +105,7 @@ pub struct Runs {
 impl Runs {
     /// Returns the content of these runs.
     pub fn new(runs: Vec<Run>) -> Self {
-        let mut content = Self { runs: runs.into_iter(), now: Run::Hole(0), at: 0 };
+        let mut content = Self { rest: runs.into_iter(), now: Run::Hole(0), at: 0 };
         content.pass(0);
         content
     }
@@ -121,7 +121,7 @@ impl Runs {
     fn pass(&mut self, bytes: u64) {
         self.at += bytes;
         while self.left() == 0 {
-            let Some(next) = self.runs.next() else { return };
+            let Some(next) = self.rest.next() else { return };
             (self.now, self.at) = (next, 0);
         }
     }

@@ -65,7 +65,7 @@ struct Halting<'a> {
 impl Read for Halting<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.step += 1;
-        if self.step % 5 == 0 {
+        if self.step.is_multiple_of(5) {
             return Err(std::io::ErrorKind::Interrupted.into());
         }
         let most = 1 + (self.step * 37) % 700;

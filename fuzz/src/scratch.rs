@@ -26,13 +26,26 @@ const LARGEST_READ: u64 = 4 << 20;
 const MOST_VIEWED: usize = 400;
 const LONGEST_VIEWED: usize = 400;
 
+/// How all names of ours begin; what this process is follows.
+const PREFIX: &str = "banger-fuzz-";
+
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let parent = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { std::env::temp_dir() };
-    // One name for every run, and in it one for each process: what an aborted one left behind is known.
-    let directory = parent.join("banger-fuzz").join(std::process::id().to_string());
-    std::fs::create_dir_all(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let memory = PathBuf::from(MEMORY);
+    let directory = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    take_away_of_ended(&directory);
     directory
 });
+
+/// Takes away what processes have left behind that found something.
+fn take_away_of_ended(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+}
 
 /// Writes an image by `fill`, looks through it, and compares it with the model. `input` decides what of the slow checks is
 /// done, so that the same input has the same ones.
@@ -50,15 +63,15 @@ pub fn check(input: &impl Hash, entries: usize, fill: impl Fn(&mut Pair)) {
     let mut hash = DefaultHasher::new();
     input.hash(&mut hash);
     let lot = hash.finish();
-    if lot % AGAIN_EVERY == 0 {
+    if lot.is_multiple_of(AGAIN_EVERY) {
         writes_the_same_again(&image, &written, entries, &fill);
     }
-    if (lot >> 16) % VIEW_EVERY == 0
+    if (lot >> 16).is_multiple_of(VIEW_EVERY)
         && let Some(model) = &written.model
     {
         view(&image.0, model);
     }
-    if (lot >> 32) % E2FSCK_EVERY == 0 {
+    if (lot >> 32).is_multiple_of(E2FSCK_EVERY) {
         e2fsck(&image.0);
     }
 }
@@ -68,10 +81,7 @@ struct Image(PathBuf);
 
 impl Image {
     fn new(name: &str) -> Self {
-        let path = DIRECTORY.join(name);
-        // Of an earlier input that failed.
-        std::fs::remove_file(&path).ok();
-        Self(path)
+        Self(DIRECTORY.join(format!("{PREFIX}{}-{name}", std::process::id())))
     }
 }
 

@@ -217,7 +217,8 @@ fn sparse_map(entry: &mut Entry, header: &mut [u8], form: SparseForm, runs: &[Ru
             say(b"GNU.sparse.minor", "0".to_owned());
             say(b"GNU.sparse.realsize", at.to_string());
             let lines = [pieces.len() as u64].into_iter().chain(numbers());
-            let mut front = lines.map(|it| format!("{it}\n")).collect::<String>().into_bytes();
+            let lines: Vec<_> = lines.map(|it| it.to_string()).collect();
+            let mut front = [lines.join("\n").as_bytes(), b"\n"].concat();
             front.resize(front.len().next_multiple_of(BLOCK), 0);
             entry.data.splice(..0, front);
             if !entry.path.is_empty() {
