@@ -11,7 +11,7 @@ use crate::model::{Kind, Model, Node};
 /// Blocks of files that are compared at most; of what has more only those with something in them.
 const MOST_COMPARED: u64 = 16 << 10;
 /// Blocks of the largest file system whose books are looked through.
-const MOST_ACCOUNTED: u64 = 4 << 20;
+const MOST_ACCOUNTED: u64 = 1 << 20;
 
 const DIRECTORY: u16 = 0x4000;
 const REGULAR: u16 = 0x8000;

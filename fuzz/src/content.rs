@@ -30,23 +30,41 @@ pub enum Piece {
         /// Most of them, as a power of two.
         power: u8,
     },
+    /// A few bytes after each of many holes, for a file in many pieces.
+    Scattered {
+        /// How many times.
+        count: u16,
+        /// How large a hole.
+        gap: u32,
+    },
 }
 
-/// Most bytes of all files of an input that have to be read.
+/// How much of an input takes time to be read, over all its files.
 #[derive(Debug)]
-pub struct Budget(u64);
+pub struct Budget {
+    /// Bytes.
+    bytes: u64,
+    /// Bytes that are scattered: each takes a block.
+    scattered: usize,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(5 << 18)
+        Self { bytes: 5 << 18, scattered: 1000 }
     }
 }
 
 impl Budget {
     /// Returns as much of `wanted` as there is left.
     pub fn take(&mut self, wanted: u64) -> u64 {
-        let taken = wanted.min(self.0);
-        self.0 -= taken;
+        let taken = wanted.min(self.bytes);
+        self.bytes -= taken;
+        taken
+    }
+
+    fn scatter(&mut self, wanted: usize) -> usize {
+        let taken = wanted.min(self.scattered);
+        self.scattered -= taken;
         taken
     }
 }
@@ -63,16 +81,28 @@ pub enum Run {
 /// Largest hole of a file, as the power of two, bytes: what is beyond 16 TiB is too large with it.
 const LARGEST_HOLE: u8 = 44;
 
+/// Largest hole between scattered bytes, as the power of two, bytes.
+const LARGEST_GAP: u8 = 24;
+
 /// Returns the runs that pieces describe, as far as the budget goes.
 pub fn runs(pieces: &[Piece], budget: &mut Budget) -> Vec<Run> {
-    let mut length = |wanted: u64| usize::try_from(budget.take(wanted)).unwrap_or_default();
-    let run = |piece: &Piece| match piece {
-        Piece::Bytes(bytes) => Run::Data(bytes[..length(bytes.len() as u64)].to_vec()),
-        Piece::Noise { length: wanted, seed } => Run::Data(noise(length(u64::from(*wanted)), *seed)),
-        Piece::Zeros(wanted) => Run::Data(vec![0; length(u64::from(*wanted))]),
-        Piece::Hole { length, power } => Run::Hole(length & ((1 << (power % (LARGEST_HOLE + 1))) - 1)),
-    };
-    pieces.iter().map(run).collect()
+    let mut runs = Vec::new();
+    for piece in pieces {
+        let mut length = |wanted: u64| usize::try_from(budget.take(wanted)).unwrap_or_default();
+        runs.push(match piece {
+            Piece::Bytes(bytes) => Run::Data(bytes[..length(bytes.len() as u64)].to_vec()),
+            Piece::Noise { length: wanted, seed } => Run::Data(noise(length(u64::from(*wanted)), *seed)),
+            Piece::Zeros(wanted) => Run::Data(vec![0; length(u64::from(*wanted))]),
+            Piece::Hole { length, power } => Run::Hole(length & ((1 << (power % (LARGEST_HOLE + 1))) - 1)),
+            Piece::Scattered { count, gap } => {
+                let count = budget.scatter((*count).into());
+                let gap = u64::from(gap & ((1 << LARGEST_GAP) - 1));
+                runs.extend((0..count).flat_map(|_| [Run::Hole(gap), Run::Data(vec![b's'; 9])]));
+                continue;
+            }
+        });
+    }
+    runs
 }
 
 /// Returns the bytes of runs.
