@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::process::{cargo, output, run};
 
 /// The target of every program: see `.cargo/config.toml`.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// How the programs are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

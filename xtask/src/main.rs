@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod build;
+mod fuzz;
 mod layers;
 mod packages;
 mod process;
@@ -15,7 +16,10 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   run              install what is missing, build, and boot a first VM
-  test [--full]    everything that must hold before a change lands; --full tries more cases of each property
+  test [--full]    everything that must hold before a change lands; --full tries more cases of each
+                   property, and fuzzes
+  fuzz [TARGET] [--seconds N]
+                   run the fuzz targets, or one, for 60 seconds each
   bench            compare with other ways to do the same, and write bench/RESULTS.md
   check-layers     which crate may use which
   build            build the programs, for release
@@ -28,6 +32,10 @@ fn main() -> ExitCode {
         ["run"] => run::run_first_vm(),
         ["test"] => test::test(test::Extent::Daily),
         ["test", "--full"] => test::test(test::Extent::Full),
+        ["fuzz", rest @ ..] => match fuzz::arguments(rest) {
+            Some((target, seconds)) => fuzz::fuzz(target, seconds),
+            None => return usage(),
+        },
         ["bench"] => bench::bench(),
         ["check-layers"] => layers::check(),
         ["build"] => build::build(build::Profile::Release).map(drop),
@@ -35,10 +43,7 @@ fn main() -> ExitCode {
             print!("{USAGE}");
             Ok(())
         }
-        _ => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
-        }
+        _ => return usage(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,4 +52,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
 }

@@ -43,6 +43,9 @@ const TO_TEST: &[&str] = &[
     "fdisk",
 ];
 
+/// What fuzzing needs beside what is needed to build: libFuzzer is written in C++.
+const TO_FUZZ: &[&str] = &["g++"];
+
 /// Installs what is missing to build banger and run VMs.
 pub(crate) fn install_to_run() -> Result<()> {
     install(&missing(TO_RUN)?)
@@ -51,6 +54,11 @@ pub(crate) fn install_to_run() -> Result<()> {
 /// Installs what is missing to test banger.
 pub(crate) fn install_to_test() -> Result<()> {
     install(&missing(&[TO_RUN, TO_TEST].concat())?)
+}
+
+/// Installs what is missing to fuzz banger.
+pub(crate) fn install_to_fuzz() -> Result<()> {
+    install(&missing(&[TO_RUN, TO_FUZZ].concat())?)
 }
 
 fn missing(wanted: &[&'static str]) -> Result<Vec<&'static str>> {

@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result};
 
 use crate::build::{Profile, build, target_directory};
 use crate::process::{cargo, run};
-use crate::{layers, packages};
+use crate::{fuzz, layers, packages};
 
 /// How much is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// What fits into the daily budget.
     Daily,
-    /// Properties with many more cases, and every matrix whole.
+    /// Properties with many more cases, every matrix whole, and fuzzing.
     Full,
 }
 
@@ -30,7 +30,10 @@ const NOT_RUN: &str = "BANGER_NOT_RUN";
 /// Checks the form, the layers and the behaviour.
 pub(crate) fn test(extent: Extent) -> Result<()> {
     packages::install_to_test()?;
-    step("formatting", || run(cargo().args(["fmt", "--all", "--check"])))?;
+    step("formatting", || {
+        run(cargo().args(["fmt", "--all", "--check"]))?;
+        run(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
+    })?;
     step("layers", layers::check)?;
     step("lints", || {
         let mut clippy = cargo();
@@ -59,7 +62,12 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
         run(&mut tests)
     });
     println!("{}", not_run(&read(&list)?));
-    result
+    result?;
+    if extent == Extent::Full {
+        step("fuzz targets, lints", fuzz::lint)?;
+        step("fuzz targets", || fuzz::fuzz(None, fuzz::SECONDS))?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -231,11 +232,13 @@ fn hostile_documents_are_refused() {
         let mut header = header(EntryType::Regular, 10 << 30);
         header.as_old_mut().name[0] = b'z';
         header.set_cksum();
-        let zeros = gzip(&vec![0; 16 << 20]);
+        let mut zeros = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        zeros.write_all(&vec![0; 16 << 20]).unwrap();
+        let zeros = zeros.finish().unwrap();
         let mut packed = gzip(header.as_bytes());
         (0..640).for_each(|_| packed.extend_from_slice(&zeros));
         let layer = layout.add("application/vnd.oci.image.layer.v1.tar+gzip", &packed);
-        assert!(packed.len() < 50 << 20, "{}", packed.len());
+        assert!(packed.len() < 11 << 20, "{}", packed.len());
         with_layers(layout, &format!("sha256:{}", "0".repeat(64)), layer)
     });
     assert!(bomb.contains("unpacks to more than 20971520 bytes"), "{bomb}");

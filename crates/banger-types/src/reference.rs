@@ -39,6 +39,7 @@ pub struct ReferenceError {
 pub struct DockerReference {
     registry: String,
     repository: String,
+    /// The default one where none is given, so that names of one image are equal; none where there is a digest alone.
     tag: Option<String>,
     digest: Option<Digest>,
 }
@@ -56,20 +57,13 @@ impl DockerReference {
 
     /// Returns what it is asked for by: the digest if it has one, which no tag can change; else the tag.
     pub fn version(&self) -> String {
-        match (&self.digest, &self.tag) {
-            (Some(digest), _) => digest.to_string(),
-            (None, Some(tag)) => tag.clone(),
-            (None, None) => DEFAULT_TAG.to_owned(),
-        }
+        let tag = || self.tag.as_deref().unwrap_or(DEFAULT_TAG).to_owned();
+        self.digest.map_or_else(tag, |digest| digest.to_string())
     }
 
     /// Returns the tag: the one given, else the default one, and none where there is a digest alone.
     pub fn tag(&self) -> Option<&str> {
-        match (&self.tag, &self.digest) {
-            (Some(tag), _) => Some(tag),
-            (None, Some(_)) => None,
-            (None, None) => Some(DEFAULT_TAG),
-        }
+        self.tag.as_deref()
     }
 
     /// Returns the digest that it must have, if it names one.
@@ -125,7 +119,8 @@ impl FromStr for DockerReference {
         if registry.len() + 1 + repository.len() > LONGEST_NAME {
             return Err(error("it has more than 255 bytes"));
         }
-        Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
+        let tag = tag.or(digest.is_none().then_some(DEFAULT_TAG)).map(str::to_owned);
+        Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
 }
 
@@ -251,6 +246,15 @@ mod tests {
         }
         let both: DockerReference = with_both.parse().unwrap();
         assert_eq!((both.version().as_str(), both.tag()), (DIGEST, Some("c")));
+    }
+
+    #[test]
+    fn names_of_one_image_are_equal_and_read_back_as_the_same() {
+        let read = |text: &str| text.parse::<DockerReference>().unwrap();
+        assert_eq!(read("alpine"), read("docker.io/library/alpine:latest"));
+        for text in ["alpine", &format!("quay.io/a/b@{DIGEST}"), &format!("quay.io/a/b:c@{DIGEST}")] {
+            assert_eq!(read(&read(text).to_string()), read(text));
+        }
     }
 
     #[test]

@@ -47,10 +47,7 @@ fn choose(packed: &Packed, name: Option<&DockerReference>) -> Result<Item, OciEr
         serde_json::from_slice(&bytes).map_err(|source| DocumentError::Json { what: "manifest", source })?;
     let tags = |item: &Item| item.repo_tags.clone().unwrap_or_default();
     let is_called = |item: &Item, name: &DockerReference| {
-        tags(item).iter().any(|tag| {
-            tag.parse::<DockerReference>()
-                .is_ok_and(|tag| tag == *name || tag.to_string() == name.to_string())
-        })
+        tags(item).iter().any(|tag| tag.parse::<DockerReference>().is_ok_and(|tag| tag == *name))
     };
     let mut available: Vec<_> = items.iter().flat_map(tags).map(|tag| printable(tag.as_bytes())).collect();
     available.truncate(20);

@@ -98,6 +98,12 @@ pub enum ImageSourceError {
         /// The path's end.
         example: &'static str,
     },
+    /// A path that the notation cannot say.
+    #[error(
+        "an image source cannot name the path '{}', for a ':', a '?' or what is no text in it; a symbolic link can give \
+         it another name", .0.display()
+    )]
+    Path(PathBuf),
     /// A tag in a layout.
     #[error("'{0}' is not the name of an image in a layout: letters, digits and any of -._:@/+")]
     Tag(String),
@@ -144,8 +150,21 @@ impl ImageSource {
         }
     }
 
-    /// Returns the path that it reads from, to be changed.
-    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+    /// Gives a source that reads from a path another one. Fails, and changes nothing, where the notation could not say it.
+    pub fn set_path(&mut self, path: PathBuf) -> Result<(), ImageSourceError> {
+        let mut changed = self.clone();
+        if let Some(place) = changed.path_mut() {
+            place.clone_from(&path);
+        }
+        // Only the notation itself knows what would end the path, or be lost.
+        if changed.to_string().parse().as_ref() != Ok(&changed) {
+            return Err(ImageSourceError::Path(path));
+        }
+        *self = changed;
+        Ok(())
+    }
+
+    fn path_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Self::Oci(Layout { path, .. })
             | Self::OciArchive(Layout { path, .. })
@@ -323,8 +342,31 @@ mod tests {
         let Ok(ImageSource::Dockerfile(file)) = "dockerfile:.?arg=A=1%262".parse() else { panic!() };
         assert_eq!(file.arguments["A"], "1&2");
         let mut source = ImageSource::Dockerfile(file);
-        *source.path_mut().unwrap() = "/w".into();
+        source.set_path("/w".into()).unwrap();
         assert_eq!(source.path(), Some(Path::new("/w")));
+    }
+
+    #[test]
+    fn a_path_that_would_read_back_as_another_one_is_refused() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let no_text = Path::new(OsStr::from_bytes(b"/\xff"));
+        for (text, path) in [
+            ("oci:a", "/b:c/a".as_ref()),
+            ("oci-archive:a:tag", "/b:c/a".as_ref()),
+            ("docker-archive:a", "/b:c/a".as_ref()),
+            ("dockerfile:a", "/b?/a".as_ref()),
+            ("tar:a", no_text),
+            ("dir:a", "".as_ref()),
+        ] {
+            let mut source: ImageSource = text.parse().unwrap();
+            assert!(source.set_path(path.to_owned()).is_err(), "{text} {}", path.display());
+            assert_eq!(source, text.parse().unwrap());
+        }
+        let mut source: ImageSource = "tar:a".parse().unwrap();
+        source.set_path("/b:c?/a".into()).unwrap();
+        assert_eq!(source.to_string(), "tar:/b:c?/a");
     }
 
     #[test]

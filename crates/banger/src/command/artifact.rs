@@ -107,8 +107,11 @@ pub(super) async fn await_made<T: Artifact>(
 fn request(typed: String, name: Option<String>) -> Result<PullRequest, CommandError> {
     // What is no source the daemon refuses with better words.
     let Ok(mut source) = typed.parse::<ImageSource>() else { return Ok(PullRequest { source: typed, name }) };
-    let Some(path) = source.path_mut() else { return Ok(PullRequest { source: typed, name }) };
-    *path = absolute(path)?;
+    let Some(path) = source.path() else { return Ok(PullRequest { source: typed, name }) };
+    let what = format!("cannot tell where '{}' is", path.display());
+    source
+        .set_path(absolute(path)?)
+        .map_err(|error| CommandError::from(ApiError::caused_by(ErrorKind::Usage, what, &error)))?;
     Ok(PullRequest { source: source.to_string(), name: name.or(Some(typed)) })
 }
 
