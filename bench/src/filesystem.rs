@@ -77,8 +77,12 @@ struct Both {
 impl Both {
     /// Our way. The example syncs the image itself.
     fn stream(&self) -> Result<Duration> {
-        rustix::fs::sync();
         let image = self.image();
+        // The writer replaces nothing.
+        if image.exists() {
+            fs_err::remove_file(&image)?;
+        }
+        rustix::fs::sync();
         let mut command = Command::new(programs().join("examples/tar_to_ext4"));
         let elapsed = time(command.arg(&self.archive).arg(&image))
             .context("`cargo build -p banger-image --example tar_to_ext4` makes it")?

@@ -20,7 +20,7 @@ use crate::network::{CardKind, NetworkPlan};
 pub struct BootPlan {
     /// The VM's directory: sockets and logs go there.
     pub directory: PathBuf,
-    /// The kernel image, a bzImage.
+    /// The kernel image: a bzImage, or the ELF file itself.
     pub kernel: PathBuf,
     /// The same kernel as an ELF file.
     pub vmlinux: PathBuf,
@@ -52,7 +52,7 @@ pub struct ProbePlan {
     pub question: Question,
     /// What isolates the guest.
     pub accelerator: Accelerator,
-    /// The kernel image, a bzImage.
+    /// The kernel image: a bzImage, or the ELF file itself.
     pub kernel: PathBuf,
     /// The same kernel as an ELF file.
     pub vmlinux: PathBuf,

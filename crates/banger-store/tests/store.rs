@@ -64,7 +64,7 @@ fn registered(number: u64, name: &str) -> (Image, Kernel) {
         systemd: false,
     };
     let rootfs = RegisteredRootfs { file: file(), found, kernel: Some(id.clone()) };
-    let files = RegisteredKernel { kernel: file(), initrd: None };
+    let files = RegisteredKernel { kernel: file(), initrd: None, features: Vec::new() };
     (
         Image { registered: Some(rootfs), digest: None, ..image(number, name) },
         Kernel { id, name: name.to_owned(), registered: Some(files), ..kernel() },

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::guest::KernelFeature;
 use crate::image::RegisteredFile;
 use crate::name::KernelId;
 
@@ -35,8 +36,12 @@ pub struct Kernel {
 pub struct RegisteredKernel {
     /// The kernel: a bzImage or an ELF file.
     pub kernel: RegisteredFile,
-    /// The initramfs that its modules were taken from. Nothing else is needed of it afterwards.
+    /// The initramfs that its modules were taken from. It is needed again only when the bundle is made anew: when the kernel
+    /// has changed, or another version of banger makes bundles otherwise.
     pub initrd: Option<RegisteredFile>,
+    /// What a guest said that it can do, with those modules.
+    #[serde(default)]
+    pub features: Vec<KernelFeature>,
 }
 
 impl Kernel {

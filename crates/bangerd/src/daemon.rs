@@ -21,7 +21,7 @@ use crate::failure::FromStore as _;
 use crate::layout::vm_file;
 use crate::operation::{Handle, Operations};
 use crate::ssh::default_user;
-use crate::vm::{self, Context, Edit, Edited, Origin, VmHandle};
+use crate::vm::{self, Context, Edit, Edited, Origin, VmHandle, blocking};
 
 /// Everything that can be asked of the daemon.
 pub(crate) struct Daemon {
@@ -252,8 +252,8 @@ impl Daemon {
         Ok(handle.snapshot())
     }
 
-    pub(crate) fn register_image(&self, request: RegisterRequest) -> Result<Operation, ApiError> {
-        let registration = Registration::of(request)?;
+    pub(crate) async fn register_image(&self, request: RegisterRequest) -> Result<Operation, ApiError> {
+        let registration = blocking("look at files", || Registration::of(request)).await??;
         let handle = self.begin(OperationKind::ImageRegister, &registration.name)?;
         let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
         tokio::spawn(async move {

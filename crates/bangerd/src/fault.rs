@@ -61,6 +61,8 @@ pub(crate) enum FaultPoint {
     PullPublished,
     /// The pull of an image or kernel: it is remembered, the journal settled.
     PullSettled,
+    /// A kernel of the user's own is made anew: its bundle is, and the row is of the files before.
+    KernelExchanged,
     /// A registration: everything was looked at, and a kernel's directory has its name.
     RegisterChecked,
     /// A registration: it is remembered, the journal settled.
@@ -77,7 +79,7 @@ mod active {
 
     impl FaultPoint {
         /// All points.
-        pub(crate) const ALL: [Self; 30] = [
+        pub(crate) const ALL: [Self; 31] = [
             Self::CreateReserved,
             Self::CreateStaged,
             Self::CreatePublished,
@@ -106,6 +108,7 @@ mod active {
             Self::LayerCame,
             Self::PullPublished,
             Self::PullSettled,
+            Self::KernelExchanged,
             Self::RegisterChecked,
             Self::RegisterSettled,
         ];

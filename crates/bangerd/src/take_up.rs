@@ -52,13 +52,18 @@ async fn wanted(context: &Arc<Context>, vm: &VmHandle) -> Wanted {
     records.into_iter().find(|record| record.id == id).map(|record| record.wanted).unwrap_or_default()
 }
 
-/// Whether an image or a kernel of this name was completed since the operation began.
+/// Whether what an operation was to make, an image or a kernel of its name, was completed since it began.
 async fn is_pulled(context: &Arc<Context>, operation: &Operation) -> bool {
-    let (name, began) = (operation.subject.clone(), operation.created_at);
+    let (kind, name, began) = (operation.kind, operation.subject.clone(), operation.created_at);
     let look = move |store: &dyn Store| {
-        let images = store.images()?.into_iter().map(|image| (image.name, image.created_at));
-        let kernels = store.kernels()?.into_iter().map(|kernel| (kernel.name, kernel.created_at));
-        Ok(images.chain(kernels).any(|(known, made)| known == name && made >= began))
+        // An image's operation may have made a kernel on its way, perhaps of the same name.
+        let made: Vec<_> = match kind {
+            OperationKind::KernelPull => {
+                store.kernels()?.into_iter().map(|kernel| (kernel.name, kernel.created_at)).collect()
+            }
+            _ => store.images()?.into_iter().map(|image| (image.name, image.created_at)).collect(),
+        };
+        Ok(made.into_iter().any(|(known, made)| known == name && made >= began))
     };
     context.store("look for what was pulled", look).await.unwrap_or(false)
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use banger_types::guest::{INSPECTION_PREFIX, Inspection, KernelFeature, ModulePurpose, drive};
-use banger_types::image::FoundRoot;
+use banger_types::image::{FileSystem, FoundRoot};
 
 use super::root::RootDirectory;
 use super::{BootError, base, devices, filesystems, modules, systemd};
@@ -48,9 +48,12 @@ fn find() -> Result<Result<FoundRoot, String>, BootError> {
     let base = match base::mount(target) {
         Ok(base) => base,
         Err(error) => {
-            let why = log::chain(&error);
+            let (why, known) = (log::chain(&error), file_systems());
+            let lacks = FileSystem::ALL.into_iter().filter(|kind| !mounts(&known, kind.name()));
+            let lacks: Vec<_> = lacks.map(|kind| format!("; this kernel has no {kind}")).collect();
+            let lacks = lacks.concat();
             return Ok(Err(format!(
-                "a kernel mounts it neither as ext4 nor as squashfs or erofs, nor any partition of it ({why})"
+                "a kernel mounts it neither as ext4 nor as squashfs or erofs, nor any partition of it ({why}){lacks}"
             )));
         }
     };
@@ -82,12 +85,11 @@ fn features() -> Vec<KernelFeature> {
     for purpose in [ModulePurpose::Console, ModulePurpose::Socket, ModulePurpose::Network] {
         let _ = modules::load_all(purpose);
     }
-    let file_systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let mounts = |name: &str| file_systems.lines().any(|line| line.split('\t').nth(1) == Some(name));
+    let known = file_systems();
     let drives = |name: &str| Path::new("/sys/bus/virtio/drivers").join(name).exists();
     [
-        (KernelFeature::Overlay, mounts("overlay")),
-        (KernelFeature::Ext4, mounts("ext4")),
+        (KernelFeature::Overlay, mounts(&known, "overlay")),
+        (KernelFeature::Ext4, mounts(&known, "ext4")),
         (KernelFeature::Console, drives("virtio_console")),
         (KernelFeature::Socket, drives("vmw_vsock_virtio_transport")),
         (KernelFeature::Network, drives("virtio_net")),
@@ -95,6 +97,15 @@ fn features() -> Vec<KernelFeature> {
     .into_iter()
     .filter_map(|(feature, there)| there.then_some(feature))
     .collect()
+}
+
+/// Returns the kernel's list of file systems (proc(5), `/proc/filesystems`).
+fn file_systems() -> String {
+    fs::read_to_string("/proc/filesystems").unwrap_or_default()
+}
+
+fn mounts(known: &str, name: &str) -> bool {
+    known.lines().any(|line| line.split('\t').nth(1) == Some(name))
 }
 
 #[cfg(test)]

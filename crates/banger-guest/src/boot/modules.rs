@@ -37,10 +37,14 @@ pub(super) fn load_all(purpose: ModulePurpose) -> Result<(), BootError> {
         source,
     })?;
     let entries = lines.lines().filter_map(|line| line.split_once(' '));
+    let mut failed = Ok(());
+    // All of them, whatever becomes of one: others may do without it.
     for (name, _) in entries.filter(|(_, named)| ModulePurpose::from_name(named) == Some(purpose)) {
-        load(&directory.join(name)).map_err(|source| BootError::Module { name: name.to_owned(), source })?;
+        let loaded = load(&directory.join(name));
+        let loaded = loaded.map_err(|source| BootError::Module { name: name.to_owned(), source });
+        failed = failed.and(loaded);
     }
-    Ok(())
+    failed
 }
 
 fn load(path: &Path) -> std::io::Result<()> {

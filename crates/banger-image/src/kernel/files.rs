@@ -1,10 +1,13 @@
 //! Kernels in files of the user's own, which stay where they are.
 
+use std::io::{self, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use banger_core::work::Work;
 use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use rustix::fs::OFlags;
 
 use super::initrd::Initrd;
 use super::modules::{Missing, archive_of, boot_archive};
@@ -22,12 +25,12 @@ pub(super) fn build(
     work: &dyn Work,
 ) -> Result<KernelBundle, KernelError> {
     work.stage("kernel: look at it");
-    let size = fs::metadata(kernel).map_err(KernelError::io("read the kernel"))?.len();
     let not_one = |source| KernelError::NotAKernel { path: kernel.to_owned(), source };
-    if size > vmlinux::LIMIT {
-        return Err(not_one(vmlinux::VmlinuxError::NotAnImage));
+    let (file, mut image) = (open_regular(kernel), Vec::new());
+    let read = file.and_then(|file| file.take(vmlinux::LIMIT + 1).read_to_end(&mut image));
+    if read.map_err(KernelError::io("read the kernel"))? as u64 > vmlinux::LIMIT {
+        return Err(not_one(vmlinux::VmlinuxError::TooLarge { limit: vmlinux::LIMIT }));
     }
-    let image = fs::read(kernel).map_err(KernelError::io("read the kernel"))?;
     write_kernel(kernel, &image, staging.path(), &not_one)?;
     let release = vmlinux::release(&image);
     drop(image);
@@ -37,7 +40,7 @@ pub(super) fn build(
         None => (release.unwrap_or_default(), archive_of(&[])),
         Some(path) => {
             work.stage("kernel: take modules out of the initramfs");
-            let initrd = Initrd::open(path)?;
+            let initrd = Initrd::open(path, work)?;
             let (release, modules) = initrd.of_release(release.as_deref())?;
             let archive = boot_archive(&modules, release, &BOOT_MODULES, Missing::Ignored)?;
             (release.to_owned(), archive)
@@ -48,6 +51,13 @@ pub(super) fn build(
     let bundle = KernelBundle { release, version: String::new(), recipe: RECIPE, modules_key: key(&archive) };
     write_description(&bundle, staging.path())?;
     Ok(bundle)
+}
+
+/// Opens a file, which must be a regular one: nothing is waited for that a pipe or a device may have.
+pub(super) fn open_regular(path: &Path) -> io::Result<fs::File> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 fn write_kernel(

@@ -1,21 +1,31 @@
 //! Taking a kernel's modules out of somebody's initramfs.
 //!
-//! An initramfs is any number of cpio archives one after the other, with NUL bytes between them; one that is packed is the last
-//! (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). Nothing of it but modules is ever looked at.
+//! An initramfs is any number of cpio archives one after the other, with NUL bytes between them, each of which may be packed
+//! (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). Here one that is packed is taken for the last, as
+//! distributions make them. Nothing of it but modules is kept.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use cpio::newc::Reader;
-use fs_err as fs;
+use banger_core::work::Work;
+use cpio::newc::{Entry, Reader};
 
 use super::KernelError;
+use super::files::open_regular;
 use super::modules::ModuleSource;
 use crate::archive::Compression;
 
-/// Most that one may unpack to, bytes.
+/// Most bytes that one may have, and may unpack to.
 const LIMIT: u64 = 1 << 30;
+/// Most bytes of modules, as they are in it, that are kept.
+const MOST_KEPT: u64 = 256 << 20;
+/// Most bytes that a module may unpack to.
+const LARGEST_MODULE: u64 = 64 << 20;
+/// The lists of modules, beside them.
+const LISTS: [&str; 2] = ["modules.dep", "modules.builtin"];
+/// `S_IFMT` and `S_IFREG` (inode(7)).
+const KIND: (u32, u32) = (0o170_000, 0o100_000);
 /// Most archives that one may consist of.
 const MOST_ARCHIVES: usize = 16;
 /// What cpio's headers begin with.
@@ -28,14 +38,18 @@ pub(super) struct Initrd {
     path: PathBuf,
     /// By release, and then by path beneath it.
     modules: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Bytes of them.
+    kept: u64,
 }
 
 impl Initrd {
     /// Reads the initramfs at `path`.
-    pub(super) fn open(path: &Path) -> Result<Self, KernelError> {
-        let file = fs::File::open(path).map_err(KernelError::io("read the initramfs"))?;
-        let mut initrd = Self { path: path.to_owned(), modules: BTreeMap::new() };
-        let read = initrd.read_archives(Box::new(BufReader::new(file)));
+    pub(super) fn open(path: &Path, work: &dyn Work) -> Result<Self, KernelError> {
+        let file = open_regular(path).map_err(KernelError::io("read the initramfs"))?;
+        let mut initrd = Self { path: path.to_owned(), modules: BTreeMap::new(), kept: 0 };
+        let read = initrd.read_archives(Box::new(BufReader::new(Bounded::new(file, work))), work);
+        // What was cancelled shows up as a failed read.
+        work.check()?;
         read.map_err(|error| initrd.problem(error.to_string()))?;
         Ok(initrd)
     }
@@ -63,7 +77,7 @@ impl Initrd {
         Ok((release, Modules { initrd: self, files }))
     }
 
-    fn read_archives(&mut self, mut input: Box<dyn Read + '_>) -> io::Result<()> {
+    fn read_archives<'a>(&mut self, mut input: Box<dyn Read + 'a>, work: &'a dyn Work) -> io::Result<()> {
         let mut packed = false;
         for _ in 0..MOST_ARCHIVES {
             let Some(begin) = beginning(&mut input)? else { return Ok(()) };
@@ -74,7 +88,7 @@ impl Initrd {
                 input = self.read_archive(input)?;
             } else if compression != Compression::None && !packed {
                 packed = true;
-                input = Box::new(BufReader::new(compression.decoder(input)?.take(LIMIT)));
+                input = Box::new(BufReader::new(Bounded::new(compression.decoder(input)?, work)));
             } else {
                 return Err(io::Error::other(
                     "it is no cpio archive, and not one packed with gzip, xz or zstd either",
@@ -94,7 +108,11 @@ impl Initrd {
             let name = entry.entry().name();
             let name = name.trim_start_matches("./").trim_start_matches('/');
             let place = MODULES.iter().find_map(|place| name.strip_prefix(place)?.split_once('/'));
-            if let Some((release, path)) = place {
+            if let Some((release, path)) = place.filter(|(_, path)| is_wanted(entry.entry(), path)) {
+                self.kept += u64::from(entry.entry().file_size());
+                if self.kept > MOST_KEPT {
+                    return Err(io::Error::other(format!("its modules have more than {MOST_KEPT} bytes")));
+                }
                 let (release, path) = (release.to_owned(), path.to_owned());
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content)?;
@@ -102,6 +120,34 @@ impl Initrd {
             }
             input = entry.finish()?;
         }
+    }
+}
+
+/// Whether an entry is a module, or a list of them.
+fn is_wanted(entry: &Entry, path: &str) -> bool {
+    entry.mode() & KIND.0 == KIND.1 && (LISTS.contains(&path) || path.contains(".ko"))
+}
+
+/// Reads no more than [`LIMIT`] bytes, and nothing once somebody has cancelled.
+struct Bounded<'a, R> {
+    reader: R,
+    left: u64,
+    work: &'a dyn Work,
+}
+
+impl<'a, R> Bounded<'a, R> {
+    fn new(reader: R, work: &'a dyn Work) -> Self {
+        Self { reader, left: LIMIT, work }
+    }
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.work.check().map_err(io::Error::other)?;
+        let got = self.reader.read(buffer)?;
+        let left = self.left.checked_sub(got as u64);
+        self.left = left.ok_or_else(|| io::Error::other(format!("it has more than {LIMIT} bytes")))?;
+        Ok(got)
     }
 }
 
@@ -135,8 +181,11 @@ impl ModuleSource for Modules<'_> {
         let failed = |error: io::Error| self.initrd.problem(format!("'{path}' does not unpack: {error}"));
         let compression = Compression::of(content).unwrap_or(Compression::None);
         let mut unpacked = Vec::new();
-        let mut decoder = compression.decoder(content.as_slice()).map_err(failed)?.take(LIMIT);
+        let mut decoder = compression.decoder(content.as_slice()).map_err(failed)?.take(LARGEST_MODULE + 1);
         decoder.read_to_end(&mut unpacked).map_err(failed)?;
+        if unpacked.len() as u64 > LARGEST_MODULE {
+            return Err(self.initrd.problem(format!("'{path}' has more than {LARGEST_MODULE} bytes")));
+        }
         Ok(unpacked)
     }
 }
@@ -144,6 +193,8 @@ impl ModuleSource for Modules<'_> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+
+    use banger_core::work::Unwatched;
 
     use super::*;
     use crate::kernel::cpio::Archive;
@@ -161,7 +212,7 @@ mod tests {
     fn open(content: &[u8]) -> Result<Initrd, KernelError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content).unwrap();
-        Initrd::open(file.path())
+        Initrd::open(file.path(), &Unwatched)
     }
 
     fn problem(initrd: Result<Initrd, KernelError>) -> String {
@@ -210,6 +261,19 @@ mod tests {
         let empty = open(&Archive::new().finish()).unwrap();
         assert!(empty.of_release(None).map(drop).unwrap_err().to_string().contains("no modules"));
         assert!(problem(open(&Archive::new().finish().repeat(20))).contains("too many archives"));
+        // Gibibytes of nothing in a few kilobytes, and modules of them.
+        let nothing = zstd(&vec![0; 64 << 20]);
+        let much = [zstd(&Archive::new().finish()), nothing.repeat(17)].concat();
+        assert!(problem(open(&much)).contains("more than 1073741824 bytes"));
+        let zeros = vec![0; 65 << 20];
+        let large = Archive::new().file("lib/modules/6.1/a.ko.zst", 0o644, &zstd(&zeros));
+        let large = open(&large.finish()).unwrap();
+        let (_, modules) = large.of_release(None).unwrap();
+        assert!(modules.read("a.ko.zst").unwrap_err().to_string().contains("more than 67108864 bytes"));
+        let many = (0..5).fold(Archive::new(), |archive, number| {
+            archive.file(&format!("lib/modules/6.1/{number}.ko"), 0o644, &zeros)
+        });
+        assert!(problem(open(&zstd(&many.finish()))).contains("its modules have more than"));
         // A name that claims to be 4 GiB long.
         let mut claims = Archive::new().file("x", 0o644, b"").finish();
         claims[94..102].copy_from_slice(b"ffffffff");

@@ -34,11 +34,11 @@ pub use self::vmlinux::VmlinuxError;
 
 /// Files of a bundle's directory.
 pub mod file {
-    /// The kernel image, a bzImage.
+    /// The kernel image, a bzImage; of a user's own it leads to that, which may be an ELF file.
     pub const KERNEL: &str = "vmlinuz";
     /// The same kernel as an ELF file, for VMMs that boot nothing else.
     pub const VMLINUX: &str = "vmlinux";
-    /// All modules, as an ext4 whose root is `/lib/modules/RELEASE`.
+    /// All modules, as an ext4 whose root is `/lib/modules/RELEASE`; nothing of a user's own kernel.
     pub const MODULES: &str = "modules.ext4";
     /// The modules needed to mount, as the first half of an initramfs.
     pub const MODULES_ARCHIVE: &str = "modules.cpio";
@@ -132,7 +132,7 @@ impl fmt::Display for KernelSource {
 pub struct KernelBundle {
     /// The kernel's release, as `uname -r` prints it.
     pub release: String,
-    /// The package's version.
+    /// The package's version; empty where there is no package.
     pub version: String,
     /// [`RECIPE`] of the writer.
     pub recipe: u32,
@@ -194,6 +194,14 @@ pub enum KernelError {
     /// The kernel cannot be taken out of its image.
     #[error("cannot take the kernel out of its image")]
     Vmlinux(#[from] VmlinuxError),
+    /// More than any kernel needs.
+    #[error("the modules that the kernel {release} needs to mount have more than {most} bytes")]
+    TooManyModules {
+        /// The kernel.
+        release: String,
+        /// Most bytes.
+        most: usize,
+    },
     /// A user's file is no kernel.
     #[error("'{path}' is no kernel that a VM can boot: a bzImage for x86, or an ELF file")]
     NotAKernel {
@@ -262,6 +270,9 @@ impl KernelError {
             Self::NoKeyring(_) => Some("sudo apt-get install debian-archive-keyring".to_owned()),
             Self::Outdated { .. } => {
                 Some("make it anew with `banger kernel pull NAME`; its VMs keep their disks".to_owned())
+            }
+            Self::NotAKernel { source: VmlinuxError::TooLarge { .. }, .. } => {
+                Some("`strip --strip-debug` takes what no VM needs out of an ELF file".to_owned())
             }
             _ => None,
         }

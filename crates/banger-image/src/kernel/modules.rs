@@ -78,6 +78,13 @@ impl ModuleSource for Directory<'_> {
     }
 }
 
+/// Most modules that an initramfs has: a kernel needs about 15.
+const MOST: usize = 128;
+/// How deep modules may need each other: a kernel's do five deep.
+const DEEPEST: usize = 32;
+/// Most bytes that the modules of an initramfs have together.
+const MOST_BYTES: usize = 256 << 20;
+
 /// What becomes of a module that is wanted and not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -108,8 +115,14 @@ pub(super) fn boot_archive(
         KernelError::NoModule { release, module }
     })?;
     let mut files = Vec::with_capacity(order.len());
+    let mut bytes = 0;
     for (path, purpose) in order {
-        files.push((module_name(path), purpose, modules.read(path)?));
+        let content = modules.read(path)?;
+        bytes += content.len();
+        if bytes > MOST_BYTES {
+            return Err(KernelError::TooManyModules { release: release.to_owned(), most: MOST_BYTES });
+        }
+        files.push((module_name(path), purpose, content));
     }
     Ok(archive_of(&files))
 }
@@ -164,7 +177,8 @@ impl<'a> Graph<'a> {
         let mut order = Vec::new();
         for (name, purpose) in wanted {
             let before = order.len();
-            if let Err(module) = self.visit(&module_name(name), *purpose, &mut BTreeSet::new(), &mut order) {
+            let mut walk = Walk { purpose: *purpose, under_way: BTreeSet::new(), order: &mut order };
+            if let Err(module) = self.visit(&module_name(name), DEEPEST, &mut walk) {
                 if missing == Missing::Refused {
                     return Err(module);
                 }
@@ -175,24 +189,32 @@ impl<'a> Graph<'a> {
         Ok(order)
     }
 
-    fn visit(
-        &self,
-        name: &str,
-        purpose: ModulePurpose,
-        under_way: &mut BTreeSet<String>,
-        order: &mut Vec<(&'a str, ModulePurpose)>,
-    ) -> Result<(), String> {
+    /// Adds a module to the order, after what it needs. Fails with the name of one that is not there, or beyond all that a
+    /// kernel's modules need.
+    fn visit(&self, name: &str, depth: usize, walk: &mut Walk<'a, '_>) -> Result<(), String> {
         let Some((path, needs)) = self.loadable.get(name) else {
             return if self.built_in.contains(name) { Ok(()) } else { Err(name.to_owned()) };
         };
         // The kernel has no circles; a damaged list must not make an endless one.
-        if order.iter().any(|(known, _)| known == path) || !under_way.insert(name.to_owned()) {
+        if walk.order.iter().any(|(known, _)| known == path) || !walk.under_way.insert(name.to_owned()) {
             return Ok(());
         }
-        needs.iter().try_for_each(|need| self.visit(&module_name(need), purpose, under_way, order))?;
-        order.push((path, purpose));
+        if depth == 0 || walk.under_way.len() > MOST {
+            return Err(name.to_owned());
+        }
+        needs.iter().try_for_each(|need| self.visit(&module_name(need), depth - 1, walk))?;
+        walk.order.push((path, walk.purpose));
         Ok(())
     }
+}
+
+/// A walk from a module to all that it needs.
+struct Walk<'a, 'b> {
+    purpose: ModulePurpose,
+    /// What was met on it.
+    under_way: BTreeSet<String>,
+    /// What is to be loaded, from this walk and those before.
+    order: &'b mut Vec<(&'a str, ModulePurpose)>,
 }
 
 #[cfg(test)]
@@ -220,6 +242,13 @@ mod tests {
         assert_eq!(graph.load_order(&none, Missing::Ignored).unwrap().len(), 2);
         let half = Graph::parse("a.ko: b.ko c.ko\nb.ko:\n", "");
         assert_eq!(half.load_order(&[("a", Root)], Missing::Ignored).unwrap(), []);
+        // What no kernel has, and somebody may have written.
+        let lines = |line: &dyn Fn(u32) -> String| (0..200_000).map(line).collect::<Vec<_>>().concat();
+        let long = lines(&|n| format!("m{n}.ko: m{}.ko\n", n + 1));
+        let long = Graph::parse(&long, "m200000\n");
+        assert!(long.load_order(&[("m0", Root)], Missing::Refused).is_err());
+        let wide = format!("a.ko:{}\n{}", lines(&|n| format!(" m{n}.ko")), lines(&|n| format!("m{n}.ko:\n")));
+        assert!(Graph::parse(&wide, "").load_order(&[("a", Root)], Missing::Refused).is_err());
         let circle = Graph::parse("a.ko: b.ko\nb.ko: a.ko\n", "");
         assert_eq!(circle.load_order(&[("a", Root)], Missing::Refused).unwrap()[0].0, "b.ko");
     }

@@ -29,6 +29,12 @@ pub enum VmlinuxError {
     /// The file is no bzImage.
     #[error("it is no kernel image as x86 boots it (bzImage)")]
     NotAnImage,
+    /// With everything that a debugger wants, perhaps.
+    #[error("it has more than {limit} bytes")]
+    TooLarge {
+        /// Most bytes.
+        limit: u64,
+    },
     /// Older than 2008.
     #[error("its boot protocol {}.{} does not tell where the kernel is; 2.8 does", .0 >> 8, .0 & 0xff)]
     Protocol(u16),

@@ -14,15 +14,14 @@ use super::answer::{Answer, Begun, Body};
 use crate::daemon::Daemon;
 
 pub(super) async fn images(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Image>>> {
-    Ok(Json(daemon.artifacts().images().await?))
+    Ok(Json(daemon.artifacts().shown_images().await?))
 }
 
 pub(super) async fn image(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Answer<Json<Image>> {
-    let images = daemon.artifacts().images().await?;
-    let image = images.into_iter().find(|image| image.name == name || image.id.as_str() == name);
+    let image = daemon.artifacts().shown_image(&name).await?;
     Ok(Json(image.ok_or_else(|| ApiError::not_found("image", &name))?))
 }
 
@@ -37,7 +36,7 @@ pub(super) async fn register_image(
     State(daemon): State<Arc<Daemon>>,
     Body(request): Body<RegisterRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.register_image(request)?))
+    Ok(Begun(daemon.register_image(request).await?))
 }
 
 pub(super) async fn delete_image(
@@ -48,15 +47,14 @@ pub(super) async fn delete_image(
 }
 
 pub(super) async fn kernels(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Kernel>>> {
-    Ok(Json(daemon.artifacts().kernels().await?))
+    Ok(Json(daemon.artifacts().shown_kernels().await?))
 }
 
 pub(super) async fn kernel(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Answer<Json<Kernel>> {
-    let kernels = daemon.artifacts().kernels().await?;
-    let kernel = kernels.into_iter().find(|kernel| kernel.name == name || kernel.id.as_str() == name);
+    let kernel = daemon.artifacts().shown_kernel(&name).await?;
     Ok(Json(kernel.ok_or_else(|| ApiError::not_found("kernel", &name))?))
 }
 

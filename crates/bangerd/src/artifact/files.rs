@@ -56,26 +56,42 @@ pub(super) fn usage(path: &Path) -> u64 {
     fs_err::metadata(path).map(|metadata| metadata.blocks() * 512).unwrap_or_default()
 }
 
-/// Returns what is wrong with a file that was registered, as a clause: it is gone, or another one.
-pub(crate) fn problem(file: &RegisteredFile) -> Option<String> {
-    let path = file.path.display();
-    match fs_err::metadata(&file.path) {
-        Ok(metadata) if registered(file.path.clone(), &metadata) == *file => None,
-        Ok(_) => Some(format!("'{path}' has changed since it was registered")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("'{path}' is not there")),
-        Err(error) => Some(format!("'{path}' cannot be looked at: {error}")),
+/// What is wrong with a file that was registered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileProblem {
+    #[error("'{}' is not there", .0.display())]
+    Gone(PathBuf),
+    #[error("'{}' has changed since it was registered", .0.display())]
+    Changed(PathBuf),
+    #[error("'{}' is no regular file any more", .0.display())]
+    OfAnotherKind(PathBuf),
+    #[error("'{}' cannot be looked at: {}", .0.display(), .1)]
+    Unreadable(PathBuf, io::Error),
+}
+
+/// Looks at a file that was registered.
+pub(crate) fn problem(file: &RegisteredFile) -> Option<FileProblem> {
+    let path = file.path.clone();
+    match fs_err::metadata(&path) {
+        Ok(metadata) if !metadata.is_file() => Some(FileProblem::OfAnotherKind(path)),
+        Ok(metadata) if registered(path.clone(), &metadata) != *file => Some(FileProblem::Changed(path)),
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(FileProblem::Gone(path)),
+        Err(error) => Some(FileProblem::Unreadable(path, error)),
     }
 }
 
 /// Returns an image with what is wrong with it now.
 pub(super) fn look_at_image(image: Image) -> Image {
     let problem = image.registered.as_ref().and_then(|registered| problem(&registered.file));
+    let problem = problem.map(|problem| problem.to_string());
     Image { problem, ..image }
 }
 
 /// Returns a kernel with what is wrong with it now.
 pub(super) fn look_at_kernel(kernel: Kernel) -> Kernel {
     let problem = kernel.registered.as_ref().and_then(|registered| problem(&registered.kernel));
+    let problem = problem.map(|problem| problem.to_string());
     Kernel { problem, ..kernel }
 }
 
@@ -89,6 +105,7 @@ mod tests {
         let path = directory.path().join("root.ext4");
         fs_err::write(&path, "one").unwrap();
         let file = file_of("register it", path.clone()).unwrap();
+        let problem = |file| problem(file).map(|problem| problem.to_string());
         assert_eq!(problem(&file), None);
         fs_err::write(&path, "other").unwrap();
         assert!(problem(&file).unwrap().ends_with("has changed since it was registered"));

@@ -30,16 +30,19 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Kernel, ApiError> {
         let name = name.unwrap_or(typed).to_owned();
-        let source = catalog::kernel_source(typed).unwrap_or(typed);
-        let parsed: KernelSource = source.parse().map_err(|error| unknown_kernel(typed, &error))?;
         let _turn = self.pulls.enter(&format!("kernel {name}")).await;
-        if let Some(kernel) = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(&name)) {
-            return match kernel.source == source {
+        let present = self.shown_kernel(&name).await?;
+        let source = catalog::kernel_source(typed).unwrap_or(typed);
+        if let Some(kernel) = present {
+            // One of the user's own has no other source than its files.
+            let same = kernel.source == source || kernel.registered.is_some() && typed == name;
+            return match same {
                 true if self.is_current(&kernel) => Ok(kernel),
                 true => self.remake(kernel, operation).await,
                 false => Err(taken("kernel", &name)),
             };
         }
+        let parsed: KernelSource = source.parse().map_err(|error| unknown_kernel(typed, &error))?;
         let result = self.make_kernel(name, source, parsed, operation).await;
         if result.is_err() {
             self.undo(operation.id()).await;
@@ -101,11 +104,23 @@ impl Artifacts {
     ) -> Result<Kernel, ApiError> {
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
         let disk_usage = super::disk_usage(fresh);
-        let kernel = Kernel { release: built.release, version: built.version, disk_usage, ..kernel };
+        // An ELF file does not say its release; the guest did that looked at it.
+        let release = if built.release.is_empty() { kernel.release } else { built.release };
+        let kernel = Kernel { release, version: built.version, disk_usage, ..kernel };
         let row = kernel.clone();
-        // First, for an end in between leaves a bundle that is not current: the next one to ask makes it anew.
-        self.context().store(what, move |store| store.update_kernel(&row)).await?;
-        publish::exchange(fresh, place).map_err(|error| failed(format!("cannot {what}"), &error))?;
+        let remember = self.context().store(what, move |store| store.update_kernel(&row));
+        let exchange =
+            || publish::exchange(fresh, place).map_err(|error| failed(format!("cannot {what}"), &error));
+        // An end in between leaves one that is not current, so that the next one to ask makes it anew: by its bundle, which
+        // is of another recipe; or by its row, which has other files of the user's than there are.
+        if kernel.registered.is_some() {
+            exchange()?;
+            FaultPoint::KernelExchanged.reach();
+            remember.await?;
+        } else {
+            remember.await?;
+            exchange()?;
+        }
         Ok(kernel)
     }
 
@@ -178,9 +193,15 @@ fn source_of(what: &str, kernel: Kernel) -> Result<(Kernel, KernelSource), ApiEr
         let source = kernel.source.parse().map_err(|error| unknown_kernel(&kernel.source, &error))?;
         return Ok((kernel, source));
     };
-    let now = |file: &RegisteredFile| file_of(what, file.path.clone());
-    let files =
-        RegisteredKernel { kernel: now(&files.kernel)?, initrd: files.initrd.as_ref().map(now).transpose()? };
+    let now = |file: &RegisteredFile| {
+        let again = "`banger image register` the files again, under the same name: VMs keep what they have";
+        file_of(what, file.path.clone()).map_err(|error| error.fix(again))
+    };
+    let files = RegisteredKernel {
+        kernel: now(&files.kernel)?,
+        initrd: files.initrd.as_ref().map(now).transpose()?,
+        features: files.features.clone(),
+    };
     let source = KernelSource::from(&files);
     Ok((Kernel { registered: Some(files), problem: None, ..kernel }, source))
 }

@@ -20,7 +20,7 @@ use self::single_flight::SingleFlight;
 use crate::configuration::{Configuration, VmDefaults};
 use crate::operation::Handle;
 use crate::vm::{Context, remove_files};
-pub(crate) use files::problem as file_problem;
+pub(crate) use files::{FileProblem, problem as file_problem};
 pub(crate) use image::{Registration, Wanted};
 pub(crate) use layers::{stored as stored_layers, unpacked as unpacked_layers};
 
@@ -47,14 +47,42 @@ impl Artifacts {
         &self.configuration.vm
     }
 
-    /// Returns all images.
+    /// Returns all images, as they are remembered.
     pub(crate) async fn images(&self) -> Result<Vec<Image>, ApiError> {
+        self.context.store("list images", |store| store.images()).await
+    }
+
+    /// Returns all images, with what is wrong with files of the user's own.
+    pub(crate) async fn shown_images(&self) -> Result<Vec<Image>, ApiError> {
         let look = |store: &dyn Store| Ok(store.images()?.into_iter().map(files::look_at_image).collect());
         self.context.store("list images", look).await
     }
 
-    /// Returns all kernels.
+    /// Returns the image of this name, with what is wrong with a file of the user's own.
+    pub(crate) async fn shown_image(&self, name: &str) -> Result<Option<Image>, ApiError> {
+        let name = name.to_owned();
+        let look = move |store: &dyn Store| {
+            Ok(store.images()?.into_iter().find(|image| image.is_called(&name)).map(files::look_at_image))
+        };
+        self.context.store("look for an image", look).await
+    }
+
+    /// Returns all kernels, as they are remembered.
     pub(crate) async fn kernels(&self) -> Result<Vec<Kernel>, ApiError> {
+        self.context.store("list kernels", |store| store.kernels()).await
+    }
+
+    /// Returns the kernel of this name, with what is wrong with a file of the user's own.
+    pub(crate) async fn shown_kernel(&self, name: &str) -> Result<Option<Kernel>, ApiError> {
+        let name = name.to_owned();
+        let look = move |store: &dyn Store| {
+            Ok(store.kernels()?.into_iter().find(|kernel| kernel.is_called(&name)).map(files::look_at_kernel))
+        };
+        self.context.store("look for a kernel", look).await
+    }
+
+    /// Returns all kernels, with what is wrong with files of the user's own.
+    pub(crate) async fn shown_kernels(&self) -> Result<Vec<Kernel>, ApiError> {
         let look = |store: &dyn Store| Ok(store.kernels()?.into_iter().map(files::look_at_kernel).collect());
         self.context.store("list kernels", look).await
     }
@@ -69,7 +97,7 @@ impl Artifacts {
 
     /// Returns the kernel of this name, made first if it is not there, or was made by a version that made them otherwise.
     pub(crate) async fn kernel(&self, name: &str, operation: &Arc<Handle>) -> Result<Kernel, ApiError> {
-        match self.kernels().await?.into_iter().find(|kernel| kernel.is_called(name)) {
+        match self.shown_kernel(name).await? {
             Some(kernel) if self.is_current(&kernel) => Ok(kernel),
             Some(kernel) => self.remake_kernel(kernel, operation).await,
             None => self.pull_kernel(name, None, operation).await,

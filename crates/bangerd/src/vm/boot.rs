@@ -17,7 +17,7 @@ use banger_types::{ApiError, ErrorKind};
 
 use super::context::{Context, blocking};
 use super::files::{read_key, write_private};
-use crate::artifact::file_problem;
+use crate::artifact::{FileProblem, file_problem};
 use crate::failure::{FromStore as _, failed};
 use crate::layout::vm_file;
 
@@ -80,15 +80,23 @@ impl Preparation<'_> {
         let rootfs = rootfs.map(|registered| ("image", image.name.clone(), registered.file.clone()));
         let mut warnings = Vec::new();
         for (noun, name, file) in [rootfs, kernel].into_iter().flatten() {
-            match file_problem(&file) {
-                None => {}
-                Some(problem) if file.path.exists() => {
+            let error = |problem: &FileProblem| {
+                ApiError::new(ErrorKind::Failed, format!("cannot {what}"))
+                    .because(format!("the {noun} '{name}': {problem}"))
+            };
+            match (noun, file_problem(&file)) {
+                (_, None) => {}
+                // Its modules, and what is derived from it, are those of the kernel before.
+                ("kernel", Some(problem @ FileProblem::Changed(_))) => {
+                    let fix = format!("`banger kernel pull '{name}'` takes the new one in");
+                    return Err(error(&problem).fix(fix));
+                }
+                (_, Some(problem @ FileProblem::Changed(_))) => {
                     warnings.push(format!("the {noun} '{name}' of '{}': {problem}", self.record.name));
                 }
-                Some(problem) => {
-                    return Err(ApiError::new(ErrorKind::Failed, format!("cannot {what}"))
-                        .because(format!("the {noun} '{name}': {problem}"))
-                        .fix("put it back where it was; the VM's own disk has all that was written in it"));
+                (_, Some(problem)) => {
+                    let fix = "put it back where it was; the VM's own disk has all that was written in it";
+                    return Err(error(&problem).fix(fix));
                 }
             }
         }

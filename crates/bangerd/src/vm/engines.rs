@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use banger_core::engine::{Engine, EngineError};
 use banger_core::kvm::{Choice, Obstacle, ways};
-use banger_core::store::VmRecord;
+use banger_core::store::{Store, VmRecord};
+use banger_types::guest::KernelFeature;
 use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
@@ -104,12 +105,14 @@ impl Context {
     ) -> Result<Result<Choice, Vec<(EngineKind, Obstacle)>>, ApiError> {
         let engines = self.engines.all();
         let of_engines: Vec<_> = engines.iter().map(|engine| (engine.kind(), engine.emulates())).collect();
+        let features = self.features(wishes.kernel).await?;
         let mut instead_of = Vec::new();
         for (engine, accelerator) in ways(&of_engines) {
             if wishes.engine.is_some_and(|wished| wished != engine) {
                 continue;
             }
-            let obstacle = match enough_vcpus(self.engines.get(engine).as_ref(), wishes.vcpus) {
+            let enough = enough_vcpus(self.engines.get(engine).as_ref(), wishes.vcpus);
+            let obstacle = match enough.and_then(|()| can_be_spoken_to(&features, engine)) {
                 Err(reason) => Some(Obstacle { reason, fix: None }),
                 Ok(()) if accelerator == Accelerator::Kvm => self.kvm_obstacle(engine, wishes, work).await?,
                 Ok(()) => None,
@@ -120,6 +123,16 @@ impl Context {
             }
         }
         Ok(Err(instead_of))
+    }
+
+    /// Returns what a kernel of the user's own can do; nothing of others, which are known to do all that is needed.
+    async fn features(&self, kernel: &KernelId) -> Result<Vec<KernelFeature>, ApiError> {
+        let kernel = kernel.clone();
+        let look = move |store: &dyn Store| {
+            let found = store.kernels()?.into_iter().find(|known| known.id == kernel);
+            Ok(found.and_then(|kernel| kernel.registered).map(|files| files.features).unwrap_or_default())
+        };
+        self.store("look for a kernel", look).await
     }
 
     /// Returns what new VMs get, as far as it is known, for people.
@@ -184,6 +197,19 @@ pub(super) fn enough_vcpus(engine: &dyn Engine, vcpus: u32) -> Result<(), String
         Ok(())
     } else {
         Err(format!("{} gives a VM {most} virtual CPUs at most", engine.kind()))
+    }
+}
+
+/// Returns why nothing could be said to a guest of a kernel with these features, under an engine.
+fn can_be_spoken_to(features: &[KernelFeature], engine: EngineKind) -> Result<(), String> {
+    let (feature, name) = match engine {
+        EngineKind::Firecracker => (KernelFeature::Socket, "vsock over virtio"),
+        EngineKind::Qemu => (KernelFeature::Console, "virtio-console"),
+    };
+    if features.is_empty() || features.contains(&feature) {
+        Ok(())
+    } else {
+        Err(format!("its kernel has no {name}"))
     }
 }
 

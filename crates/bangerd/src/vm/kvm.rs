@@ -71,7 +71,7 @@ impl Verdicts {
         if let Some(verdict) = banger_host::kvm_device() {
             return Ok(verdict);
         }
-        let key = key(program, kernel);
+        let key = key(program, kernel, &context.layout.kernel(kernel));
         let _probing = tokio::select! {
             biased;
             () = work.cancelled() => return Err(probe_cancelled()),
@@ -119,12 +119,15 @@ impl Verdicts {
     }
 }
 
-/// Returns what a verdict is remembered by. Another build of the same version is another VMM.
-fn key(program: &EngineProgram, kernel: &KernelId) -> String {
-    let file = fs_err::metadata(&program.path).ok();
-    let build =
-        file.map(|file| format!("{}-{}-{}", file.len(), file.mtime(), file.mtime_nsec())).unwrap_or_default();
-    format!("{} {} {build} {kernel}", program.path.display(), program.version)
+/// Returns what a verdict is remembered by. Another build of the same version is another VMM, and a kernel that is made anew
+/// another kernel.
+fn key(program: &EngineProgram, kernel: &KernelId, bundle: &Path) -> String {
+    let build = |path: &Path| {
+        let file = fs_err::metadata(path).ok();
+        file.map(|file| format!("{}-{}-{}", file.len(), file.mtime(), file.mtime_nsec())).unwrap_or_default()
+    };
+    let kernel = format!("{kernel} {}", build(&bundle.join(banger_image::kernel::file::KERNEL)));
+    format!("{} {} {} {kernel}", program.path.display(), program.version, build(&program.path))
 }
 
 fn probe_cancelled() -> ApiError {

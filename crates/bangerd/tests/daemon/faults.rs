@@ -44,12 +44,13 @@ enum Work {
     Pull,
     PullRemote,
     Register,
+    Remake,
 }
 
 impl Work {
     /// Whether an image comes of it.
     const fn makes_image(self) -> bool {
-        matches!(self, Self::Pull | Self::PullRemote | Self::Register)
+        matches!(self, Self::Pull | Self::PullRemote | Self::Register | Self::Remake)
     }
 }
 
@@ -104,6 +105,7 @@ const POINTS: &[(&str, Work, Outcome, bool)] = &[
     ("PullSettled", Work::PullRemote, Outcome::Done("there"), false),
     ("RegisterChecked", Work::Register, Outcome::Gone, true),
     ("RegisterSettled", Work::Register, Outcome::Done("there"), false),
+    ("KernelExchanged", Work::Remake, Outcome::Done("there"), false),
 ];
 
 /// The thing that is being worked on.
@@ -168,6 +170,10 @@ impl World {
     }
 
     fn try_point(&self, point: &str, work: Work, outcome: Outcome) {
+        if self.real && work == Work::Remake {
+            // No real guest would boot from a kernel without the modules that it needs.
+            return;
+        }
         self.prepare(work);
         self.environment.succeed(&["daemon", "stop"]);
         let start = self
@@ -191,6 +197,11 @@ impl World {
         let create = [&["vm", "create", SUBJECT, "-p", "0:7"], &SMALL[..]].concat();
         match work {
             Work::Create | Work::Pull | Work::PullRemote | Work::Register => {}
+            Work::Remake => {
+                std::fs::write(self.kernel(), b"\x7fELF and so on").unwrap();
+                self.register(false);
+                std::fs::write(self.kernel(), b"\x7fELF and so on, newer").unwrap();
+            }
             Work::Start | Work::Set => {
                 self.environment.succeed(&[&create[..], &["--no-start"]].concat());
             }
@@ -249,7 +260,11 @@ impl World {
                 let source = format!("docker://{}/subject", self.registry().host());
                 self.environment.run(&["image", "pull", &source, "--name", SUBJECT, "--no-wait"]);
             }
-            Work::Register => self.register(),
+            Work::Register => {
+                std::fs::write(self.kernel(), b"\x7fELF and so on").unwrap();
+                self.register(true);
+            }
+            Work::Remake => drop(self.environment.run(&["kernel", "pull", SUBJECT, "--no-wait"])),
         }
     }
 
@@ -268,22 +283,25 @@ impl World {
         })
     }
 
-    /// Begins to register the seed's own image and kernel, as if they were the user's.
-    fn register(&self) {
-        let seed = seed::directory();
-        let only = |directory: &str| {
-            let names = names(&seed.join(directory));
-            seed.join(directory).join(names.into_iter().next().unwrap())
-        };
+    /// A kernel of the user's own.
+    fn kernel(&self) -> std::path::PathBuf {
+        self.environment.data().with_file_name("vmlinux")
+    }
+
+    /// Registers the seed's own image, as if it were the user's, or begins to.
+    fn register(&self, begin: bool) {
         let store = SqliteStore::open(&self.environment.data().join("banger.db")).unwrap();
         let image = store.images().unwrap().into_iter().find(|image| image.name == seed::BUSYBOX).unwrap();
-        let rootfs = seed.join("images").join(image.id.as_str()).join("base.ext4");
-        let kernel = only("kernels").join("vmlinuz");
-        let files = [&rootfs, &kernel].map(|path| path.to_str().unwrap().to_owned());
-        let typed = ["image", "register", "--name", SUBJECT, "--no-wait", "--rootfs", &files[0]];
-        // No real guest would boot from it: its drivers are modules.
-        let kernel = ["--kernel", &files[1]];
-        self.environment.run(&[&typed[..], if self.real { &[] } else { &kernel[..] }].concat());
+        let rootfs = seed::directory().join("images").join(image.id.as_str()).join("base.ext4");
+        let files = [&rootfs, &self.kernel()].map(|path| path.to_str().unwrap().to_owned());
+        let mut typed = vec!["image", "register", "--name", SUBJECT, "--rootfs", &files[0]];
+        if !self.real {
+            typed.extend(["--kernel", &files[1]]);
+        }
+        if begin {
+            typed.push("--no-wait");
+        }
+        self.environment.run(&typed);
     }
 
     /// Waits until every operation has ended, and returns the newest.
@@ -309,8 +327,15 @@ impl World {
             assert_eq!(there, outcome != Outcome::Gone, "{}", context());
             // A kernel that came with it is there with it, or gone with it.
             let kernels = names(&self.environment.data().join("kernels")).len();
-            let own = usize::from(work == Work::Register && there && !self.real);
-            assert_eq!(kernels, 1 + own, "{}", context());
+            let comes = matches!(work, Work::Register | Work::Remake);
+            assert_eq!(kernels, 1 + usize::from(comes && there && !self.real), "{}", context());
+            if work == Work::Remake {
+                let problem =
+                    || self.environment.run(&["kernel", "show", SUBJECT, "--json"]).json()["problem"].clone();
+                assert!(problem().is_string(), "what is there is not taken for the new one: {}", context());
+                self.environment.succeed(&["kernel", "pull", SUBJECT]);
+                assert!(problem().is_null(), "{}", context());
+            }
             return;
         }
         let shown = self.environment.run(&["vm", "show", SUBJECT, "--json"]);

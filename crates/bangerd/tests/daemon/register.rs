@@ -132,9 +132,18 @@ fn a_kernel_that_comes_with_it_is_what_its_vms_boot() {
     std::fs::write(&kernel, b"\x7fELF and so on, newer").unwrap();
     assert!(own.shown("kernel", "mine")["problem"].as_str().unwrap().contains("has changed"));
     own.create("newer", "mine", &[]);
-    assert_eq!(own.shown("kernel", "mine")["problem"], json!(null));
-    std::fs::remove_file(&kernel).unwrap();
+    let now = own.shown("kernel", "mine");
+    assert_eq!((&now["problem"], &now["release"]), (&json!(null), &json!("6.1.0-fake")));
     own.environment.succeed(&["vm", "stop", "newer"]);
+    std::fs::write(&kernel, b"\x7fELF and so on, newest").unwrap();
+    let refused = refuse(&own.environment, 1, &["vm", "start", "newer"]);
+    assert!(refused.contains("has changed") && refused.contains("`banger kernel pull 'mine'`"), "{refused}");
+    own.environment.succeed(&["kernel", "pull", "mine"]);
+    own.environment.succeed(&["vm", "start", "newer"]);
+    own.environment.succeed(&["vm", "stop", "newer"]);
+    std::fs::remove_file(&kernel).unwrap();
+    let again = own.environment.run(&["kernel", "pull", "mine"]);
+    assert!(again.code == 3 && again.stderr.contains("`banger image register`"), "{}", again.stderr);
     let refused = refuse(&own.environment, 1, &["vm", "start", "newer"]);
     assert!(refused.contains("the kernel 'mine'") && refused.contains("is not there"), "{refused}");
 
@@ -184,6 +193,19 @@ fn what_no_vm_could_be_made_from_is_refused_and_leaves_nothing() {
     for warning in ["no vsock", "no network", "was not unmounted", "neither an init nor a shell"] {
         assert!(registered.stderr.contains(warning), "{warning}: {}", registered.stderr);
     }
+    own.environment.succeed(&["image", "rm", "-y", "root"]);
+
+    // One that QEMU's guests could not be spoken to by is not tried.
+    let root = json!({"Ok": {"file_system": "ext4", "partition": null, "unclean": false, "init": null, "systemd": false}});
+    inspection(&["overlay", "ext4", "socket"], root);
+    own.register(&rootfs, &["--kernel", kernel]);
+    let typed = [&["vm", "create", "mute", "--image", "root"], &SMALL[2..], &["--engine", "qemu"]].concat();
+    let refused = own.environment.run(&typed);
+    assert!(
+        refused.code == 6 && refused.stderr.contains("its kernel has no virtio-console"),
+        "{}",
+        refused.stderr
+    );
     own.environment.succeed(&["image", "rm", "-y", "root"]);
 }
 

@@ -45,6 +45,7 @@ impl Registration {
             Some(kernel) => Some(RegisteredKernel {
                 kernel: file(kernel)?,
                 initrd: request.initrd.map(file).transpose()?,
+                features: Vec::new(),
             }),
         };
         Ok(Self { name, rootfs: file(request.rootfs)?, kernel })
@@ -85,7 +86,12 @@ impl Artifacts {
         };
         let found = self.look_at(what, &kernel, &rootfs.path, own.is_some(), operation).await?;
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
-        let own = own.map(|kernel| Kernel { release: found.kernel_release, ..kernel });
+        let own = own.map(|kernel| {
+            let registered = kernel.registered.clone();
+            let registered =
+                registered.map(|files| RegisteredKernel { features: found.features.clone(), ..files });
+            Kernel { release: found.kernel_release.clone(), registered, ..kernel }
+        });
         let image = Image {
             id: random::image_id(),
             name,
@@ -185,18 +191,19 @@ impl Artifacts {
                 rootfs.display()
             ));
         }
-        Ok(Found { root, kernel_release: inspection.kernel_release })
+        Ok(Found { root, kernel_release: inspection.kernel_release, features: inspection.features })
     }
 }
 
 /// What a kernel of the user's own has to have.
-const NEEDED: &str = "the kernel needs virtio-mmio, virtio-blk, ext4, overlayfs, and virtio-console or vsock over virtio: \
-                      built in, or as modules in the file that --initrd names";
+const NEEDED: &str = "the kernel needs an 8250 serial console, initramfs, devtmpfs, virtio-mmio, virtio-blk, ext4, overlayfs, and \
+     virtio-console (QEMU) or vsock over virtio (Firecracker): built in, or as modules in the file that --initrd names";
 
 /// What was found, and by which kernel.
 struct Found {
     root: FoundRoot,
     kernel_release: String,
+    features: Vec<KernelFeature>,
 }
 
 /// Says what VMs cannot do with a kernel; fails with the reason for which there can be none.
