@@ -210,22 +210,31 @@ fn real_debian_kernel_bundle() {
     }
     assert_eq!((entries["dev/console"].0, entries["dev/console"].1), (0o020_600, (5, 1)));
     let list = String::from_utf8(entries["modules/list"].2.clone()).unwrap();
+    let listed: Vec<_> = list.lines().map(|line| line.split_once(' ').unwrap()).collect();
     let position = |module: &str| {
-        list.lines()
-            .position(|line| line[3..] == format!("{module}.ko"))
-            .unwrap_or_else(|| panic!("{module}: {list}"))
+        let found = listed.iter().position(|(name, _)| name[3..] == format!("{module}.ko"));
+        found.unwrap_or_else(|| panic!("{module}: {list}"))
     };
+    let purpose = |module: &str| listed[position(module)].1;
     assert!(
         position("virtio") < position("virtio_mmio") && position("virtio_ring") < position("virtio_mmio")
     );
     assert!(position("net_failover") < position("virtio_net"));
-    position("virtio_blk");
-    position("virtio_console");
     assert!(position("vsock") < position("vmw_vsock_virtio_transport"));
-    position("overlay");
+    for (module, expected) in [
+        ("virtio_blk", "root"),
+        ("overlay", "root"),
+        ("virtio_console", "console"),
+        ("vsock", "socket"),
+        ("net_failover", "network"),
+        ("squashfs", "image"),
+        ("erofs", "image"),
+    ] {
+        assert_eq!(purpose(module), expected, "{module}");
+    }
     eprintln!("loaded in this order: {}", list.replace('\n', " "));
-    for line in list.lines() {
-        assert_eq!(&entries[&format!("modules/{line}")].2[..4], b"\x7fELF", "{line}");
+    for (name, _) in &listed {
+        assert_eq!(&entries[&format!("modules/{name}")].2[..4], b"\x7fELF", "{name}");
     }
 
     let image = Image { path: destination.join("modules.ext4"), directory: tempfile::tempdir().unwrap() };

@@ -139,7 +139,7 @@ async fn make(
     let choice = artifacts.context().choose_engine(&what, wishes, &part).await?;
     operation.log(&format!("engine: {}", choice.describe()));
     if request.engine.is_none()
-        && let Some(warning) = artifacts.context().first_time(&choice, vcpus)
+        && let Some(warning) = artifacts.context().first_time(&choice, vcpus, &kernel)
     {
         operation.warn(warning);
     }

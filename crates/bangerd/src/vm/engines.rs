@@ -6,6 +6,7 @@ use banger_core::engine::{Engine, EngineError};
 use banger_core::kvm::{Choice, Obstacle, ways};
 use banger_core::store::{Store, VmRecord};
 use banger_types::guest::KernelFeature;
+use banger_types::kernel::Kernel;
 use banger_types::vm::{Accelerator, EngineKind, NetworkMode};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
@@ -112,7 +113,7 @@ impl Context {
                 continue;
             }
             let enough = enough_vcpus(self.engines.get(engine).as_ref(), wishes.vcpus);
-            let obstacle = match enough.and_then(|()| can_be_spoken_to(&features, engine)) {
+            let obstacle = match enough.and_then(|()| has_needed(&features, engine, wishes.network)) {
                 Err(reason) => Some(Obstacle { reason, fix: None }),
                 Ok(()) if accelerator == Accelerator::Kvm => self.kvm_obstacle(engine, wishes, work).await?,
                 Ok(()) => None,
@@ -143,10 +144,11 @@ impl Context {
 
     /// Remembers a choice. Returns what is to be said, once, when VMs cannot have the best that there is: why, and what
     /// can be done about it.
-    pub(super) fn first_time(&self, choice: &Choice, vcpus: u32) -> Option<String> {
+    pub(super) fn first_time(&self, choice: &Choice, vcpus: u32, kernel: &Kernel) -> Option<String> {
         let described = choice.describe();
         let mut engines = choice.instead_of.iter().map(|(engine, _)| self.engines.get(*engine));
-        if engines.any(|engine| enough_vcpus(engine.as_ref(), vcpus).is_err()) {
+        let is_of_kernel = kernel.registered.is_some() && !choice.instead_of.is_empty();
+        if is_of_kernel || engines.any(|engine| enough_vcpus(engine.as_ref(), vcpus).is_err()) {
             // That is this VM's own affair, and says nothing of others.
             return Some(format!("this VM gets {described}"));
         }
@@ -200,17 +202,21 @@ pub(super) fn enough_vcpus(engine: &dyn Engine, vcpus: u32) -> Result<(), String
     }
 }
 
-/// Returns why nothing could be said to a guest of a kernel with these features, under an engine.
-fn can_be_spoken_to(features: &[KernelFeature], engine: EngineKind) -> Result<(), String> {
-    let (feature, name) = match engine {
+/// Returns what a kernel with these features lacks for a VM of an engine: something to be spoken to by, or for its network.
+/// Nothing is known of a kernel without any.
+fn has_needed(features: &[KernelFeature], engine: EngineKind, network: NetworkMode) -> Result<(), String> {
+    let has = |feature| features.is_empty() || features.contains(&feature);
+    let (channel, name) = match engine {
         EngineKind::Firecracker => (KernelFeature::Socket, "vsock over virtio"),
         EngineKind::Qemu => (KernelFeature::Console, "virtio-console"),
     };
-    if features.is_empty() || features.contains(&feature) {
-        Ok(())
-    } else {
-        Err(format!("its kernel has no {name}"))
+    if network != NetworkMode::None && !has(KernelFeature::Network) {
+        return Err("its kernel has no virtio-net; `--net none` does without".to_owned());
     }
+    if !has(channel) {
+        return Err(format!("its kernel has no {name}"));
+    }
+    Ok(())
 }
 
 fn obstacle(error: &EngineError) -> Obstacle {

@@ -193,6 +193,8 @@ fn what_no_vm_could_be_made_from_is_refused_and_leaves_nothing() {
     for warning in ["no vsock", "no network", "was not unmounted", "neither an init nor a shell"] {
         assert!(registered.stderr.contains(warning), "{warning}: {}", registered.stderr);
     }
+    let refused = own.environment.run(&["vm", "create", "lonely", "--image", "root", "--net", "user"]);
+    assert!(refused.code == 6 && refused.stderr.contains("no virtio-net"), "{}", refused.stderr);
     own.environment.succeed(&["image", "rm", "-y", "root"]);
 
     // One that QEMU's guests could not be spoken to by is not tried.

@@ -7,11 +7,13 @@ mod registry;
 use std::sync::Arc;
 
 use banger_core::journal::Step;
+use banger_core::store::Store;
 use banger_core::work::Work as _;
 use banger_image::source::debian::{DebianMirror, DebianOptions};
 use banger_image::source::{self, BuildError, BuildOptions, BuiltRootfs, Content};
 use banger_types::digest::Digest;
 use banger_types::image::{Image, ImageConfig};
+use banger_types::kernel::Kernel;
 use banger_types::source::{ImageSource, ImageSourceError};
 use banger_types::{ApiError, ErrorKind, ImageId};
 
@@ -61,16 +63,17 @@ impl Artifacts {
         let is_same = |image: &Image, digest: Digest| {
             image.digest.as_deref() == Some(&*digest.to_string()) && image.source == origin.source
         };
+        let nothing_newer = || operation.log("it is here, and its source has nothing newer");
         if let (Some(image), Some(digest)) = (&present, origin.digest())
             && is_same(image, digest)
         {
-            operation.log("it is here, and its source has nothing newer");
+            nothing_newer();
             return Ok(image.clone());
         }
         let made = self.make_image(&what, name, &origin, operation).await;
         match (made, present) {
             (Ok(made), Some(present)) if is_same(&present, made.digest) => {
-                operation.log("it is here, and its source has nothing newer");
+                nothing_newer();
                 self.undo(operation.id()).await;
                 Ok(present)
             }
@@ -146,14 +149,26 @@ impl Artifacts {
             problem: None,
             id,
         };
-        let (row, operation_id) = (image.clone(), operation.id().clone());
-        let before =
-            self.context().store(what, move |store| store.insert_image(&row, None, &operation_id)).await?;
+        self.remember_image(what, &image, None, operation).await?;
         FaultPoint::PullSettled.reach();
-        if let Some(before) = before {
+        Ok(image)
+    }
+
+    /// Remembers an image, with the kernel that came with it, and settles the operation. Logs what became of one that had
+    /// its name.
+    async fn remember_image(
+        &self,
+        what: &str,
+        image: &Image,
+        kernel: Option<Kernel>,
+        operation: &Arc<Handle>,
+    ) -> Result<(), ApiError> {
+        let (row, id) = (image.clone(), operation.id().clone());
+        let insert = move |store: &dyn Store| store.insert_image(&row, kernel.as_ref(), &id);
+        if let Some(before) = self.context().store(what, insert).await? {
             operation.log(&format!("what was called '{}' is '{}' from now on", image.name, before.name));
         }
-        Ok(image)
+        Ok(())
     }
 
     /// Makes the files of an image of what this host has.

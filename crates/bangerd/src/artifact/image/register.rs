@@ -109,14 +109,8 @@ impl Artifacts {
             problem: None,
         };
         FaultPoint::RegisterChecked.reach();
-        let (row, kernel, id) = (image.clone(), own, operation.id().clone());
-        let insert =
-            move |store: &dyn banger_core::store::Store| store.insert_image(&row, kernel.as_ref(), &id);
-        let before = self.context().store(what, insert).await.map_err(another_name)?;
+        self.remember_image(what, &image, own, operation).await.map_err(another_name)?;
         FaultPoint::RegisterSettled.reach();
-        if let Some(before) = before {
-            operation.log(&format!("what was called '{}' is '{}' from now on", image.name, before.name));
-        }
         Ok(image)
     }
 
