@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
 use tempfile::TempDir;
@@ -158,6 +158,9 @@ struct State {
     upstream: SocketAddr,
     passing: Mutex<Passing>,
     requests: Mutex<Vec<String>>,
+    /// How many answers have come to stand still.
+    stalled: Mutex<usize>,
+    stalls: Condvar,
 }
 
 impl Proxy {
@@ -165,8 +168,13 @@ impl Proxy {
     pub fn before(registry: &Registry, passing: Passing) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("its address");
-        let (passing, requests) = (Mutex::new(passing), Mutex::default());
-        let state = Arc::new(State { upstream: registry.address, passing, requests });
+        let state = Arc::new(State {
+            upstream: registry.address,
+            passing: Mutex::new(passing),
+            requests: Mutex::default(),
+            stalled: Mutex::default(),
+            stalls: Condvar::new(),
+        });
         let serving = Arc::clone(&state);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -180,6 +188,13 @@ impl Proxy {
     /// Returns its host and port.
     pub fn host(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Waits until so many answers have come to stand still.
+    pub fn wait_for_stalls(&self, count: usize) {
+        let stalled = self.state.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.state.stalls.wait_while(stalled, |stalled| *stalled < count);
+        drop(all.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Returns the first line of each request that came, and forgets them.
@@ -199,7 +214,7 @@ impl State {
         let budget = Mutex::new(None);
         std::thread::scope(|scope| {
             scope.spawn(|| self.pass_requests(client, &server, &budget));
-            pass_answers(&server, client, &budget);
+            self.pass_answers(&server, client, &budget);
             client.shutdown(Shutdown::Both).ok();
             server.shutdown(Shutdown::Both).ok();
         });
@@ -233,39 +248,41 @@ impl State {
         }
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
-}
 
-fn pass_answers(mut server: &TcpStream, mut client: &TcpStream, budget: &Mutex<Option<Passage>>) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(got @ 1..) = server.read(&mut buffer) {
-        let mut passage = budget.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut most = got as u64;
-        let (mut ends, mut waits) = (false, false);
-        if let Some(Passage { cut, stalls, spoil }) = passage.as_mut() {
-            if let Some(cut) = cut {
-                ends = *cut <= most;
-                waits = ends && *stalls;
-                most = most.min(*cut);
-                *cut -= most;
-            }
-            match spoil {
-                Some(at) if *at < got as u64 => {
-                    buffer[usize::try_from(*at).expect("a place in a buffer")] ^= 1;
-                    *spoil = None;
+    fn pass_answers(&self, mut server: &TcpStream, mut client: &TcpStream, budget: &Mutex<Option<Passage>>) {
+        let mut buffer = [0; 16 << 10];
+        while let Ok(got @ 1..) = server.read(&mut buffer) {
+            let mut passage = budget.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut most = got as u64;
+            let (mut ends, mut waits) = (false, false);
+            if let Some(Passage { cut, stalls, spoil }) = passage.as_mut() {
+                if let Some(cut) = cut {
+                    ends = *cut <= most;
+                    waits = ends && *stalls;
+                    most = most.min(*cut);
+                    *cut -= most;
                 }
-                Some(at) => *at -= got as u64,
-                None => {}
+                match spoil {
+                    Some(at) if *at < got as u64 => {
+                        buffer[usize::try_from(*at).expect("a place in a buffer")] ^= 1;
+                        *spoil = None;
+                    }
+                    Some(at) => *at -= got as u64,
+                    None => {}
+                }
             }
-        }
-        drop(passage);
-        let most = usize::try_from(most).expect("no more than a buffer");
-        let passed = client.write_all(&buffer[..most]);
-        if waits {
-            // Until it has gone.
-            rustix::event::poll(&mut [PollFd::new(client, PollFlags::RDHUP)], None).ok();
-        }
-        if passed.is_err() || ends {
-            break;
+            drop(passage);
+            let most = usize::try_from(most).expect("no more than a buffer");
+            let passed = client.write_all(&buffer[..most]);
+            if waits {
+                *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                self.stalls.notify_all();
+                // Until it has gone.
+                rustix::event::poll(&mut [PollFd::new(client, PollFlags::RDHUP)], None).ok();
+            }
+            if passed.is_err() || ends {
+                break;
+            }
         }
     }
 }

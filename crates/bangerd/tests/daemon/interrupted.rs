@@ -3,7 +3,7 @@
 use banger_api::request::PullRequest;
 use banger_testkit::layers::{Layout, Packing, add, archive, noise};
 use banger_testkit::{Environment, Passing, Proxy, Registry, RegistryOptions};
-use banger_types::operation::{Operation, OperationStatus, Unit};
+use banger_types::operation::{Operation, OperationStatus};
 use serde_json::json;
 use tar::EntryType;
 
@@ -33,7 +33,7 @@ impl Standing {
         let source = format!("docker://{}/standing", proxy.host());
         let request = PullRequest { source, name: Some("standing".to_owned()) };
         let operation = daemon.call(daemon.client.pull_image(&request)).unwrap();
-        daemon.follow(&operation, |progress| progress.unit == Unit::Bytes && progress.done > COMES / 2);
+        proxy.wait_for_stalls(1);
         Self { daemon, registry, operation }
     }
 
