@@ -24,12 +24,13 @@ fn kvm_is_judged_by_a_kernel_that_boots_once_for_each_vmm() {
         phases.iter().any(|phase| phase["stage"] == "see whether KVM works")
     };
     assert!(create("first"), "nobody looked whether KVM works");
-    let known: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(environment.data().join("kvm.json")).unwrap()).unwrap();
+    let passes =
+        || not_run(test, "what was found out may pass, as on a busy host, or where a VMM ends by itself");
+    // Nothing is written of what may pass.
+    let Ok(known) = std::fs::read(environment.data().join("kvm.json")) else { return passes() };
+    let known: serde_json::Value = serde_json::from_slice(&known).unwrap();
     let verdicts = known["verdicts"].as_object().unwrap();
-    let Some((key, verdict)) = verdicts.iter().next() else {
-        return not_run(test, "what was found out may pass, as on a busy host");
-    };
+    let Some((key, verdict)) = verdicts.iter().next() else { return passes() };
     assert!(verdicts.len() == 1 && key.contains("qemu"), "{known}");
     let usable = verdict["usable"] == true;
     let hangs = verdict["reason"].as_str().unwrap().contains("a Linux kernel hangs");
