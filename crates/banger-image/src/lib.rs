@@ -12,6 +12,7 @@
 //! through [`banger_core::command::Commands`] alone.
 
 mod encoding;
+mod regular;
 
 pub mod archive;
 pub mod disk;
@@ -20,3 +21,5 @@ pub mod oci;
 pub mod publish;
 pub mod rootfs;
 pub mod source;
+
+pub use regular::open_regular;

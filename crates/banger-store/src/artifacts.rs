@@ -111,8 +111,7 @@ fn insert(
     value: &impl serde::Serialize,
 ) -> Result<(), StoreError> {
     let query = format!("INSERT INTO {table} (id, name, document) VALUES (?1, ?2, ?3)");
-    let result = to_json(value).and_then(|document| transaction.execute(&query, params![id, name, document]));
-    inserted(result, name, "remember it")
+    inserted(put(transaction, &query, id, name, value), name, "remember it")
 }
 
 fn rename(
@@ -123,8 +122,17 @@ fn rename(
     value: &impl serde::Serialize,
 ) -> Result<(), StoreError> {
     let query = format!("UPDATE {table} SET name = ?2, document = ?3 WHERE id = ?1");
-    let result = to_json(value).and_then(|document| transaction.execute(&query, params![id, name, document]));
-    result.map(drop).map_err(failed("give an earlier version its name"))
+    put(transaction, &query, id, name, value).map(drop).map_err(failed("give an earlier version its name"))
+}
+
+fn put(
+    transaction: &Transaction<'_>,
+    query: &str,
+    id: &str,
+    name: &str,
+    value: &impl serde::Serialize,
+) -> rusqlite::Result<usize> {
+    transaction.execute(query, params![id, name, to_json(value)?])
 }
 
 fn delete(transaction: &Transaction<'_>, table: &'static str, id: &str) -> Result<(), StoreError> {

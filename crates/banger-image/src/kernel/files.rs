@@ -1,18 +1,17 @@
 //! Kernels in files of the user's own, which stay where they are.
 
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use banger_core::work::Work;
 use fs_err as fs;
-use fs_err::os::unix::fs::OpenOptionsExt as _;
-use rustix::fs::OFlags;
 
 use super::initrd::Initrd;
 use super::modules::{Missing, archive_of, boot_archive};
 use super::{BOOT_MODULES, KernelBundle, KernelError, RECIPE, file, key, vmlinux, write_description};
 use crate::publish::Staging;
+use crate::regular::open_regular;
 use crate::rootfs::ext4::Ext4Writer;
 use crate::rootfs::{Metadata, RootfsWriter as _, TreePath};
 
@@ -51,13 +50,6 @@ pub(super) fn build(
     let bundle = KernelBundle { release, version: String::new(), recipe: RECIPE, modules_key: key(&archive) };
     write_description(&bundle, staging.path())?;
     Ok(bundle)
-}
-
-/// Opens a file, which must be a regular one: nothing is waited for that a pipe or a device may have.
-pub(super) fn open_regular(path: &Path) -> io::Result<fs::File> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 fn write_kernel(

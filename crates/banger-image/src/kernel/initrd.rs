@@ -12,9 +12,9 @@ use banger_core::work::Work;
 use cpio::newc::{Entry, Reader};
 
 use super::KernelError;
-use super::files::open_regular;
 use super::modules::ModuleSource;
 use crate::archive::Compression;
+use crate::regular::open_regular;
 
 /// Most bytes that one may have, and may unpack to.
 const LIMIT: u64 = 1 << 30;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use banger_image::open_regular;
 use banger_types::image::{Image, RegisteredFile};
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, ErrorKind};
@@ -22,12 +23,8 @@ pub(super) fn file_of(what: &str, path: PathBuf) -> Result<RegisteredFile, ApiEr
         ));
     }
     // Opened, too: the daemon's user must be able to read it.
-    let file = fs_err::metadata(&path).and_then(|metadata| {
-        if metadata.is_file() {
-            fs_err::File::open(&path)?;
-        }
-        Ok(metadata)
-    });
+    let file = fs_err::metadata(&path)
+        .and_then(|metadata| if metadata.is_file() { open_regular(&path)?.metadata() } else { Ok(metadata) });
     let metadata = file.map_err(|source| {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
