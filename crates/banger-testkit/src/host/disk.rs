@@ -47,6 +47,11 @@ impl TestHost {
     /// Boots the host from its disk as it was at a snapshot. What has run in it since is lost.
     pub fn restore(&self, snapshot: &Snapshot) {
         self.environment.succeed(&["vm", "kill", NAME]);
+        self.boot_from(snapshot);
+    }
+
+    /// The same with a host that does not run.
+    pub(super) fn boot_from(&self, snapshot: &Snapshot) {
         copy_sparse(snapshot.disk.path(), &self.disk());
         self.boot();
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::{HOSTED, NAME, PLACE, TestHost, User, variables};
@@ -119,6 +120,46 @@ impl TestHost {
         panic!("the test host hung {ATTEMPTS} times; {} has what was printed last", log.display());
     }
 
+    /// Does something in the host; from the beginning, in one like this, when the emulator makes the host hang.
+    pub fn act_in_spite_of_the_emulator(&self, what: &str, act: impl Fn(&Self) + Sync) {
+        let clean = self.snapshot();
+        for _ in 1..ATTEMPTS {
+            if self.acts_while_it_answers(&act) {
+                return;
+            }
+            run_again(what, "the test host hung, with its kernel");
+            self.boot_from(&clean);
+        }
+        act(self);
+    }
+
+    /// Returns whether it came to its end; otherwise the host hung with its kernel, and has been killed.
+    fn acts_while_it_answers(&self, act: &(impl Fn(&Self) + Sync)) -> bool {
+        std::thread::scope(|scope| {
+            let (running, ended) = std::sync::mpsc::channel::<()>();
+            let acting = scope.spawn(move || {
+                // Dropped at the end, be it in a panic.
+                let _running = running;
+                act(self);
+            });
+            while ended.recv_timeout(ANSWER_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                if !self.answers() && !self.kernel_lives() {
+                    // Whoever waits for an answer is told so.
+                    self.environment.succeed(&["vm", "kill", NAME]);
+                    acting.join().ok();
+                    return false;
+                }
+            }
+            acting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            true
+        })
+    }
+
+    fn answers(&self) -> bool {
+        let asked = outcome_or_killed(&mut self.command(User::Root, &["true"]), ANSWER_LIMIT);
+        asked.is_some_and(|answer| answer.code == 0)
+    }
+
     /// Whether the host still prints on its console that it is alive.
     pub fn kernel_lives(&self) -> bool {
         let follow = ["vm", "logs", "--follow", "--lines", "0", NAME];
@@ -145,8 +186,7 @@ impl TestHost {
         let mut child = running.spawn().expect("run banger");
         let until = Instant::now() + SUITE_LIMIT;
         while !has_ended_within(&pidfd_of(&child), ANSWER_INTERVAL) {
-            let asked = outcome_or_killed(&mut self.command(User::Root, &["true"]), ANSWER_LIMIT);
-            if asked.is_none_or(|answer| answer.code != 0) {
+            if !self.answers() {
                 let kernel_lives = self.kernel_lives();
                 end(&mut child);
                 return Err(Hung { kernel_lives });

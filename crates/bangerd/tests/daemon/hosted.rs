@@ -11,10 +11,12 @@ fn a_daemon_on_firecracker_repairs_what_one_before_it_left_and_says_what_is_in_t
     // What tells the emulator's hangs from banger's.
     assert!(host.kernel_lives(), "the host's console has no signs of life");
     host.pass_own_tests(User::Plain, Tests::These(&["faults::the_same_with_real_vms"]));
-    both_engines_run_side_by_side(&host);
-    firecrackers_own_words_reach_the_user(&host);
-    a_vm_that_cannot_have_a_tap_device_gets_another_engine(&host);
-    kvm_that_cannot_be_used_is_said_with_what_to_do(&host);
+    host.act_in_spite_of_the_emulator(test, |host| {
+        both_engines_run_side_by_side(host);
+        firecrackers_own_words_reach_the_user(host);
+        a_vm_that_cannot_have_a_tap_device_gets_another_engine(host);
+        kvm_that_cannot_be_used_is_said_with_what_to_do(host);
+    });
 }
 
 fn a_vm_that_cannot_have_a_tap_device_gets_another_engine(host: &TestHost) {
