@@ -21,14 +21,17 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Most of what a guest has printed that is kept, bytes: its last ones.
 const KEPT: usize = 16 << 10;
 /// An emulated guest is silent while it unpacks its initramfs, and its host may be busy.
-const INSPECTION: Patience = Patience { silence: Duration::from_mins(1), limit: Duration::from_mins(3) };
+const INSPECTION: Patience =
+    Patience { work: Duration::from_mins(1), silence: Duration::from_mins(3), limit: Duration::from_mins(3) };
 
 /// How long a guest is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     /// One that prints nothing while its VMM uses this much of a processor hangs.
+    pub(crate) work: Duration,
+    /// One that prints nothing for so long is given up, however busy the host is.
     pub(crate) silence: Duration,
-    /// However slow the host is, one that has not answered by then is given up.
+    /// One that has not answered by then is given up, whatever it prints.
     pub(crate) limit: Duration,
 }
 
@@ -124,7 +127,7 @@ fn watch<T>(
     let mut stdout = child.stdout.take().ok_or_else(|| io::Error::other("it has no standard output"))?;
     let begin = Instant::now();
     let (mut printed, mut buffer) = (Vec::new(), [0; 4096]);
-    let mut used_before = Duration::ZERO;
+    let (mut used_before, mut printed_at) = (Duration::ZERO, begin);
     loop {
         let look = Timespec::try_from(LOOK).map_err(io::Error::other)?;
         let readable = poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&look))? > 0;
@@ -139,15 +142,16 @@ fn watch<T>(
             }
             printed.extend_from_slice(&buffer[..length]);
             printed.drain(..printed.len().saturating_sub(KEPT));
-            used_before = used;
+            (used_before, printed_at) = (used, Instant::now());
             if let Some(answer) = answer(&String::from_utf8_lossy(&printed)) {
                 return Ok(Finding::Answered(answer));
             }
         }
-        let silent = used.saturating_sub(used_before);
-        if silent >= patience.silence || begin.elapsed() >= patience.limit {
+        let worked = used.saturating_sub(used_before);
+        let is_late = printed_at.elapsed() >= patience.silence || begin.elapsed() >= patience.limit;
+        if worked >= patience.work || is_late {
             let what = format!("hangs{}", after(&printed));
-            return Ok(Finding::Hung { what, busy: silent < patience.silence });
+            return Ok(Finding::Hung { what, busy: worked < patience.work });
         }
     }
 }
