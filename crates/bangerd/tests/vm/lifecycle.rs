@@ -162,7 +162,7 @@ pub(crate) fn wait_for_state(environment: &Environment, name: &str, wanted: &str
 
 /// Waits until a VM is as it should be, for as long as an emulated guest on a busy host may need.
 pub(crate) fn wait_until(environment: &Environment, name: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(5);
     loop {
         let vm = environment.vm(name);
         if wanted(&vm) {
