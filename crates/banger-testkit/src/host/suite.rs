@@ -15,7 +15,7 @@ use crate::seed;
 /// How often a host is asked for a sign of life while tests run in it.
 const ANSWER_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take for that. It takes a second or two.
-const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+const ANSWER_LIMIT: Duration = Duration::from_secs(45);
 /// How long tests may run in a host that answers: all of them take some twenty minutes.
 const SUITE_LIMIT: Duration = Duration::from_mins(45);
 /// How many hosts may hang in a row, and one more.

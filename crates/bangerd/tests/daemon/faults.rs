@@ -379,7 +379,7 @@ impl World {
     /// The second forward is there for everybody, or for nobody: the list, the monitor, and whoever connects.
     fn check_second_forward(&self, there: bool, context: &str) {
         let listen = second_forward().listen;
-        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(2);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let agreed = || {
             let listed = self.call(self.client.forwards(SUBJECT)).unwrap();
             let connects = std::net::TcpStream::connect(listen).is_ok();

@@ -22,7 +22,7 @@ fn directory(environment: &Environment, name: &str) -> PathBuf {
 
 /// Waits for an end that nobody has asked for.
 fn await_state(environment: &Environment, name: &str, wanted: &str) -> serde_json::Value {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(2);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let vm = environment.vm(name);
         if vm["state"] == wanted {

@@ -17,7 +17,7 @@ pub(crate) const SMALL: [&str; 8] =
     ["--image", seed::PROBE, "--memory", "256M", "--vcpus", "1", "--net", "none"];
 
 /// How long something that must happen may take on a busy machine.
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The daemon, and how to talk to it.
 pub(crate) struct Daemon {

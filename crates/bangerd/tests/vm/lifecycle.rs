@@ -160,7 +160,7 @@ pub(crate) fn wait_for_state(environment: &Environment, name: &str, wanted: &str
     wait_until(environment, name, |vm| vm["state"] == wanted);
 }
 
-/// Waits until a VM is as it should be, for as long as an emulated guest on a busy host may need.
+/// Waits until a VM is as it should be, for as long as banger itself waits for a guest to boot.
 pub(crate) fn wait_until(environment: &Environment, name: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(5);
     loop {
