@@ -14,7 +14,7 @@ use banger_core::store::Store as _;
 use banger_store::SqliteStore;
 use banger_testkit::layers::{Layout, Packing, add, archive};
 use banger_testkit::{
-    Environment, Registry, RegistryOptions, is_full_run, pidfd, programs, seed, wait_for_end,
+    Environment, Registry, RegistryOptions, is_full_run, not_run, pidfd, programs, seed, wait_for_end,
 };
 use banger_types::location::variable;
 use banger_types::monitor::Forward;
@@ -172,6 +172,11 @@ impl World {
     fn try_point(&self, point: &str, work: Work, outcome: Outcome) {
         if self.real && work == Work::Remake {
             // No real guest would boot from a kernel without the modules that it needs.
+            return;
+        }
+        if self.real && work == Work::PullRemote && !Registry::is_installed() {
+            let test = format!("faults::the_same_with_real_vms ({point} in {work:?})");
+            not_run(&test, "there is no docker-registry in a test host; outside of one it is tried");
             return;
         }
         self.prepare(work);
