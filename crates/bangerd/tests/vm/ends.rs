@@ -81,9 +81,9 @@ fn press_ctrl_alt_del(vm: &serde_json::Value) {
     assert_eq!(&answer, b"HTTP/1.1 204");
 }
 
-/// Waits until the guest is up again, in another VMM, with the same forwards.
+/// Waits until the guest is up again, in another VMM, with the same forwards; for as long as banger itself waits for a boot.
 fn rebooted(environment: &Environment, image: &Image, command: &str, before: &serde_json::Value) {
-    let deadline = Instant::now() + Duration::from_mins(2);
+    let deadline = Instant::now() + Duration::from_mins(5);
     loop {
         let vm = environment.vm(image.name);
         if vm["state"] == "running" && vm["vmm_pid"] != before["vmm_pid"] {
