@@ -14,9 +14,6 @@ const USER: (&str, &str) = ("somebody", "secret");
 /// The password, as htpasswd(1) keeps it.
 const HASHED: &str = "$2b$04$kIogCOlhjlI6tgcF5QYgbuOeDNCReLiDbfQxQUlt3bvwVqr7g0KMa";
 
-/// The registry's program.
-const PROGRAM: &str = "docker-registry";
-
 /// How a registry is set up.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RegistryOptions {
@@ -36,12 +33,6 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Returns whether there is a registry to be started.
-    pub fn is_installed() -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|directory| directory.join(PROGRAM).exists())
-    }
-
     /// Starts one, without any images.
     pub fn start(options: RegistryOptions) -> Self {
         let directory = tempfile::tempdir().expect("a directory for a registry");
@@ -63,7 +54,7 @@ impl Registry {
             configuration.push_str(&lines);
         }
         std::fs::write(at("config.yml"), configuration).expect("configure a registry");
-        let mut child = Command::new(PROGRAM)
+        let mut child = Command::new("docker-registry")
             .args(["serve", &at("config.yml")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,54 +1,59 @@
 //! What a guest reaches and what it does not.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use banger_testkit::{Environment, programs};
 
-use crate::guest::{EchoServer, create_with_network};
-
-/// Addresses of the test's own network: documentation's, and so nobody's (RFC 5737).
-const OUTSIDE: &str = "203.0.113.2";
-const HOST_SIDE: &str = "203.0.113.1/30";
-const OUTSIDE_WITH_PREFIX: &str = "203.0.113.2/30";
+use crate::guest::{EchoServer, create_with_network, start};
 
 /// A server in a network namespace beyond the host, at the other end of a cable.
+///
+/// The namespace has no name: it is there as long as a program is in it, and its cable goes with it. So a
+/// test that is killed leaves neither behind, and the next one's way out is its own.
 struct Outside {
-    namespace: String,
-    cable: String,
+    holder: Child,
+    address: String,
     server: Option<EchoServer>,
 }
 
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 impl Outside {
     fn new() -> Self {
         let own = std::process::id();
-        let mut outside =
-            Self { namespace: format!("banger-{own}"), cable: format!("bt{own}"), server: None };
-        let (namespace, cable) = (outside.namespace.clone(), outside.cable.clone());
-        ip(&["netns", "add", &namespace]);
-        ip(&["link", "add", &cable, "type", "veth", "peer", "name", "outside", "netns", &namespace]);
-        ip(&["address", "add", HOST_SIDE, "dev", &cable]);
-        ip(&["link", "set", &cable, "up"]);
-        ip(&["-n", &namespace, "address", "add", OUTSIDE_WITH_PREFIX, "dev", "outside"]);
-        ip(&["-n", &namespace, "link", "set", "outside", "up"]);
-        let probe = programs().join("banger-test-probe");
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &namespace]).arg(probe).args(["serve", &format!("{OUTSIDE}:8000")]);
-        outside.server = Some(EchoServer::start(&mut command));
-        outside
+        let cable = format!("bt{own}");
+        // A network of its own of those for documentation, and so nobody's (RFC 5737).
+        let network = own % 64 * 4;
+        let (host_side, address) =
+            (format!("203.0.113.{}/30", network + 1), format!("203.0.113.{}", network + 2));
+        // It ends with its standard input, and that with this process.
+        let mut hold = Command::new("unshare");
+        hold.args(["--net", "--", "sh", "-c", "echo there; exec cat"]).stdin(Stdio::piped());
+        let (holder, _output) = start(&mut hold, "there");
+        let namespace = holder.id().to_string();
+        let inside = ["-t", &namespace, "-n", "--"];
+        run("ip", &["link", "add", &cable, "type", "veth", "peer", "name", "outside", "netns", &namespace]);
+        run("ip", &["address", "add", &host_side, "dev", &cable]);
+        run("ip", &["link", "set", &cable, "up"]);
+        let with_prefix = format!("{address}/30");
+        run("nsenter", &[&inside[..], &["ip", "address", "add", &with_prefix, "dev", "outside"]].concat());
+        run("nsenter", &[&inside[..], &["ip", "link", "set", "outside", "up"]].concat());
+        let address = format!("{address}:8000");
+        let mut serve = Command::new("nsenter");
+        serve.args(inside).arg(programs().join("banger-test-probe")).args(["serve", &address]);
+        Self { server: Some(EchoServer::start(&mut serve)), holder, address }
     }
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
         drop(self.server.take());
-        Command::new("ip").args(["link", "delete", &self.cable]).status().ok();
-        Command::new("ip").args(["netns", "delete", &self.namespace]).status().ok();
+        drop(self.holder.stdin.take());
+        self.holder.wait().ok();
     }
 }
 
@@ -71,7 +76,7 @@ fn a_guest_reaches_the_world_but_neither_the_hosts_loopback_nor_another_guest() 
     for name in ["left", "right"] {
         create_with_network(&environment, name, &[]);
     }
-    assert!(reaches(&environment, "left", &format!("{OUTSIDE}:8000")), "the world");
+    assert!(reaches(&environment, "left", &outside.address), "the world");
     drop(outside);
 
     // A server on the host's loopback, which must never be connected to.
