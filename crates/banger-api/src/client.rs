@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use banger_types::ApiError;
+use banger_types::catalog::Catalog;
 use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
+use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest,
@@ -24,7 +26,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::connect::connect;
-use crate::request::{EngineInstallRequest, LogKind, LogQuery, PullRequest, RegisterRequest};
+use crate::request::{
+    EngineInstallRequest, KernelRegisterRequest, LogKind, LogQuery, PullRequest, RegisterRequest,
+};
 use crate::route;
 
 /// Largest body that the client takes in one piece, bytes.
@@ -106,6 +110,16 @@ impl Client {
         self.call(Method::POST, route::SYSTEM_SHUTDOWN, &()).await
     }
 
+    /// Returns what takes space.
+    pub async fn space(&self) -> Result<SpaceUsage> {
+        self.get(route::SYSTEM_SPACE).await
+    }
+
+    /// Takes away what nobody uses, as far as it is asked for.
+    pub async fn prune(&self, request: &PruneRequest) -> Result<Pruned> {
+        self.call(Method::POST, route::SYSTEM_PRUNE, request).await
+    }
+
     /// Returns all VMs, ordered by name.
     pub async fn vms(&self) -> Result<Vec<Vm>> {
         self.get(route::VMS).await
@@ -144,6 +158,11 @@ impl Client {
     /// Begins to let a paused VM go on.
     pub async fn resume_vm(&self, name: &str) -> Result<Operation> {
         self.call(Method::POST, &route::path(route::VM_RESUME, name), &()).await
+    }
+
+    /// Begins to give back what a VM's guest does not use of its disk.
+    pub async fn trim_vm(&self, name: &str) -> Result<Operation> {
+        self.call(Method::POST, &route::path(route::VM_TRIM, name), &()).await
     }
 
     /// Changes what is wanted of a VM. Returns the VM as it is then.
@@ -233,6 +252,11 @@ impl Client {
         self.call(Method::POST, route::REGISTERED_IMAGES, request).await
     }
 
+    /// Begins to register files of the user's own as a kernel.
+    pub async fn register_kernel(&self, request: &KernelRegisterRequest) -> Result<Operation> {
+        self.call(Method::POST, route::REGISTERED_KERNELS, request).await
+    }
+
     /// Deletes an image that no VM uses.
     pub async fn delete_image(&self, name: &str) -> Result<()> {
         self.call(Method::DELETE, &route::path(route::IMAGE, name), &()).await
@@ -246,6 +270,11 @@ impl Client {
     /// Returns the kernel of this name or id.
     pub async fn kernel(&self, name: &str) -> Result<Kernel> {
         self.get(&route::path(route::KERNEL, name)).await
+    }
+
+    /// Returns what images and kernels can be had by name.
+    pub async fn catalog(&self) -> Result<Catalog> {
+        self.get(route::CATALOG).await
     }
 
     /// Returns all engines, as they are on the daemon's host.

@@ -33,6 +33,20 @@ pub struct RegisterRequest {
     pub name: Option<String>,
 }
 
+/// Body of `POST /v1/registered-kernels`. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelRegisterRequest {
+    /// The kernel: a bzImage or an ELF file.
+    pub kernel: PathBuf,
+    /// An initramfs with its modules, for one that has not all that is needed built in.
+    #[serde(default)]
+    pub initrd: Option<PathBuf>,
+    /// The name to give it; the file's own when there is none.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
 /// Body of `POST /v1/engines`: an address and a digest, or neither for the release that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

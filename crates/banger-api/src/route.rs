@@ -9,6 +9,10 @@ pub const VERSION_HEADER: &str = "banger-version";
 pub const SYSTEM: &str = "/v1/system";
 /// Ends the daemon; VMs go on.
 pub const SYSTEM_SHUTDOWN: &str = "/v1/system/shutdown";
+/// What takes space in the data directory.
+pub const SYSTEM_SPACE: &str = "/v1/system/space";
+/// Takes away what nobody uses.
+pub const SYSTEM_PRUNE: &str = "/v1/system/prune";
 /// VMs.
 pub const VMS: &str = "/v1/vms";
 /// One VM, by name or id.
@@ -25,6 +29,8 @@ pub const VM_RESTART: &str = "/v1/vms/{name}/restart";
 pub const VM_PAUSE: &str = "/v1/vms/{name}/pause";
 /// Let them go on.
 pub const VM_RESUME: &str = "/v1/vms/{name}/resume";
+/// Give back what its guest does not use of its disk.
+pub const VM_TRIM: &str = "/v1/vms/{name}/trim";
 /// Give it another name.
 pub const VM_RENAME: &str = "/v1/vms/{name}/rename";
 /// The VM at each change, until it is deleted: a stream.
@@ -47,6 +53,10 @@ pub const REGISTERED_IMAGES: &str = "/v1/registered-images";
 pub const KERNELS: &str = "/v1/kernels";
 /// One kernel, by name or id.
 pub const KERNEL: &str = "/v1/kernels/{name}";
+/// Kernels that are files of the user's own, used where they are.
+pub const REGISTERED_KERNELS: &str = "/v1/registered-kernels";
+/// What images and kernels can be had by name.
+pub const CATALOG: &str = "/v1/catalog";
 /// Engines.
 pub const ENGINES: &str = "/v1/engines";
 /// Operations.

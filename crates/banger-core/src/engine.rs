@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use banger_types::digest::Digest;
-use banger_types::guest::{INSPECT_PARAMETER, PROBE_PARAMETER};
+use banger_types::guest::{INSPECT_PARAMETER, PROBE_PARAMETER, TRIM_PARAMETER};
 use banger_types::monitor::{LaunchSpec, Program};
 use banger_types::size::Mebibytes;
 use banger_types::vm::{Accelerator, EngineKind};
@@ -68,6 +68,9 @@ pub enum Question {
     /// What its kernel can do, and what is on this drive, its first: read-only
     /// (`banger_types::guest::INSPECT_PARAMETER`).
     Inspect(PathBuf),
+    /// Which blocks nobody uses of the ext4 on this drive, its first: they are given back
+    /// (`banger_types::guest::TRIM_PARAMETER`).
+    Trim(PathBuf),
 }
 
 impl Question {
@@ -76,6 +79,7 @@ impl Question {
         match self {
             Self::Boots => PROBE_PARAMETER,
             Self::Inspect(_) => INSPECT_PARAMETER,
+            Self::Trim(_) => TRIM_PARAMETER,
         }
     }
 
@@ -83,8 +87,13 @@ impl Question {
     pub fn drive(&self) -> Option<&Path> {
         match self {
             Self::Boots => None,
-            Self::Inspect(drive) => Some(drive),
+            Self::Inspect(drive) | Self::Trim(drive) => Some(drive),
         }
+    }
+
+    /// Returns whether that drive is written to.
+    pub const fn writes(&self) -> bool {
+        matches!(self, Self::Trim(_))
     }
 }
 
@@ -251,6 +260,9 @@ pub trait Engine: Send + Sync {
 
     /// Whether it runs guests where there is no KVM, too.
     fn emulates(&self) -> bool;
+
+    /// Whether blocks that a guest discards go back to the host.
+    fn discards(&self) -> bool;
 
     /// Returns how many virtual CPUs a VM of it has at most.
     fn most_vcpus(&self) -> u32;

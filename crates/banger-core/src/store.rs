@@ -120,7 +120,8 @@ pub trait Store: Send + Sync {
 
     /// Returns all kernels, ordered by name.
     fn kernels(&self) -> Result<Vec<Kernel>, StoreError>;
-    /// Remembers a kernel, and settles the operation that made it, at once; fails with [`StoreError::NameTaken`].
+    /// Remembers a kernel, and settles the operation that made it, at once; fails with [`StoreError::NameTaken`]. A registered
+    /// one may have the name of another registered one, and is a new version of it.
     fn insert_kernel(&self, kernel: &Kernel, operation: &OperationId) -> Result<(), StoreError>;
     /// Remembers what a kernel has become, under its id and name.
     fn update_kernel(&self, kernel: &Kernel) -> Result<(), StoreError>;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use banger_core::work::{Cancelled, Work};
 use reqwest::header::RANGE;
-use reqwest::{Certificate, Response, StatusCode, redirect};
+use reqwest::{Certificate, Proxy, Response, StatusCode, redirect};
 
 use crate::DownloadError;
 use crate::transfer::Server;
 
+/// How often a server is asked for a document that it fails to give.
+const ATTEMPTS: u32 = 4;
 /// How often a server may send somewhere else.
 const MOST_REDIRECTS: usize = 10;
 
@@ -58,15 +60,27 @@ impl Client {
         for pem in authorities {
             certificates.extend(Certificate::from_pem_bundle(pem).map_err(DownloadError::Client)?);
         }
-        let http = builder()
-            .connect_timeout(patience.connect)
-            .read_timeout(patience.silence)
-            .redirect(redirect::Policy::custom(follow))
-            .tls_certs_merge(certificates)
-            .build()
-            .map_err(DownloadError::Client)?;
+        let http = patient(patience).tls_certs_merge(certificates).build().map_err(DownloadError::Client)?;
         Ok(Self { http, patience })
     }
+
+    /// Returns a client that asks through these proxies, each for addresses of its scheme: `http` or `https`. Without any it
+    /// uses those that the environment names.
+    pub fn through(proxies: &[(String, String)], patience: Patience) -> Result<Self, DownloadError> {
+        let mut builder = patient(patience);
+        for (scheme, proxy) in proxies {
+            let proxy = if scheme == "https" { Proxy::https(proxy) } else { Proxy::http(proxy) };
+            builder = builder.proxy(proxy.map_err(DownloadError::Client)?);
+        }
+        Ok(Self { http: builder.build().map_err(DownloadError::Client)?, patience })
+    }
+}
+
+fn patient(patience: Patience) -> reqwest::ClientBuilder {
+    builder()
+        .connect_timeout(patience.connect)
+        .read_timeout(patience.silence)
+        .redirect(redirect::Policy::custom(follow))
 }
 
 /// Returns what every client here begins with.
@@ -112,6 +126,71 @@ impl Client {
         url: &str,
     ) -> Result<Response, DownloadError> {
         request.send().await.map_err(|error| broken(url, error))
+    }
+}
+
+impl Client {
+    /// Asks until it is there, or nothing more is to be hoped for.
+    pub(crate) async fn persist<T, F: Future<Output = Result<T, DownloadError>> + Send>(
+        &self,
+        work: &dyn Work,
+        ask: impl Fn() -> F,
+    ) -> Result<T, DownloadError> {
+        let mut failures = 0;
+        loop {
+            let error = match cancellable(work, ask()).await? {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            failures += 1;
+            if !error.may_pass() || failures >= ATTEMPTS {
+                return Err(error);
+            }
+            work.log(&format!("{error}; once more"));
+            let pause = tokio::time::sleep(self.patience.pause * 2_u32.pow(failures - 1));
+            cancellable(work, pause).await?;
+        }
+    }
+
+    /// Reads an answer that should be short.
+    pub(crate) async fn body(
+        &self,
+        mut response: Response,
+        limit: u64,
+        url: &str,
+    ) -> Result<Vec<u8>, DownloadError> {
+        let mut bytes = Vec::new();
+        let read = async {
+            while let Some(chunk) = response.chunk().await.map_err(|error| broken(url, error))? {
+                if (bytes.len() + chunk.len()) as u64 > limit {
+                    return Err(DownloadError::TooLong { url: url.to_owned(), limit });
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok::<_, DownloadError>(())
+        };
+        // All of it has to come within the time in which some of a file has to: a byte now and then is not enough.
+        let window = self.patience.window;
+        let slow = |_| DownloadError::TooSlow { url: url.to_owned(), bytes: 0, seconds: window.as_secs() };
+        tokio::time::timeout(window, read).await.map_err(slow)??;
+        Ok(bytes)
+    }
+
+    /// Asks for a document that should be short.
+    pub(crate) async fn document(
+        &self,
+        url: &str,
+        limit: u64,
+        work: &dyn Work,
+    ) -> Result<Vec<u8>, DownloadError> {
+        let ask = || async {
+            let response = self.send(self.http.get(url), url).await?;
+            match response.status() {
+                StatusCode::OK => self.body(response, limit, url).await,
+                status => Err(DownloadError::Refused { url: url.to_owned(), status }),
+            }
+        };
+        self.persist(work, ask).await
     }
 }
 

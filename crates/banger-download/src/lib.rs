@@ -4,10 +4,12 @@
 //! download that was cut, by the network or by the end of the program, goes on there.
 //!
 //! - [`Downloader`]: files at an address.
+//! - [`debian`]: packages in a Debian archive.
 //! - [`docker`]: what a Docker daemon of this host has.
 //! - [`registry`]: manifests and blobs of the images in a registry.
 
 mod client;
+pub mod debian;
 pub mod docker;
 mod error;
 mod partial;

@@ -19,6 +19,7 @@ mod process;
 pub mod service;
 pub mod sftp;
 pub mod ssh;
+mod trim;
 mod uevent;
 pub mod user;
 mod virtio;

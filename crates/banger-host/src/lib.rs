@@ -25,7 +25,7 @@ pub use peer::{Peer, peer};
 pub use presence::{
     MonitorPresence, boot_id, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence,
 };
-pub use probe::inspect;
+pub use probe::{inspect, trim};
 pub use process::{HostProcesses, ProcessWatch, identity_of};
 pub use resources::{free_space, give_back_memory, memory};
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};

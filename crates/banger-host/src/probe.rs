@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use banger_core::command::HostCommand;
 use banger_core::work::{Cancelled, Work};
 use banger_types::error::chain;
-use banger_types::guest::{INSPECTION_PREFIX, Inspection};
+use banger_types::guest::{INSPECTION_PREFIX, Inspection, TRIMMED_PREFIX};
 use banger_types::monitor::Program;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -23,6 +23,13 @@ const KEPT: usize = 16 << 10;
 /// An emulated guest is silent while it unpacks its initramfs, and its host may be busy.
 const INSPECTION: Patience =
     Patience { work: Duration::from_mins(1), silence: Duration::from_mins(3), limit: Duration::from_mins(3) };
+
+/// A guest is silent while it trims, and a large disk on a slow host's takes its time.
+const TRIMMING: Patience = Patience {
+    work: Duration::from_mins(15),
+    silence: Duration::from_hours(1),
+    limit: Duration::from_hours(1),
+};
 
 /// How long a guest is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -58,10 +65,30 @@ pub fn inspect(
     Ok(answer.map_err(|no| if no.mute { format!("does not run: {}", no.what) } else { no.what }))
 }
 
+/// Boots a guest that gives the unused blocks of its first drive back (`banger_types::guest::TRIM_PARAMETER`). Returns how many
+/// bytes they had, or what went wrong, as a clause without a subject. `vmm` runs in `directory`, and is gone afterwards.
+pub fn trim(vmm: &Program, directory: &Path, work: &dyn Work) -> Result<Result<u64, String>, Cancelled> {
+    let answer = ask(vmm, directory, TRIMMING, work, &trimmed)?;
+    Ok(match answer {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(why)) => Err(format!("says: {why}")),
+        Err(no) if no.mute => Err(format!("does not run: {}", no.what)),
+        Err(no) => Err(no.what),
+    })
+}
+
+fn trimmed(printed: &str) -> Option<Result<u64, String>> {
+    whole_lines(printed).find_map(|line| serde_json::from_str(line.split_once(TRIMMED_PREFIX)?.1.trim()).ok())
+}
+
+/// Returns the lines that do not grow any more.
+fn whole_lines(printed: &str) -> impl Iterator<Item = &str> {
+    printed.split_inclusive('\n').filter(|line| line.ends_with('\n'))
+}
+
 fn inspection(printed: &str) -> Option<Inspection> {
-    // Only whole lines: the last one may still be growing.
-    let mut lines = printed.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    lines.find_map(|line| serde_json::from_str(line.split_once(INSPECTION_PREFIX)?.1.trim()).ok())
+    whole_lines(printed)
+        .find_map(|line| serde_json::from_str(line.split_once(INSPECTION_PREFIX)?.1.trim()).ok())
 }
 
 /// Boots a guest until `answer` finds one in what it has printed. `vmm`'s standard output is the guest's console.

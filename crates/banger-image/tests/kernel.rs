@@ -9,9 +9,15 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use banger_core::work::Unwatched;
+use banger_download::debian::{Archives, Distribution};
+use banger_download::{Client, Patience};
 use banger_image::kernel::cpio::Archive;
+use banger_image::kernel::debian::{METAPACKAGE, dependency, is_of_interest};
 use banger_image::kernel::initramfs::{GuestBinary, assemble, assemble_at};
-use banger_image::kernel::{self, KernelSource};
+use banger_image::kernel::{self, Ingredients, KernelPackage};
+use banger_image::source::debian::DebianMirror;
+use banger_types::guest::KernelFeature;
+use banger_types::source::DEBIAN_KEYRING;
 use support::{Image, StdCommands, look};
 
 /// An entry of a cpio archive: mode, device number, content.
@@ -173,21 +179,66 @@ fn an_initramfs_is_made_once_for_each_guest_and_old_ones_go() {
     assert!(assemble(bundle, &old_guest).is_err(), "the binary is another one by now");
 }
 
-/// One real fetch of Debian's kernel package, which the whole bundle is made of.
+/// Gets the newest kernel of a suite from the real archive.
+fn real_package(suite: &str, directory: &Path) -> KernelPackage {
+    let client = Client::new(&[], Patience::default()).unwrap();
+    let archives = Archives::new(client, DEBIAN_KEYRING.into(), directory.to_owned());
+    let archive = DebianMirror::of_host().unwrap_or_default().archive;
+    let distribution = Distribution { archive, suite: suite.parse().unwrap() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let packages = runtime.block_on(archives.packages(&distribution, is_of_interest, &Unwatched)).unwrap();
+    let metapackage = packages.iter().find(|package| package.name == METAPACKAGE).unwrap();
+    let (name, _) = dependency(&metapackage.depends).unwrap();
+    let kernel = packages.iter().find(|package| package.name == name).unwrap();
+    let path = directory.join("kernel.deb");
+    runtime.block_on(archives.download(kernel, &path, &Unwatched)).unwrap();
+    KernelPackage { path, version: kernel.version.to_string() }
+}
+
 #[test]
 fn real_debian_kernel_bundle() {
+    check_real_bundle("bookworm", &[]);
+}
+
+/// Its modules are packed with xz.
+#[test]
+fn real_debian_kernel_bundle_of_packed_modules() {
+    check_real_bundle("trixie", &["virtio", "virtio_ring", "virtio_console"]);
+}
+
+#[test]
+fn what_is_no_package_of_a_kernel_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("package.deb");
+    let why = |content: &[u8]| {
+        std::fs::write(&path, content).unwrap();
+        let ingredients = Ingredients::Package(KernelPackage { path: path.clone(), version: String::new() });
+        let error = kernel::build(&ingredients, &directory.path().join("kernel"), &StdCommands, &Unwatched);
+        let text = chain(&error.unwrap_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left");
+        text
+    };
+    assert!(why(b"nothing").contains("it is no Debian package"));
+    assert!(why(b"!<arch>\n").contains("there are no files in it"));
+    let member = |name: &str, content: &[u8]| {
+        let mut header =
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, content.len()).into_bytes();
+        header.extend_from_slice(content);
+        [b"!<arch>\n", &header[..]].concat()
+    };
+    assert!(why(&member("data.tar", &[0; 1024])).contains("there is no kernel image in it"));
+    assert!(why(&member("data.tar.xz", b"x")).contains("cannot unpack"));
+}
+
+/// The whole bundle, of a package in Debian's real archive, whose kernel has built these in that may be modules.
+fn check_real_bundle(suite: &str, built_in: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let destination = directory.path().join("kernels/one");
-    let before = host_apt_state();
-    let bundle = kernel::build(
-        &KernelSource::default(),
-        &banger_image::source::debian::DebianMirror::default(),
-        &destination,
-        &StdCommands,
-        &Unwatched,
-    )
-    .unwrap_or_else(|error| panic!("{}", chain(&error)));
-    assert_eq!(host_apt_state(), before, "apt's own state is untouched");
+    let package = real_package(suite, directory.path());
+    let ingredients = Ingredients::Package(package.clone());
+    let bundle = kernel::build(&ingredients, &destination, &StdCommands, &Unwatched)
+        .unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(bundle.version, package.version);
     assert!(bundle.release.ends_with("-cloud-amd64"), "{bundle:?}");
     assert_eq!(kernel::describe(&destination).unwrap(), bundle);
     let names: Vec<_> = std::fs::read_dir(directory.path().join("kernels"))
@@ -216,9 +267,8 @@ fn real_debian_kernel_bundle() {
         found.unwrap_or_else(|| panic!("{module}: {list}"))
     };
     let purpose = |module: &str| listed[position(module)].1;
-    assert!(
-        position("virtio") < position("virtio_mmio") && position("virtio_ring") < position("virtio_mmio")
-    );
+    let is_before = |one, other| built_in.contains(&one) || position(one) < position(other);
+    assert!(is_before("virtio", "virtio_mmio") && is_before("virtio_ring", "virtio_mmio"));
     assert!(position("net_failover") < position("virtio_net"));
     assert!(position("vsock") < position("vmw_vsock_virtio_transport"));
     for (module, expected) in [
@@ -230,16 +280,22 @@ fn real_debian_kernel_bundle() {
         ("squashfs", "image"),
         ("erofs", "image"),
     ] {
-        assert_eq!(purpose(module), expected, "{module}");
+        if !built_in.contains(&module) {
+            assert_eq!(purpose(module), expected, "{module}");
+        }
     }
-    eprintln!("loaded in this order: {}", list.replace('\n', " "));
+    for module in built_in {
+        assert!(!list.contains(&format!("-{module}.ko ")), "{module}: {list}");
+    }
+    // All that VMs need, and Docker in them.
+    assert_eq!(bundle.features, KernelFeature::ALL);
     for (name, _) in &listed {
         assert_eq!(&entries[&format!("modules/{name}")].2[..4], b"\x7fELF", "{name}");
     }
 
     let image = Image { path: destination.join("modules.ext4"), directory: tempfile::tempdir().unwrap() };
     image.check();
-    let Some(mounted) = image.mount("real_debian_kernel_bundle") else { return };
+    let Some(mounted) = image.mount("check_real_bundle") else { return };
     let seen = look(&mounted.at);
     for name in ["modules.dep", "modules.alias", "modules.dep.bin", "kernel/fs/overlayfs/overlay.ko"] {
         assert!(seen.contains_key(name.as_bytes()), "{name}");
@@ -255,18 +311,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
-}
-
-/// Names and times of what apt keeps.
-fn host_apt_state() -> BTreeMap<String, SystemTime> {
-    ["/var/lib/apt/lists", "/var/cache/apt", "/var/cache/apt/archives", "/var/lib/apt"]
-        .into_iter()
-        .filter_map(|directory| std::fs::read_dir(Path::new(directory)).ok())
-        .flatten()
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let modified = entry.metadata().ok()?.modified().ok()?;
-            Some((entry.path().display().to_string(), modified))
-        })
-        .collect()
 }

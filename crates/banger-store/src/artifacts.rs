@@ -25,22 +25,17 @@ pub(crate) fn insert_image(
     Ok(before)
 }
 
-/// Inserts the kernel that was registered with an image. An earlier one of that name that was registered, too, is called by
-/// its version from now on.
-pub(crate) fn insert_registered_kernel(
-    transaction: &Transaction<'_>,
-    kernel: &Kernel,
-) -> Result<(), StoreError> {
-    let before = named::<Kernel>(transaction, "kernels", &kernel.name)?;
+/// Inserts a kernel. If it was registered, an earlier one of its name that was registered, too, is called by its version from
+/// now on.
+pub(crate) fn insert_kernel(transaction: &Transaction<'_>, kernel: &Kernel) -> Result<(), StoreError> {
+    let before = match &kernel.registered {
+        Some(_) => named::<Kernel>(transaction, "kernels", &kernel.name)?,
+        None => None,
+    };
     if let Some(before) = before.filter(|before| before.registered.is_some()) {
         let before = Kernel { name: before.version_name(), ..before };
         rename(transaction, "kernels", before.id.as_str(), &before.name, &before)?;
     }
-    insert_kernel(transaction, kernel)
-}
-
-/// Inserts a kernel.
-pub(crate) fn insert_kernel(transaction: &Transaction<'_>, kernel: &Kernel) -> Result<(), StoreError> {
     insert(transaction, "kernels", kernel.id.as_str(), &kernel.name, kernel)
 }
 

@@ -199,7 +199,7 @@ impl Store for SqliteStore {
     ) -> Result<Option<Image>, StoreError> {
         self.write("remember an image", |transaction| {
             if let Some(kernel) = kernel {
-                artifacts::insert_registered_kernel(transaction, kernel)?;
+                artifacts::insert_kernel(transaction, kernel)?;
             }
             let before = artifacts::insert_image(transaction, image)?;
             settle(transaction, operation)?;

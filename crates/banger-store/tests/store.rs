@@ -29,6 +29,7 @@ fn image(number: u64, name: &str) -> Image {
         disk_usage: 1,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         config: ImageConfig::default(),
+        kernel: None,
         registered: None,
         problem: None,
     }
@@ -43,6 +44,7 @@ fn kernel() -> Kernel {
         version: "6.1.1-1".to_owned(),
         disk_usage: 1,
         created_at: jiff::Timestamp::UNIX_EPOCH,
+        features: Vec::new(),
         registered: None,
         problem: None,
     }
@@ -64,7 +66,7 @@ fn registered(number: u64, name: &str) -> (Image, Kernel) {
         systemd: false,
     };
     let rootfs = RegisteredRootfs { file: file(), found, kernel: Some(id.clone()) };
-    let files = RegisteredKernel { kernel: file(), initrd: None, features: Vec::new() };
+    let files = RegisteredKernel { kernel: file(), initrd: None };
     (
         Image { registered: Some(rootfs), digest: None, ..image(number, name) },
         Kernel { id, name: name.to_owned(), registered: Some(files), ..kernel() },

@@ -1,5 +1,6 @@
-//! A small HTTP server on loopback that has one file, and does to it what servers and networks do to files.
+//! A small HTTP server on loopback that has files, and does to them what servers and networks do to files.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +9,10 @@ use std::thread::JoinHandle;
 /// What a server answers.
 #[derive(Debug, Clone, Default)]
 pub struct Serving {
-    /// The file.
+    /// The file, under whatever path none of `files` has.
     pub content: Vec<u8>,
+    /// Further files, by their paths. Where there are some, nothing is under other paths.
+    pub files: BTreeMap<String, Vec<u8>>,
     /// After how many bytes the connection is cut: by the first request, the second, and so on. The others are answered
     /// whole.
     pub cuts: Vec<usize>,
@@ -34,18 +37,28 @@ pub struct FileServer {
 #[derive(Debug)]
 struct State {
     serving: Serving,
-    /// The `Range` of each request.
-    asked: Mutex<Vec<Option<String>>>,
+    /// Files by their paths, as they are now.
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    asked: Mutex<Vec<Request>>,
     /// Connections on which nothing more is sent, and the end of them all.
     held: Mutex<Option<Vec<TcpStream>>>,
 }
 
+/// What was asked for.
+#[derive(Debug, Clone)]
+struct Request {
+    path: String,
+    range: Option<String>,
+}
+
 impl FileServer {
     /// Starts one.
-    pub fn start(serving: Serving) -> Self {
+    pub fn start(mut serving: Serving) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("its address");
-        let state = Arc::new(State { serving, asked: Mutex::default(), held: Mutex::new(Some(Vec::new())) });
+        let files = Mutex::new(std::mem::take(&mut serving.files));
+        let held = Mutex::new(Some(Vec::new()));
+        let state = Arc::new(State { serving, files, asked: Mutex::default(), held });
         let thread = std::thread::spawn({
             let state = Arc::clone(&state);
             move || state.serve(&listener)
@@ -53,14 +66,29 @@ impl FileServer {
         Self { address, state, thread: Some(thread) }
     }
 
-    /// Returns the address of its file, under this name.
+    /// Returns the address of a file.
     pub fn url(&self, name: &str) -> String {
         format!("http://{}/{name}", self.address)
     }
 
     /// Returns the `Range` of each request that came, in their order.
     pub fn asked(&self) -> Vec<Option<String>> {
-        self.state.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.requests().into_iter().map(|request| request.range).collect()
+    }
+
+    /// Returns the path of each request that came, in their order.
+    pub fn paths(&self) -> Vec<String> {
+        self.state.requests().into_iter().map(|request| request.path).collect()
+    }
+
+    /// Puts files where they are asked for from now on, in place of those that were there.
+    pub fn put(&self, files: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        self.state.files.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+    }
+
+    /// Takes a file away.
+    pub fn remove(&self, path: &str) {
+        self.state.files.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
     }
 }
 
@@ -86,20 +114,34 @@ impl State {
         }
     }
 
+    fn requests(&self) -> Vec<Request> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what is under a path, if anything is.
+    fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.is_empty() { Some(self.serving.content.clone()) } else { files.get(path).cloned() }
+    }
+
     fn answer(&self, mut connection: TcpStream) -> std::io::Result<()> {
-        let range = range(&connection)?;
+        let request = request(&connection)?;
+        let range = request.range.clone();
+        let content = self.content(&request.path);
         let count = {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            asked.push(range.clone());
+            asked.push(request);
             asked.len() - 1
         };
-        let content = &self.serving.content;
-        if let Some(status) = self.serving.refusals.get(count) {
+        let refusal = self.serving.refusals.get(count).copied();
+        let absent = content.is_none().then_some(404);
+        if let Some(status) = refusal.or(absent) {
             return write!(
                 connection,
                 "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             );
         }
+        let content = content.unwrap_or_default();
         let wanted = range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
         let shift = if wanted.is_some() { self.serving.shift } else { 0 };
         let begin =
@@ -107,7 +149,8 @@ impl State {
         let Some(body) = content.get(begin..).filter(|body| begin == 0 || !body.is_empty()) else {
             return write!(connection, "HTTP/1.1 416 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         };
-        let (status, end, all) = (if begin > 0 { 206 } else { 200 }, content.len() - 1, content.len());
+        let (status, end, all) =
+            (if begin > 0 { 206 } else { 200 }, content.len().saturating_sub(1), content.len());
         write!(connection, "HTTP/1.1 {status} Yes\r\nConnection: close\r\n")?;
         if begin > 0 {
             write!(connection, "Content-Range: bytes {begin}-{end}/{all}\r\n")?;
@@ -125,19 +168,22 @@ impl State {
     }
 }
 
-/// Reads a request, and returns its `Range`.
-fn range(connection: &TcpStream) -> std::io::Result<Option<String>> {
-    let mut range = None;
+/// Reads a request.
+fn request(connection: &TcpStream) -> std::io::Result<Request> {
+    let mut request = Request { path: String::new(), range: None };
     for line in BufReader::new(connection).lines() {
         let line = line?;
         if line.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(':')
+        if request.path.is_empty() {
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            path.trim_start_matches('/').clone_into(&mut request.path);
+        } else if let Some((name, value)) = line.split_once(':')
             && name.eq_ignore_ascii_case("range")
         {
-            range = Some(value.trim().to_owned());
+            request.range = Some(value.trim().to_owned());
         }
     }
-    Ok(range)
+    Ok(request)
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
 mod archive;
+mod builder;
 mod environment;
 mod file_server;
 mod host;
@@ -14,9 +15,11 @@ mod process;
 mod registry;
 pub mod seed;
 mod small_disk;
+pub mod space;
 mod terminal;
 
 pub use archive::{busybox_archive, probe_archive};
+pub use builder::Builder;
 pub use environment::{Environment, Outcome, engine, exit_code, programs};
 pub use file_server::{FileServer, Serving};
 pub use host::{Snapshot, TestHost, Tests, User};

@@ -98,12 +98,11 @@ fn complete(seed: &Path) {
 fn sources_key() -> u64 {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of crates");
     let mut files = Vec::new();
-    for directory in ["banger-image/src", "banger-store/src", "banger-types/src"] {
+    for directory in ["banger-image/src", "banger-store/src", "banger-types/src", "bangerd/src/catalog"] {
         collect(&crates.join(directory), &mut files);
     }
     let single = ["src/archive.rs", "src/seed.rs", "src/bin/banger-test-probe.rs"];
     files.extend(single.map(|file| crates.join("banger-testkit").join(file)));
-    files.push(crates.join("bangerd/src/catalog.rs"));
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {

@@ -49,6 +49,12 @@ pub const INSPECT_PARAMETER: &str = "banger.inspect";
 /// What the line begins with.
 pub const INSPECTION_PREFIX: &str = "inspection: ";
 
+/// A word of the kernel's command line: the guest is only to give the blocks of its first drive back that nobody uses, an ext4.
+/// It prints [`TRIMMED_PREFIX`] and how many bytes they had, or why it could not, as JSON on one line, and resets the machine.
+pub const TRIM_PARAMETER: &str = "banger.trim";
+/// What the line begins with.
+pub const TRIMMED_PREFIX: &str = "trimmed: ";
+
 /// What a guest says of its kernel and its first drive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
@@ -61,19 +67,69 @@ pub struct Inspection {
 }
 
 /// What a guest may need of its kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelFeature {
     /// `CONFIG_OVERLAY_FS`: the image and the private disk as one.
     Overlay,
     /// `CONFIG_EXT4_FS`: the private disk.
     Ext4,
+    /// `CONFIG_VIRTIO_BLK`: drives.
+    Block,
     /// `CONFIG_VIRTIO_CONSOLE`: the control channel under QEMU.
     Console,
     /// `CONFIG_VIRTIO_VSOCKETS`: the control channel under Firecracker.
     Socket,
     /// `CONFIG_VIRTIO_NET`: a network card.
     Network,
+    /// `CONFIG_SQUASHFS`: images that are on it.
+    Squashfs,
+    /// `CONFIG_EROFS_FS`: images that are on it.
+    Erofs,
+    /// What Docker and its like need: namespaces, control groups, and a network for containers, which is bridges, pairs of
+    /// cards and address translation.
+    Containers,
+}
+
+impl KernelFeature {
+    /// All.
+    pub const ALL: [Self; 9] = [
+        Self::Overlay,
+        Self::Ext4,
+        Self::Block,
+        Self::Console,
+        Self::Socket,
+        Self::Network,
+        Self::Squashfs,
+        Self::Erofs,
+        Self::Containers,
+    ];
+
+    /// Returns what people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlayfs",
+            Self::Ext4 => "ext4",
+            Self::Block => "virtio-blk",
+            Self::Console => "virtio-console",
+            Self::Socket => "vsock",
+            Self::Network => "virtio-net",
+            Self::Squashfs => "squashfs",
+            Self::Erofs => "erofs",
+            Self::Containers => "containers",
+        }
+    }
+
+    /// Returns the feature of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|feature| feature.name() == name)
+    }
+}
+
+impl std::fmt::Display for KernelFeature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What a module of the initramfs is loaded for. `/modules/list` has a line for each, in the order in which they must be
@@ -116,7 +172,9 @@ impl ModulePurpose {
 /// The oldest agent protocol that this build understands.
 pub const PROTOCOL_OLDEST: u32 = 1;
 /// The newest agent protocol that this build understands.
-pub const PROTOCOL_NEWEST: u32 = 1;
+pub const PROTOCOL_NEWEST: u32 = 2;
+/// The first protocol with [`GuestRequest::Trim`].
+pub const PROTOCOL_WITH_TRIM: u32 = 2;
 
 /// The version of [`GuestConfig`] that this build writes.
 pub const CONFIG_VERSION: u32 = 1;
@@ -296,6 +354,18 @@ pub enum GuestRequest {
     SetClock(u64),
     /// What the guest's kernel says of uptime and memory.
     Stats,
+    /// Give the private disk's blocks back that nobody uses.
+    Trim,
+}
+
+impl GuestRequest {
+    /// Returns the first protocol that has it.
+    pub const fn protocol(&self) -> u32 {
+        match self {
+            Self::Shutdown(_) | Self::Sync | Self::SetClock(_) | Self::Stats => PROTOCOL_OLDEST,
+            Self::Trim => PROTOCOL_WITH_TRIM,
+        }
+    }
 }
 
 /// What a guest answers.
@@ -306,6 +376,8 @@ pub enum GuestReply {
     Done,
     /// Answer to [`GuestRequest::Stats`].
     Stats(GuestStats),
+    /// Answer to [`GuestRequest::Trim`]: how many bytes were given back, many of which may have been before.
+    Trimmed(u64),
 }
 
 /// The guest's own view of its resources.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guest::KernelFeature;
 use crate::name::{ImageId, KernelId};
 
 /// What an image says about how its programs want to run: the fields of the OCI image
@@ -50,6 +51,9 @@ pub struct Image {
     pub created_at: jiff::Timestamp,
     /// Its configuration.
     pub config: ImageConfig,
+    /// The name of the kernel of its VMs, unless another one is asked for: that of its entry in the catalog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     /// What there is to know of a file that is used in place; none if banger has made the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<RegisteredRootfs>,
@@ -127,7 +131,25 @@ impl fmt::Display for FileSystem {
     }
 }
 
+/// The label by which an image says what its programs need of a kernel: names of features
+/// ([`crate::guest::KernelFeature::name`]), with commas between them.
+pub const NEEDS_LABEL: &str = "banger.needs";
+
 impl Image {
+    /// Returns what its VMs need of a kernel beyond what all need: for its file system, and for its programs, as it says itself.
+    /// What it names and nobody knows is left out.
+    pub fn needs(&self) -> Vec<KernelFeature> {
+        let of_file_system =
+            self.registered.as_ref().and_then(|registered| match registered.found.file_system {
+                FileSystem::Ext4 => None,
+                FileSystem::Squashfs => Some(KernelFeature::Squashfs),
+                FileSystem::Erofs => Some(KernelFeature::Erofs),
+            });
+        let label = self.config.labels.get(NEEDS_LABEL).map_or("", String::as_str);
+        let named = label.split(',').filter_map(|name| KernelFeature::from_name(name.trim()));
+        of_file_system.into_iter().chain(named).collect()
+    }
+
     /// Returns the name of an image after a new version of it has taken its own: `debian@0123456789ab`.
     pub fn version_name(&self) -> String {
         format!("{}@{}", self.name, self.id)

@@ -23,6 +23,9 @@ pub struct Kernel {
     pub disk_usage: u64,
     /// When it was made.
     pub created_at: jiff::Timestamp,
+    /// What it can do, with its modules; empty where that is not known, as for one that an older version has made.
+    #[serde(default)]
+    pub features: Vec<KernelFeature>,
     /// The files of one that is used in place; none if banger has got it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<RegisteredKernel>,
@@ -39,12 +42,14 @@ pub struct RegisteredKernel {
     /// The initramfs that its modules were taken from. It is needed again only when the bundle is made anew: when the kernel
     /// has changed, or another version of banger makes bundles otherwise.
     pub initrd: Option<RegisteredFile>,
-    /// What a guest said that it can do, with those modules.
-    #[serde(default)]
-    pub features: Vec<KernelFeature>,
 }
 
 impl Kernel {
+    /// Returns whether it may have a feature: it has it, or nothing is known of it.
+    pub fn may_have(&self, feature: KernelFeature) -> bool {
+        self.features.is_empty() || self.features.contains(&feature)
+    }
+
     /// Returns the name of a kernel after a new version of it has taken its own: `mine@0123456789ab`.
     pub fn version_name(&self) -> String {
         format!("{}@{}", self.name, self.id)

@@ -3,6 +3,7 @@
 //! socket or looks at a clock.
 
 pub mod bytes;
+pub mod catalog;
 pub mod digest;
 pub mod engine;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod reference;
 pub mod sftp;
 pub mod size;
 pub mod source;
+pub mod space;
 pub mod system;
 pub mod vm;
 

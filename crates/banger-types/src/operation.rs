@@ -24,6 +24,8 @@ pub enum OperationKind {
     VmPause,
     /// Let them go on.
     VmResume,
+    /// Give the blocks of a VM's disk back that its guest does not use.
+    VmTrim,
     /// Delete a VM.
     VmDelete,
     /// Make an image.
@@ -32,6 +34,8 @@ pub enum OperationKind {
     ImageRegister,
     /// Make a kernel.
     KernelPull,
+    /// Make a kernel of files that stay where they are.
+    KernelRegister,
     /// Download and install an engine.
     EngineInstall,
 }
@@ -40,7 +44,14 @@ impl OperationKind {
     /// Returns whether a daemon that ends undoes an unfinished operation of this kind. The others
     /// concern VMs that go on without the daemon.
     pub const fn is_undone_at_shutdown(self) -> bool {
-        matches!(self, Self::ImagePull | Self::ImageRegister | Self::KernelPull | Self::EngineInstall)
+        matches!(
+            self,
+            Self::ImagePull
+                | Self::ImageRegister
+                | Self::KernelPull
+                | Self::KernelRegister
+                | Self::EngineInstall
+        )
     }
 
     /// Returns whether an operation of this kind is a way out of a full disk.

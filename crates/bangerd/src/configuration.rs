@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use banger_image::source::BuildOptions;
+use banger_types::digest::Digest;
 use banger_types::size::Mebibytes;
+use banger_types::source::is_secure_address;
 use banger_types::{ApiError, ErrorKind};
 use serde::Deserialize;
 
@@ -21,6 +23,8 @@ pub(crate) struct Configuration {
     pub(crate) registry: BTreeMap<String, RegistrySettings>,
     /// `[debian]`: where Debian's packages come from.
     pub(crate) debian: Debian,
+    /// `[[catalog]]`: catalogs from elsewhere, the later before the earlier.
+    pub(crate) catalog: Vec<CatalogList>,
 }
 
 /// Defaults of new VMs.
@@ -84,12 +88,36 @@ pub(crate) struct RegistrySettings {
     pub(crate) ca_file: Option<PathBuf>,
 }
 
-/// Debian's mirror.
+/// A catalog from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CatalogList {
+    /// Its address, `https:`.
+    #[serde(deserialize_with = "secure_address")]
+    pub(crate) url: String,
+    /// The digest of what is there.
+    pub(crate) sha256: Digest,
+}
+
+fn secure_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let url = String::deserialize(deserializer)?;
+    if is_secure_address(&url) {
+        Ok(url)
+    } else {
+        Err(serde::de::Error::custom(format!("the address '{url}' does not begin with https://")))
+    }
+}
+
+/// Where Debian's packages come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Debian {
-    /// Address of a mirror, instead of deb.debian.org.
+    /// Address of a mirror, instead of the one that this host's apt uses, or deb.debian.org.
     pub(crate) mirror: Option<String>,
+    /// Address of a mirror of Debian's security updates, for one of the archive.
+    pub(crate) security_mirror: Option<String>,
+    /// A file of keys, instead of those that are installed.
+    pub(crate) keyring: Option<PathBuf>,
 }
 
 fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Mebibytes, D::Error> {

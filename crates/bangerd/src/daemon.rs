@@ -4,10 +4,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use banger_api::request::{EngineInstallRequest, PullRequest, RegisterRequest};
+use banger_api::request::{EngineInstallRequest, KernelRegisterRequest, PullRequest, RegisterRequest};
 use banger_core::vm::Request;
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationKind};
+use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmState,
@@ -16,10 +17,11 @@ use banger_types::vm::{
 use banger_types::{ApiError, ErrorKind, VmName};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::{Artifacts, Registration, Wanted};
+use crate::artifact::{Artifacts, KernelRegistration, Registration, Wanted};
 use crate::failure::FromStore as _;
 use crate::layout::vm_file;
 use crate::operation::{Handle, Operations};
+use crate::space;
 use crate::ssh::default_user;
 use crate::vm::{self, Context, Edit, Edited, Origin, VmHandle, blocking};
 
@@ -80,6 +82,14 @@ impl Daemon {
         })
     }
 
+    pub(crate) async fn space(&self) -> Result<SpaceUsage, ApiError> {
+        space::usage(&self.artifacts).await
+    }
+
+    pub(crate) async fn prune(&self, request: &PruneRequest) -> Result<Pruned, ApiError> {
+        space::prune(&self.artifacts, request).await
+    }
+
     pub(crate) fn vms(&self) -> Vec<Vm> {
         self.context().vms.list().into_iter().map(with_disk).collect()
     }
@@ -138,6 +148,10 @@ impl Daemon {
 
     pub(crate) async fn resume_vm(&self, name: &str) -> Result<Operation, ApiError> {
         self.request(name, Request::Resume, VmStopRequest::default()).await
+    }
+
+    pub(crate) async fn trim_vm(&self, name: &str) -> Result<Operation, ApiError> {
+        self.request(name, Request::Trim, VmStopRequest::default()).await
     }
 
     pub(crate) async fn set_vm(&self, name: &str, wanted: VmSetRequest) -> Result<Vm, ApiError> {
@@ -270,6 +284,20 @@ impl Daemon {
         tokio::spawn(async move {
             let pulled = artifacts.pull_kernel(&request.source, request.name.as_deref(), &operation).await;
             operation.finish(pulled.map(drop));
+        });
+        Ok(handle.snapshot())
+    }
+
+    pub(crate) async fn register_kernel(
+        &self,
+        request: KernelRegisterRequest,
+    ) -> Result<Operation, ApiError> {
+        let registration = blocking("look at files", || KernelRegistration::of(request)).await??;
+        let handle = self.begin(OperationKind::KernelRegister, &registration.name)?;
+        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
+        tokio::spawn(async move {
+            let registered = artifacts.register_kernel(registration, &operation).await;
+            operation.finish(registered.map(drop));
         });
         Ok(handle.snapshot())
     }

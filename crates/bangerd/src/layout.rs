@@ -86,6 +86,16 @@ impl Layout {
         self.data.join("downloads")
     }
 
+    /// What is kept of Debian's archive.
+    pub(crate) fn debian(&self) -> PathBuf {
+        self.data.join("debian")
+    }
+
+    /// Catalogs from elsewhere, by their digests.
+    pub(crate) fn catalogs(&self) -> PathBuf {
+        self.data.join("catalogs")
+    }
+
     pub(crate) fn operations(&self) -> PathBuf {
         self.data.join("operations")
     }
@@ -121,6 +131,8 @@ impl Layout {
             self.templates(),
             self.engines(),
             self.downloads(),
+            self.debian(),
+            self.catalogs(),
             self.layers(),
             crate::artifact::stored_layers(&self.layers()),
             crate::artifact::unpacked_layers(&self.layers()),

@@ -15,6 +15,7 @@ mod programs;
 mod random;
 mod ready;
 mod reconcile;
+mod space;
 mod ssh;
 mod startup;
 mod take_up;

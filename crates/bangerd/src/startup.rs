@@ -39,6 +39,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How long cancelled operations may take to undo what they had begun.
 const UNDO_LIMIT: Duration = Duration::from_secs(20);
 
+/// The user's catalog, beside the configuration file.
+const CATALOG_FILE: &str = "catalog.toml";
+
 const USAGE: &str = "\
 usage: bangerd [--version]
 
@@ -167,7 +170,7 @@ async fn serve(
     programs: Programs,
     ready: &mut Ready,
 ) -> anyhow::Result<()> {
-    let artifacts = compose(layout, &locations.socket, configuration, programs)?;
+    let artifacts = compose(layout, locations, configuration, programs)?;
     let unknown_vms = reconcile(&artifacts).await?;
     artifacts.context().ssh.update(artifacts.context()).await;
     let listener = banger_host::bind_private(&locations.socket).map_err(|error| socket_error(&error))?;
@@ -200,7 +203,7 @@ async fn serve(
 /// Puts everything together.
 fn compose(
     layout: Layout,
-    socket: &Path,
+    locations: &Locations,
     configuration: Configuration,
     programs: Programs,
 ) -> anyhow::Result<Arc<Artifacts>> {
@@ -217,14 +220,15 @@ fn compose(
         commands,
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),
-        ssh: SshConfig::new(programs.client.clone(), socket.to_owned()),
+        ssh: SshConfig::new(programs.client.clone(), locations.socket.clone()),
         layout,
         store,
         programs,
         operations,
         boot_limit: configuration.vm.boot_timeout,
     };
-    Ok(Arc::new(Artifacts::new(Arc::new(context), configuration)))
+    let catalog = locations.configuration.as_ref().map(|path| path.with_file_name(CATALOG_FILE));
+    Ok(Arc::new(Artifacts::new(Arc::new(context), configuration, catalog)))
 }
 
 fn open_store(layout: &Layout) -> anyhow::Result<SqliteStore> {

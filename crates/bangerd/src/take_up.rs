@@ -58,7 +58,7 @@ async fn is_pulled(context: &Arc<Context>, operation: &Operation) -> bool {
     let look = move |store: &dyn Store| {
         // An image's operation may have made a kernel on its way, perhaps of the same name.
         let made: Vec<_> = match kind {
-            OperationKind::KernelPull => {
+            OperationKind::KernelPull | OperationKind::KernelRegister => {
                 store.kernels()?.into_iter().map(|kernel| (kernel.name, kernel.created_at)).collect()
             }
             _ => store.images()?.into_iter().map(|image| (image.name, image.created_at)).collect(),
@@ -84,7 +84,10 @@ impl Left {
     fn settled(&self, kind: OperationKind, handle: &Arc<Handle>) -> Option<Result<(), ApiError>> {
         let makes_artifact = matches!(
             kind,
-            OperationKind::ImagePull | OperationKind::ImageRegister | OperationKind::KernelPull
+            OperationKind::ImagePull
+                | OperationKind::ImageRegister
+                | OperationKind::KernelPull
+                | OperationKind::KernelRegister
         );
         if makes_artifact && self.pulled {
             return Some(Ok(()));
@@ -125,12 +128,15 @@ impl Left {
             OperationKind::VmPause => {
                 bring_to(vm, Request::Pause, |state| state == VmState::Paused, handle).await
             }
+            // What was given back is; what was not can be asked for again.
+            OperationKind::VmTrim => Err(interrupted(handle, "what it had not come to was left as it is")),
             OperationKind::VmResume => {
                 bring_to(vm, Request::Resume, |state| state == VmState::Running, handle).await
             }
             OperationKind::ImagePull
             | OperationKind::ImageRegister
             | OperationKind::KernelPull
+            | OperationKind::KernelRegister
             | OperationKind::EngineInstall => Err(interrupted(handle, "what it had begun was undone")),
         }
     }

@@ -11,6 +11,8 @@ pub enum Request {
     Pause,
     /// Let them go on.
     Resume,
+    /// Give the blocks of its disk back that its guest does not use.
+    Trim,
     /// Stop it in order if it runs, and boot it.
     Restart,
     /// Ask its guest to go down, and kill it when that takes too long.
@@ -45,6 +47,9 @@ pub enum DenyReason {
     /// Only a VM that runs can be stopped, killed or paused.
     #[error("it is {0}, not running")]
     NotRunning(VmState),
+    /// Only a VM that runs, or rests, can be trimmed.
+    #[error("it is {0}, neither running nor stopped")]
+    NotTrimmable(VmState),
     /// Only a VM that is paused can be resumed.
     #[error("it is {0}, not paused")]
     NotPaused(VmState),
@@ -70,7 +75,7 @@ impl RequestQueue {
     /// Asks for `request` on a VM in `state`.
     ///
     /// A request that ends the VM interrupts one that does not, and a harder end a softer one:
-    /// start, pause, resume < restart < stop < kill < delete. Everything else is denied with its reason.
+    /// start, pause, resume, trim < restart < stop < kill < delete. Everything else is denied with its reason.
     pub fn try_queue(&mut self, request: Request, state: VmState) -> Result<Admission, DenyReason> {
         if self.contains_delete() {
             return Err(DenyReason::Deleting);
@@ -123,6 +128,9 @@ impl RequestQueue {
             Request::Pause if state == VmState::Paused => Err(DenyReason::Already(state)),
             Request::Pause if state != VmState::Running => Err(DenyReason::NotRunning(state)),
             Request::Resume if state != VmState::Paused => Err(DenyReason::NotPaused(state)),
+            Request::Trim if !matches!(state, VmState::Running | VmState::Stopped | VmState::Failed) => {
+                Err(DenyReason::NotTrimmable(state))
+            }
             Request::Stop | Request::Kill if !alive => Err(DenyReason::NotRunning(state)),
             Request::Delete { .. } if state == VmState::Deleting => Ok(()),
             Request::Delete { force: false } if alive || state == VmState::Creating => {
@@ -131,6 +139,7 @@ impl RequestQueue {
             Request::Start
             | Request::Pause
             | Request::Resume
+            | Request::Trim
             | Request::Restart
             | Request::Stop
             | Request::Kill
@@ -141,7 +150,7 @@ impl RequestQueue {
 
 const fn strength(request: Request) -> u8 {
     match request {
-        Request::Start | Request::Pause | Request::Resume => 0,
+        Request::Start | Request::Pause | Request::Resume | Request::Trim => 0,
         Request::Restart => 1,
         Request::Stop => 2,
         Request::Kill => 3,
@@ -196,6 +205,9 @@ mod tests {
         assert_eq!(ask(Request::Resume, VmState::Paused), Ok(Admission::Now));
         assert_eq!(ask(Request::Resume, VmState::Running), Err(DenyReason::Already(VmState::Running)));
         assert_eq!(ask(Request::Resume, VmState::Stopped), Err(DenyReason::NotPaused(VmState::Stopped)));
+        assert_eq!(ask(Request::Trim, VmState::Running), Ok(Admission::Now));
+        assert_eq!(ask(Request::Trim, VmState::Failed), Ok(Admission::Now));
+        assert_eq!(ask(Request::Trim, VmState::Paused), Err(DenyReason::NotTrimmable(VmState::Paused)));
         assert_eq!(ask(Request::Restart, VmState::Stopped), Ok(Admission::Now));
         assert_eq!(ask(Request::Restart, VmState::Running), Ok(Admission::Now));
         assert_eq!(ask(Request::Stop, VmState::Paused), Ok(Admission::Now));
@@ -212,6 +224,7 @@ mod tests {
             Just(Request::Start),
             Just(Request::Pause),
             Just(Request::Resume),
+            Just(Request::Trim),
             Just(Request::Restart),
             Just(Request::Stop),
             Just(Request::Kill),
@@ -243,7 +256,7 @@ mod tests {
 
     /// From the softest to the hardest. Those in one row do not interrupt each other.
     const ROWS: [&[Request]; 5] = [
-        &[Request::Start, Request::Pause, Request::Resume],
+        &[Request::Start, Request::Pause, Request::Resume, Request::Trim],
         &[Request::Restart],
         &[Request::Stop],
         &[Request::Kill],
@@ -262,6 +275,7 @@ mod tests {
                 Request::Start => &[Stopped, Failed],
                 Request::Pause => &[Running],
                 Request::Resume => &[Paused],
+                Request::Trim => &[Running, Stopped, Failed],
                 Request::Restart => &[Stopped, Failed, Starting, Running, Paused, Stopping],
                 Request::Stop | Request::Kill => &[Starting, Running, Paused, Stopping],
                 Request::Delete { force: false } => &[Stopped, Failed, Deleting],

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use sha2::Digest as _;
 use tokio::sync::Mutex;
 
-use crate::client::{cancellable, part};
+use crate::client::part;
 use crate::transfer::{Server, Transfer};
 use crate::{Client, DownloadError, Source};
 pub use authentication::Credentials;
@@ -28,8 +28,6 @@ pub use places::Places;
 const LARGEST_ERROR: u64 = 64 << 10;
 /// How often a registry may say to come again later.
 const MOST_WAITS: u32 = 3;
-/// How often it is asked for a document that it fails to give.
-const ATTEMPTS: u32 = 4;
 
 /// A repository at one place: its registry, or a mirror of that.
 #[derive(Debug)]
@@ -128,20 +126,7 @@ impl Repository {
         limit: u64,
         work: &dyn Work,
     ) -> Result<Fetched, DownloadError> {
-        let mut failures = 0;
-        loop {
-            let error = match cancellable(work, self.document_once(url, accept, what, limit, work)).await? {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => error,
-            };
-            failures += 1;
-            if !error.may_pass() || failures >= ATTEMPTS {
-                return Err(error);
-            }
-            work.log(&format!("{error}; once more"));
-            let pause = tokio::time::sleep(self.client.patience.pause * 2_u32.pow(failures - 1));
-            cancellable(work, pause).await?;
-        }
+        self.client.persist(work, || self.document_once(url, accept, what, limit, work)).await
     }
 
     async fn document_once(
@@ -170,30 +155,18 @@ impl Repository {
     /// Reads an answer that should be short.
     async fn body(
         &self,
-        mut response: Response,
+        response: Response,
         what: &'static str,
         limit: u64,
         url: &str,
     ) -> Result<Vec<u8>, DownloadError> {
-        let mut bytes = Vec::new();
-        let read = async {
-            while let Some(chunk) =
-                response.chunk().await.map_err(|error| crate::client::broken(url, error))?
-            {
-                if (bytes.len() + chunk.len()) as u64 > limit {
-                    return Err(
-                        RegistryError::TooLarge { registry: self.registry.clone(), what, limit }.into()
-                    );
-                }
-                bytes.extend_from_slice(&chunk);
+        let body = self.client.body(response, limit, url).await;
+        body.map_err(|error| match error {
+            DownloadError::TooLong { limit, .. } => {
+                RegistryError::TooLarge { registry: self.registry.clone(), what, limit }.into()
             }
-            Ok::<_, DownloadError>(())
-        };
-        // All of it has to come within the time in which some of a file has to: a byte now and then is not enough.
-        let window = self.client.patience.window;
-        let slow = |_| DownloadError::TooSlow { url: url.to_owned(), bytes: 0, seconds: window.as_secs() };
-        tokio::time::timeout(window, read).await.map_err(slow)??;
-        Ok(bytes)
+            other => other,
+        })
     }
 
     /// Sends a request with what lets us in. A registry that wants something else gets that, once; one that wants to be

@@ -123,7 +123,7 @@ pub(super) fn probe(plan: &ProbePlan) -> Result<Vec<u8>, EngineError> {
         drives: plan
             .question
             .drive()
-            .map(|path| drive("base", path, true))
+            .map(|path| drive("base", path, !plan.question.writes()))
             .into_iter()
             .collect::<Result<_, _>>()?,
         network_interfaces: Vec::new(),

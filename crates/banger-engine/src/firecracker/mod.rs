@@ -139,6 +139,11 @@ impl Engine for Firecracker {
         false
     }
 
+    /// Its block device reads, writes, flushes and tells its id, and nothing else (virtio 1.2, 5.2.6: `VIRTIO_BLK_T_DISCARD`).
+    fn discards(&self) -> bool {
+        false
+    }
+
     fn most_vcpus(&self) -> u32 {
         MOST_VCPUS
     }

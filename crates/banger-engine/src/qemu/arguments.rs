@@ -32,7 +32,8 @@ pub(super) fn of_probe(plan: &ProbePlan, counter_khz: Option<u64>) -> Result<Vec
         .option("-initrd", text(&plan.initramfs)?)
         .option("-append", kernel_parameters::of_probe(&plan.question, &more));
     if let Some(drive) = plan.question.drive() {
-        arguments.drive("base", drive, Access::ReadOnly)?;
+        let access = if plan.question.writes() { Access::Private } else { Access::ReadOnly };
+        arguments.drive("base", drive, access)?;
     }
     Ok(arguments.0)
 }

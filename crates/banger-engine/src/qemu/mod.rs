@@ -74,6 +74,10 @@ impl Engine for Qemu {
         true
     }
 
+    fn discards(&self) -> bool {
+        true
+    }
+
     fn most_vcpus(&self) -> u32 {
         MOST_VCPUS
     }

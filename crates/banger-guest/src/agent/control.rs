@@ -14,7 +14,8 @@ use tokio::io::{
 use super::clock;
 use super::mux::{Mux, MuxStream};
 use super::stopping::Stopping;
-use crate::{init, log};
+use crate::trim::trim;
+use crate::{boot, init, log};
 
 /// Longest line from the host, bytes. A host's lines are short, and a host is not trusted with our memory.
 const LINE_LIMIT: u64 = 64 << 10;
@@ -98,6 +99,11 @@ impl Control {
             GuestRequest::SetClock(unix_time_ns) => {
                 clock::adjust(unix_time_ns).map(|()| GuestReply::Done).map_err(|error| error.to_string())
             }
+            GuestRequest::Trim => tokio::task::spawn_blocking(trim_private_disk)
+                .await
+                .map_err(|error| error.to_string())?
+                .map(GuestReply::Trimmed)
+                .map_err(|error| format!("the private disk cannot be trimmed: {error}")),
             GuestRequest::Stats => stats().map(GuestReply::Stats).map_err(|error| error.to_string()),
         }
     }
@@ -126,6 +132,18 @@ fn hello() -> GuestHello {
         kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
         systemd: init::is_systemd(),
     }
+}
+
+/// The disk itself is mounted nowhere; directories that lie on it are.
+fn trim_private_disk() -> io::Result<u64> {
+    let mut trimmed = Err(io::ErrorKind::NotFound.into());
+    for (_, directory) in boot::VOLUMES {
+        trimmed = std::fs::File::open(directory).and_then(trim);
+        if trimmed.is_ok() {
+            break;
+        }
+    }
+    trimmed
 }
 
 fn stats() -> io::Result<GuestStats> {

@@ -29,7 +29,7 @@ const MODULES_DRIVE: &str = "/modules-drive";
 const ROOT: &str = "/root";
 
 /// Directories that lie on the private disk itself, as their users cannot work on an overlay (or slowly).
-const VOLUMES: [(&str, &str); 2] =
+pub(crate) const VOLUMES: [(&str, &str); 2] =
     [("/private/volumes/docker", "/var/lib/docker"), ("/private/volumes/containerd", "/var/lib/containerd")];
 
 const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC).union(MountFlags::NODEV);

@@ -82,7 +82,9 @@ pub(super) fn init(root: &RootDirectory) -> Option<&'static str> {
 
 /// Returns what the kernel has, with all modules that it was given.
 fn features() -> Vec<KernelFeature> {
-    for purpose in [ModulePurpose::Console, ModulePurpose::Socket, ModulePurpose::Network] {
+    for purpose in
+        [ModulePurpose::Console, ModulePurpose::Socket, ModulePurpose::Network, ModulePurpose::Image]
+    {
         let _ = modules::load_all(purpose);
     }
     let known = file_systems();
@@ -90,6 +92,9 @@ fn features() -> Vec<KernelFeature> {
     [
         (KernelFeature::Overlay, mounts(&known, "overlay")),
         (KernelFeature::Ext4, mounts(&known, "ext4")),
+        (KernelFeature::Squashfs, mounts(&known, "squashfs")),
+        (KernelFeature::Erofs, mounts(&known, "erofs")),
+        (KernelFeature::Block, drives("virtio_blk")),
         (KernelFeature::Console, drives("virtio_console")),
         (KernelFeature::Socket, drives("vmw_vsock_virtio_transport")),
         (KernelFeature::Network, drives("virtio_net")),

@@ -1,24 +1,37 @@
-//! Kernels in files of the user's own, which stay where they are.
+//! Kernels in files: the user's own, which stay where they are, and those that were downloaded.
 
 use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use banger_core::work::Work;
+use banger_types::guest::KernelFeature;
 use fs_err as fs;
 
 use super::initrd::Initrd;
 use super::modules::{Missing, archive_of, boot_archive};
-use super::{BOOT_MODULES, KernelBundle, KernelError, RECIPE, file, key, vmlinux, write_description};
+use super::{
+    BOOT_MODULES, KernelBundle, KernelError, RECIPE, features, file, key, vmlinux, write_description,
+};
 use crate::publish::Staging;
 use crate::regular::open_regular;
 use crate::rootfs::ext4::Ext4Writer;
 use crate::rootfs::{Metadata, RootfsWriter as _, TreePath};
 
-/// Makes the bundle of a kernel, with the modules that are needed to mount from `initrd`. The bundle leads to the kernel's file;
-/// what is derived from it (an ELF file for VMMs that boot nothing else) is the bundle's own.
+/// How a bundle has its kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It leads to the file.
+    InPlace,
+    /// It has it itself.
+    Copied,
+}
+
+/// Makes the bundle of a kernel, with the modules that are needed to mount from `initrd`. What is derived from the kernel (an
+/// ELF file for VMMs that boot nothing else) is the bundle's own.
 pub(super) fn build(
     kernel: &Path,
+    kept: Use,
     initrd: Option<&Path>,
     staging: &Staging,
     work: &dyn Work,
@@ -30,7 +43,7 @@ pub(super) fn build(
     if read.map_err(KernelError::io("read the kernel"))? as u64 > vmlinux::LIMIT {
         return Err(not_one(vmlinux::VmlinuxError::TooLarge { limit: vmlinux::LIMIT }));
     }
-    write_kernel(kernel, &image, staging.path(), &not_one)?;
+    let features = write_kernel(kernel, kept, &image, staging.path(), &not_one)?;
     let release = vmlinux::release(&image);
     drop(image);
     work.check()?;
@@ -47,24 +60,42 @@ pub(super) fn build(
     };
     fs::write(staging.path().join(file::MODULES_ARCHIVE), &archive)
         .map_err(KernelError::io("write the modules' archive"))?;
-    let bundle = KernelBundle { release, version: String::new(), recipe: RECIPE, modules_key: key(&archive) };
+    let modules_key = key(&archive);
+    let bundle = KernelBundle { release, version: String::new(), features, recipe: RECIPE, modules_key };
     write_description(&bundle, staging.path())?;
     Ok(bundle)
 }
 
+/// Writes a kernel and its ELF file. Returns what it can do by its configuration, if that is a part of it; what it has as modules
+/// does not count.
 fn write_kernel(
     kernel: &Path,
+    kept: Use,
     image: &[u8],
     bundle: &Path,
     not_one: &dyn Fn(vmlinux::VmlinuxError) -> KernelError,
-) -> Result<(), KernelError> {
-    let link = |name| symlink(kernel, bundle.join(name)).map_err(KernelError::io("lead to the kernel"));
-    link(file::KERNEL)?;
+) -> Result<Vec<KernelFeature>, KernelError> {
+    let features = |elf: &[u8]| {
+        let configuration = features::embedded(elf).unwrap_or_default();
+        features::of_configuration(&configuration, features::Modules::Unknown)
+    };
+    let place = bundle.join(file::KERNEL);
+    match kept {
+        Use::InPlace => symlink(kernel, &place).map_err(KernelError::io("lead to the kernel"))?,
+        Use::Copied => fs::write(&place, image).map_err(KernelError::io("write the kernel"))?,
+    }
+    let vmlinux = bundle.join(file::VMLINUX);
     if vmlinux::is_elf(image) {
-        return link(file::VMLINUX);
+        let linked = match kept {
+            Use::InPlace => symlink(kernel, &vmlinux),
+            Use::Copied => fs::hard_link(&place, &vmlinux),
+        };
+        linked.map_err(KernelError::io("lead to the kernel"))?;
+        return Ok(features(image));
     }
     let elf = vmlinux::extract(image).map_err(not_one)?;
-    fs::write(bundle.join(file::VMLINUX), elf).map_err(KernelError::io("write the kernel's ELF file"))
+    fs::write(vmlinux, &elf).map_err(KernelError::io("write the kernel's ELF file"))?;
+    Ok(features(&elf))
 }
 
 /// Writes a file system without any modules.

@@ -5,8 +5,9 @@
 //! `banger-guest` as `/init`, which changes with each build. [`initramfs::assemble`] puts them
 //! together, under a name made of both keys, so that a new build never boots a stale guest.
 
-mod apt;
 pub mod cpio;
+pub mod debian;
+mod features;
 mod files;
 pub mod initramfs;
 mod initrd;
@@ -20,15 +21,16 @@ use std::str::FromStr;
 
 use banger_core::command::{CommandError, Commands, HostCommand};
 use banger_core::work::{Cancelled, Work};
-use banger_types::guest::ModulePurpose;
+use banger_types::digest::{Digest, DigestError};
+use banger_types::guest::{KernelFeature, ModulePurpose};
 use banger_types::kernel::RegisteredKernel;
-use banger_types::source::{ImageSourceError, Suite};
+use banger_types::source::{ImageSourceError, Suite, is_secure_address};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchiveError;
 use crate::publish::{PublishError, Staging};
 use crate::rootfs::WriteError;
-use crate::source::debian::DebianMirror;
 
 pub use self::vmlinux::VmlinuxError;
 
@@ -47,8 +49,10 @@ pub mod file {
 }
 
 /// Which modules are in the initramfs and how it is laid out. To be raised with every change to
-/// either, so that bundles of an older recipe are made anew.
-pub const RECIPE: u32 = 3;
+/// either, and to what is known of a kernel, so that bundles of an older recipe are made anew.
+pub const RECIPE: u32 = 4;
+/// A kernel has at most this many bytes.
+pub const LARGEST: u64 = vmlinux::LIMIT;
 
 /// What must be loaded before the private disk, the modules and the image can be mounted and the
 /// host be spoken to, and what for. Everything else is on the modules drive.
@@ -64,15 +68,29 @@ const BOOT_MODULES: [(&str, ModulePurpose); 9] = [
     ("erofs", ModulePurpose::Image),
 ];
 
-/// The package that depends on the newest kernel for virtual machines.
-const METAPACKAGE: &str = "linux-image-cloud-amd64";
-
 /// A source of kernels, as users write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelSource {
     /// `debian:SUITE`: the newest cloud kernel of a Debian suite.
     Debian(Suite),
-    /// Files that stay where they are. Not written as a text.
+    /// `https://HOST/PATH#sha256=DIGITS`: a kernel that has all it needs built in. What stands behind `#` is no part of the
+    /// address (RFC 3986, section 3.5).
+    Address {
+        /// Where it is.
+        url: String,
+        /// What it has to be.
+        digest: Digest,
+    },
+}
+
+/// What a bundle is made of; all of it is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ingredients {
+    /// A kernel package of Debian's.
+    Package(KernelPackage),
+    /// A bzImage or an ELF file that becomes part of the bundle.
+    Download(PathBuf),
+    /// Files of the user's own, which stay where they are.
     Files {
         /// A bzImage or an ELF file.
         kernel: PathBuf,
@@ -81,7 +99,16 @@ pub enum KernelSource {
     },
 }
 
-impl From<&RegisteredKernel> for KernelSource {
+/// A Debian package with a kernel and its modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelPackage {
+    /// The file. Whoever got it has verified it.
+    pub path: PathBuf,
+    /// Its version.
+    pub version: String,
+}
+
+impl From<&RegisteredKernel> for Ingredients {
     fn from(files: &RegisteredKernel) -> Self {
         let initrd = files.initrd.as_ref().map(|initrd| initrd.path.clone());
         Self::Files { kernel: files.kernel.path.clone(), initrd }
@@ -92,8 +119,21 @@ impl From<&RegisteredKernel> for KernelSource {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelSourceError {
     /// No transport that we know.
-    #[error("'{0}' is not a kernel source; write debian:SUITE, as in debian:bookworm")]
+    #[error(
+        "'{0}' is not a kernel source; write debian:SUITE, as in debian:bookworm, or https://…#sha256=DIGITS"
+    )]
     Transport(String),
+    /// An address that others could answer for.
+    #[error("'{0}' does not begin with https://")]
+    Insecure(String),
+    /// An address alone.
+    #[error(
+        "'{0}' does not say what the kernel has to be; write #sha256= and its SHA-256 digest after the address"
+    )]
+    NoDigest(String),
+    /// The digest.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// The suite.
     #[error(transparent)]
     Suite(#[from] ImageSourceError),
@@ -113,16 +153,30 @@ impl FromStr for KernelSource {
     fn from_str(text: &str) -> Result<Self, KernelSourceError> {
         match text.split_once(':') {
             Some(("debian", suite)) => Ok(Self::Debian(suite.parse()?)),
+            Some(("http" | "https", rest)) if rest.starts_with("//") => address(text),
             _ => Err(KernelSourceError::Transport(text.chars().take(200).collect())),
         }
     }
+}
+
+/// How the part of an address begins that says what is there.
+const FRAGMENT: &str = "sha256=";
+
+fn address(text: &str) -> Result<KernelSource, KernelSourceError> {
+    let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let shown = || url.chars().take(200).collect();
+    if !is_secure_address(url) || url.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(KernelSourceError::Insecure(shown()));
+    }
+    let digits = fragment.strip_prefix(FRAGMENT).ok_or_else(|| KernelSourceError::NoDigest(shown()))?;
+    Ok(KernelSource::Address { url: url.to_owned(), digest: digits.parse()? })
 }
 
 impl fmt::Display for KernelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Debian(suite) => write!(f, "debian:{suite}"),
-            Self::Files { kernel, .. } => write!(f, "{}", kernel.display()),
+            Self::Address { url, digest } => write!(f, "{url}#{FRAGMENT}{}", digest.digits()),
         }
     }
 }
@@ -134,6 +188,9 @@ pub struct KernelBundle {
     pub release: String,
     /// The package's version; empty where there is no package.
     pub version: String,
+    /// What it can do by its configuration, as far as that is known.
+    #[serde(default)]
+    pub features: Vec<KernelFeature>,
     /// [`RECIPE`] of the writer.
     pub recipe: u32,
     /// First 16 hexadecimal digits of the SHA-256 digest of the modules' archive.
@@ -151,11 +208,8 @@ pub enum KernelError {
         /// The package that has it.
         package: &'static str,
     },
-    /// Debian's keys are not there, so that nothing could be verified.
-    #[error("there is no '{0}' to verify Debian's packages with")]
-    NoKeyring(PathBuf),
-    /// A directory whose name cannot stand in apt's configuration.
-    #[error("the path '{0}' has quotes or line breaks in it, which apt cannot take")]
+    /// A directory whose name cannot be handed to a command.
+    #[error("the path '{0}' has control characters in it, or is not UTF-8")]
     Directory(PathBuf),
     /// A command failed.
     #[error("cannot {doing}")]
@@ -166,13 +220,22 @@ pub enum KernelError {
         #[source]
         source: CommandError,
     },
-    /// apt answered, and not with what is needed.
-    #[error("the Debian suite '{suite}' has no kernel package as expected: {problem}")]
+    /// A file is no kernel package.
+    #[error("'{path}' is not a package of a kernel: {problem}")]
     Package {
-        /// The suite.
-        suite: String,
-        /// What is odd about it.
+        /// The package.
+        path: PathBuf,
+        /// What is odd about it, as a clause.
         problem: String,
+    },
+    /// A kernel package is damaged.
+    #[error("cannot unpack '{path}'")]
+    Unpack {
+        /// The package.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<ArchiveError>,
     },
     /// A module that is needed is not there.
     #[error("the kernel {release} has no module '{module}', neither built in nor loadable")]
@@ -259,6 +322,7 @@ impl KernelError {
         match self {
             Self::Cancelled(_) => true,
             Self::Command { source, .. } => crate::source::was_cancelled(source),
+            Self::Unpack { source, .. } => matches!(**source, ArchiveError::Cancelled(_)),
             _ => false,
         }
     }
@@ -267,7 +331,6 @@ impl KernelError {
     pub fn fix(&self) -> Option<String> {
         match self {
             Self::Missing { package, .. } => Some(format!("sudo apt-get install {package}")),
-            Self::NoKeyring(_) => Some("sudo apt-get install debian-archive-keyring".to_owned()),
             Self::Outdated { .. } => {
                 Some("make it anew with `banger kernel pull NAME`; its VMs keep their disks".to_owned())
             }
@@ -279,41 +342,41 @@ impl KernelError {
     }
 }
 
-/// Makes the bundle of `source` and publishes it as the directory `destination`, with the files of
-/// [`file`]. Needs no root, installs nothing, and leaves apt's own state alone.
+/// Makes the bundle of `ingredients` and publishes it as the directory `destination`, with the files of
+/// [`file`]. Needs no root and installs nothing.
 pub fn build(
-    source: &KernelSource,
-    mirror: &DebianMirror,
+    ingredients: &Ingredients,
     destination: &Path,
     commands: &dyn Commands,
     work: &dyn Work,
 ) -> Result<KernelBundle, KernelError> {
     let staging = Staging::beside(destination)?;
-    let bundle = match source {
-        KernelSource::Debian(suite) => {
+    let bundle = match ingredients {
+        Ingredients::Package(package) => {
             // Not inside of what is published, yet on the same file system and as short-lived.
             let scratch = Staging::beside(destination)?;
-            build_debian(suite, mirror, &staging, scratch.path(), commands, work)?
+            build_package(package, &staging, scratch.path(), commands, work)?
         }
-        KernelSource::Files { kernel, initrd } => files::build(kernel, initrd.as_deref(), &staging, work)?,
+        Ingredients::Download(kernel) => files::build(kernel, files::Use::Copied, None, &staging, work)?,
+        Ingredients::Files { kernel, initrd } => {
+            files::build(kernel, files::Use::InPlace, initrd.as_deref(), &staging, work)?
+        }
     };
     work.check()?;
     staging.publish()?;
     Ok(bundle)
 }
 
-fn build_debian(
-    suite: &Suite,
-    mirror: &DebianMirror,
+fn build_package(
+    package: &KernelPackage,
     staging: &Staging,
     scratch: &Path,
     commands: &dyn Commands,
     work: &dyn Work,
 ) -> Result<KernelBundle, KernelError> {
-    let package = apt::fetch(suite, mirror, scratch, commands, work)?;
     work.stage("kernel: unpack");
     let tree = scratch.join("tree");
-    let unpacked = unpack::unpack(&package, suite, &tree, staging.path(), commands, work)?;
+    let unpacked = unpack::unpack(&package.path, &tree, staging.path(), work)?;
     let image = fs::read(staging.path().join(file::KERNEL)).map_err(KernelError::io("read the kernel"))?;
     fs::write(staging.path().join(file::VMLINUX), vmlinux::extract(&image)?)
         .map_err(KernelError::io("write the kernel's ELF file"))?;
@@ -331,7 +394,8 @@ fn build_debian(
         .map_err(KernelError::io("write the modules' archive"))?;
     let bundle = KernelBundle {
         release: unpacked.release,
-        version: package.version,
+        version: package.version.clone(),
+        features: features::of_configuration(&unpacked.configuration, features::Modules::All),
         recipe: RECIPE,
         modules_key: key(&archive),
     };
@@ -385,14 +449,10 @@ fn run(
     commands.run(command, work).map_err(|source| KernelError::Command { doing, source })
 }
 
-/// Returns a path as text that can stand in a command and in apt's configuration.
+/// Returns a path as text that can stand in a command.
 fn text(path: &Path) -> Result<String, KernelError> {
-    let refuse = || KernelError::Directory(path.to_owned());
-    let text = path.to_str().ok_or_else(refuse)?;
-    if text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
-        return Err(refuse());
-    }
-    Ok(text.to_owned())
+    let text = path.to_str().filter(|text| !text.chars().any(char::is_control));
+    text.map(str::to_owned).ok_or_else(|| KernelError::Directory(path.to_owned()))
 }
 
 #[cfg(test)]
@@ -403,16 +463,32 @@ mod tests {
     fn a_kernel_source_reads_back_as_it_prints() {
         assert_eq!(KernelSource::default().to_string(), "debian:bookworm");
         assert_eq!("debian:trixie".parse::<KernelSource>().unwrap().to_string(), "debian:trixie");
-        for bad in ["", "bookworm", "debian:", "debian:../x", "https://x", "debian:a b"] {
+        let digits = "0123456789abcdef".repeat(4);
+        for good in
+            [format!("https://host/a%20b?c#sha256={digits}"), format!("http://127.0.0.1:1/x#sha256={digits}")]
+        {
+            assert_eq!(good.parse::<KernelSource>().unwrap().to_string(), good);
+        }
+        let short = format!("https://host/x#sha256={}", &digits[1..]);
+        let insecure = format!("http://host/x#sha256={digits}");
+        for bad in [
+            "",
+            "bookworm",
+            "debian:",
+            "debian:../x",
+            "https://x",
+            "debian:a b",
+            "https:x",
+            &short,
+            &insecure,
+        ] {
             assert!(bad.parse::<KernelSource>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn paths_that_would_break_the_configuration_are_refused() {
+    fn paths_that_cannot_stand_in_a_command_are_refused() {
         assert!(text(Path::new("/home/ü b/x")).is_ok());
-        for bad in ["/a\"b", "/a\nb", "/a\\b"] {
-            assert!(text(Path::new(bad)).is_err(), "{bad}");
-        }
+        assert!(text(Path::new("/a\nb")).is_err());
     }
 }

@@ -3,6 +3,8 @@
 //! Only those programs can read their stores, which belong to them alone; they hand an image over as a directory or an
 //! archive, and what they have made for banger they forget again.
 
+use std::collections::VecDeque;
+use std::io::Read;
 use std::path::Path;
 
 use banger_core::command::{CommandError, Commands, HostCommand};
@@ -45,6 +47,17 @@ pub enum ToolError {
         #[source]
         source: CommandError,
     },
+    /// A Dockerfile cannot be built.
+    #[error("{program} did not build the Dockerfile{}", said_last(said))]
+    Build {
+        /// The program.
+        program: &'static str,
+        /// The last lines that its steps have printed.
+        said: Vec<String>,
+        /// Why.
+        #[source]
+        source: CommandError,
+    },
     /// There is no room for what it hands over.
     #[error("cannot make a directory for the image")]
     Scratch(#[source] std::io::Error),
@@ -56,7 +69,7 @@ pub enum ToolError {
 impl ToolError {
     /// Returns whether somebody's cancel is the reason.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Command { source, .. } if was_cancelled(source))
+        matches!(self, Self::Command { source, .. } | Self::Build { source, .. } if was_cancelled(source))
     }
 
     /// Returns what a person can do about it.
@@ -104,8 +117,11 @@ pub(super) fn build(
     // A tag of its own: what is forgotten afterwards is that, and never an image that somebody else has, too.
     let suffix = directory.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let tag = format!("{REPOSITORY}:{}", suffix.trim_start_matches(['.', '-']));
-    let built = run(program, what, &build_command(program, dockerfile, &tag), commands, work);
-    let outcome = built.and_then(|()| {
+    let mut output = Output { work, line: Vec::new(), last: VecDeque::new() };
+    let mut read = |from: &mut dyn Read| Ok(output.read(from)?);
+    let built = commands.stream(&build_command(program, dockerfile, &tag), work, &mut read);
+    let built = built.map_err(|source| ToolError::Build { program, said: output.last.into(), source });
+    let outcome = built.map_err(BuildError::from).and_then(|()| {
         work.stage(&format!("image: take it from {program}"));
         run(program, "hand it over", &hand_over(program, &tag, &directory), commands, work)
     });
@@ -125,6 +141,65 @@ pub(super) fn build(
 
 /// What Docker writes.
 const ARCHIVE: &str = "image.tar";
+
+/// What a builder's steps print: for the log, and the last of it for who asks why one has failed.
+struct Output<'a> {
+    work: &'a dyn Work,
+    /// The line that is not whole yet.
+    line: Vec<u8>,
+    last: VecDeque<String>,
+}
+
+impl Output<'_> {
+    /// Most lines that are kept.
+    const LINES: usize = 10;
+    /// Where a longer line is cut, bytes.
+    const LONGEST: usize = 1000;
+
+    fn read(&mut self, from: &mut dyn Read) -> std::io::Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => buffer[..length].iter().for_each(|byte| self.take(*byte)),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.end_line();
+        Ok(())
+    }
+
+    fn take(&mut self, byte: u8) {
+        if byte == b'\n' {
+            self.end_line();
+        } else if self.line.len() < Self::LONGEST {
+            self.line.push(byte);
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+        self.line.clear();
+        if line.is_empty() {
+            return;
+        }
+        self.work.log(&line);
+        if self.last.len() == Self::LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+    }
+}
+
+/// Returns the last lines of a builder's steps, as the end of a sentence.
+fn said_last(lines: &[String]) -> String {
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!(", whose steps said last:\n  {}", lines.join("\n  "))
+    }
+}
 
 fn build_command(program: &str, dockerfile: &Dockerfile, tag: &str) -> HostCommand {
     let context = dockerfile.directory.to_string_lossy();
@@ -194,4 +269,24 @@ fn keep(image: OciImage, directory: tempfile::TempDir) -> OciImage {
         open(at)
     });
     OciImage { digest, config, layers, is_verified, open }
+}
+
+#[cfg(test)]
+mod tests {
+    use banger_core::work::Unwatched;
+
+    use super::*;
+
+    #[test]
+    fn the_last_lines_of_a_builder_are_kept_and_long_ones_are_cut() {
+        let mut output = Output { work: &Unwatched, line: Vec::new(), last: VecDeque::new() };
+        let long = "x".repeat(5000);
+        let lines = (1..=20).map(|number| format!("line {number}\r\n\n")).collect::<Vec<_>>().concat();
+        output.read(&mut format!("{lines}{long}\nno end").as_bytes()).unwrap();
+        assert_eq!(output.last.len(), Output::LINES);
+        assert_eq!((&*output.last[7], &*output.last[9]), ("line 20", "no end"));
+        assert_eq!(output.last[8].len(), Output::LONGEST);
+        assert_eq!(said_last(&[]), "");
+        assert_eq!(said_last(&["a".to_owned(), "b".to_owned()]), ", whose steps said last:\n  a\n  b");
+    }
 }

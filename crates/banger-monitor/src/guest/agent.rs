@@ -32,6 +32,8 @@ pub(crate) enum Unavailable {
     NotConnected,
     #[error("the guest's agent does not take more requests")]
     Busy,
+    #[error("the guest booted with an older version of banger, which cannot do that; restart it")]
+    TooOld,
 }
 
 /// What the agent said.
@@ -73,7 +75,9 @@ enum Phase {
     AwaitingHello,
     /// There is no protocol that both know. Nothing more is said.
     Incompatible,
-    Welcomed,
+    Welcomed {
+        protocol: u32,
+    },
 }
 
 /// One conversation, on one stream.
@@ -132,15 +136,15 @@ impl Agent {
         let heard = match (self.phase, message) {
             (Phase::AwaitingHello, GuestMessage::Hello(hello)) => {
                 let protocol = common_protocol(&hello);
-                self.phase = if protocol.is_some() { Phase::Welcomed } else { Phase::Incompatible };
+                self.phase = protocol.map_or(Phase::Incompatible, |protocol| Phase::Welcomed { protocol });
                 if let Some(protocol) = protocol {
                     self.say(&HostMessage::Welcome { protocol, unix_time_ns: now_ns });
                 }
                 Heard::Hello { hello, common: protocol.is_some() }
             }
-            (Phase::Welcomed, GuestMessage::Ready) => Heard::Ready,
-            (Phase::Welcomed, GuestMessage::Stopping(action)) => Heard::Stopping(action),
-            (Phase::Welcomed, GuestMessage::Reply { id, result })
+            (Phase::Welcomed { .. }, GuestMessage::Ready) => Heard::Ready,
+            (Phase::Welcomed { .. }, GuestMessage::Stopping(action)) => Heard::Stopping(action),
+            (Phase::Welcomed { .. }, GuestMessage::Reply { id, result })
                 if (1..=self.last_request).contains(&id) =>
             {
                 // Who is gone needs no answer.
@@ -153,8 +157,9 @@ impl Agent {
 
     /// Asks the agent for something.
     pub(crate) fn ask(&mut self, request: GuestRequest, asker: Asker) -> Result<(), Unavailable> {
-        if self.phase != Phase::Welcomed {
-            return Err(Unavailable::NotConnected);
+        let Phase::Welcomed { protocol } = self.phase else { return Err(Unavailable::NotConnected) };
+        if request.protocol() > protocol {
+            return Err(Unavailable::TooOld);
         }
         if self.output.len() > OUTPUT_LIMIT {
             return Err(Unavailable::Busy);

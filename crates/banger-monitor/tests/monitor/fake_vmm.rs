@@ -256,6 +256,7 @@ impl Guest {
                 Ok(GuestReply::Done)
             }
             GuestRequest::Sync => Err("the disk is gone".to_owned()),
+            GuestRequest::Trim => Ok(GuestReply::Trimmed(4096)),
             GuestRequest::Shutdown(_) if self.script.contains("refuse") => {
                 Err("the guest has better things to do".to_owned())
             }

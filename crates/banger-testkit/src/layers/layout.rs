@@ -59,6 +59,8 @@ impl Layout {
             "os": "linux",
             "config": config,
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            // Buildah builds nothing on an image without one.
+            "history": vec![json!({ "created_by": "a test" }); layers.len()],
         });
         let config = self.add("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
         self.manifest(&json!({ "schemaVersion": 2, "config": config, "layers": layers }))

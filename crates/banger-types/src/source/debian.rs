@@ -5,6 +5,12 @@ use std::str::FromStr;
 
 use super::ImageSourceError;
 
+/// Debian's keys, where distributions put them that package them: Debian, Ubuntu, Fedora and Arch alike.
+pub const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// What a person does who lacks them.
+pub const INSTALL_DEBIAN_KEYRING: &str =
+    "install Debian's keys: debian-archive-keyring (Debian, Ubuntu, Arch), debian-keyring (Fedora)";
+
 /// The name of a Debian suite: `bookworm`, `trixie`, `sid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suite(String);

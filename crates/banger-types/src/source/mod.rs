@@ -10,7 +10,7 @@ use std::str::FromStr;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::reference::{DockerReference, ReferenceError};
-pub use debian::{PackageName, Suite};
+pub use debian::{DEBIAN_KEYRING, INSTALL_DEBIAN_KEYRING, PackageName, Suite};
 
 /// What stands as itself in a value of `dockerfile:`.
 const VALUE: &AsciiSet = &CONTROLS.add(b'%').add(b'&').add(b' ').add(b'#');
@@ -206,6 +206,13 @@ impl FromStr for ImageSource {
             _ => return Err(unknown()),
         })
     }
+}
+
+/// Whether nobody else can answer for an address of the web: it has TLS, or is on this host.
+pub fn is_secure_address(url: &str) -> bool {
+    ["https://", "http://127.0.0.1:", "http://localhost:", "http://[::1]:"]
+        .iter()
+        .any(|start| url.starts_with(start))
 }
 
 fn path(transport: &'static str, example: &'static str, text: &str) -> Result<PathBuf, ImageSourceError> {

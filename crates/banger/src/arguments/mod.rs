@@ -9,6 +9,7 @@ mod forward;
 mod machine;
 mod parse;
 mod session;
+mod space;
 mod vm;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use machine::{
     Changes, CreateArguments, Machine, NetworkArgument, RestartArgument, RunArguments, SetArguments,
 };
 pub use session::{ExecArguments, ProxyArguments, SessionOptions, SshArguments};
+pub use space::{DfArguments, PruneArguments, SystemCommand};
 pub use vm::{
     LogsArguments, NameArguments, NamesArguments, RemoveArguments, RenameArguments, StateArgument,
     StopArguments, VmCommand, VmListArguments, WaitArguments,
@@ -65,6 +67,9 @@ pub enum Command {
     /// Look after bangerd, the daemon that owns your VMs and images
     #[command(subcommand, arg_required_else_help = true)]
     Daemon(DaemonCommand),
+    /// See what takes space, and delete what nobody uses
+    #[command(subcommand, arg_required_else_help = true)]
+    System(SystemCommand),
     /// Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger
     SshConfig(SshConfigArguments),
     /// Print a script that completes command lines of banger in a shell
@@ -120,6 +125,12 @@ pub enum ImageCommand {
     Register(RegisterArguments),
     /// Delete images that no VM uses
     Rm(DeleteArguments),
+    /// Show the space that images and their layers take, and how much of it could go
+    Df(DfArguments),
+    /// Delete images that were superseded and that no VM uses, and layers that were not used for a week
+    Prune(PruneArguments),
+    /// List images that can be had by name
+    Catalog(ListArguments),
 }
 
 /// `banger kernel …`.
@@ -129,10 +140,14 @@ pub enum KernelCommand {
     Ls(ListArguments),
     /// Show everything about a kernel
     Show(ArtifactArguments),
-    /// Make a kernel from a source: debian:RELEASE
+    /// Make a kernel from a source: debian:RELEASE, or https://…#sha256=DIGEST
     Pull(PullArguments),
+    /// Use a kernel of your own where it is; never written to
+    Register(KernelRegisterArguments),
     /// Delete kernels that no VM uses
     Rm(DeleteArguments),
+    /// List kernels that can be had by name
+    Catalog(ListArguments),
 }
 
 /// `banger engine …`.
@@ -234,6 +249,23 @@ pub struct RegisterArguments {
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// Name to give it [default: the file's, without its extension]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+    /// How to wait for it.
+    #[command(flatten)]
+    pub wait: WaitOptions,
+}
+
+/// Arguments of `kernel register`.
+#[derive(Debug, Args)]
+pub struct KernelRegisterArguments {
+    /// The kernel: a bzImage or an ELF file
+    #[arg(value_name = "FILE")]
+    pub kernel: PathBuf,
+    /// Initramfs to take modules from that the kernel has not built in
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// Name to give it [default: the file's]
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
     /// How to wait for it.

@@ -41,6 +41,8 @@ pub enum VmCommand {
     Pause(NamesArguments),
     /// Let paused VMs go on
     Resume(NamesArguments),
+    /// Give the host the space back that VMs do not use any more on their disks
+    Trim(NamesArguments),
     /// Delete VMs and their disks
     Rm(RemoveArguments),
     /// Give a VM another name

@@ -1,6 +1,7 @@
 //! One file for each verb or noun, and the table that leads to them.
 
 mod artifact;
+mod catalog;
 mod completion;
 mod daemon;
 mod engine;
@@ -8,6 +9,7 @@ mod image;
 mod input;
 mod kernel;
 mod operation;
+mod space;
 mod ssh_config;
 mod version;
 mod vm;
@@ -19,9 +21,10 @@ use banger_types::kernel::Kernel;
 use banger_types::operation::Operation;
 use serde::Serialize;
 
+use self::space::Scope;
 use crate::arguments::{
     Command, DaemonCommand, EngineCommand, ForwardCommand, ImageCommand, KernelCommand, OperationCommand,
-    VmCommand, WaitOptions,
+    SystemCommand, VmCommand, WaitOptions,
 };
 use crate::context::Context;
 use crate::error::CommandError;
@@ -43,12 +46,17 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
             ImageCommand::Pull(arguments) => artifact::pull::<Image>(context, arguments).await,
             ImageCommand::Register(arguments) => image::register(context, arguments).await,
             ImageCommand::Rm(arguments) => artifact::remove::<Image>(context, &arguments).await,
+            ImageCommand::Df(arguments) => space::usage(context, &arguments, Scope::Images).await,
+            ImageCommand::Prune(arguments) => space::prune(context, &arguments, Scope::Images).await,
+            ImageCommand::Catalog(arguments) => catalog::list(context, &arguments, |it| it.images).await,
         },
         Command::Kernel(command) => match command {
             KernelCommand::Ls(arguments) => artifact::list::<Kernel>(context, &arguments).await,
             KernelCommand::Show(arguments) => artifact::show::<Kernel>(context, &arguments).await,
             KernelCommand::Pull(arguments) => artifact::pull::<Kernel>(context, arguments).await,
+            KernelCommand::Register(arguments) => kernel::register(context, arguments).await,
             KernelCommand::Rm(arguments) => artifact::remove::<Kernel>(context, &arguments).await,
+            KernelCommand::Catalog(arguments) => catalog::list(context, &arguments, |it| it.kernels).await,
         },
         Command::Engine(command) => match command {
             EngineCommand::Ls(arguments) => engine::list(context, &arguments).await,
@@ -67,6 +75,10 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
             DaemonCommand::Restart => daemon::restart(context).await,
             DaemonCommand::Status => daemon::status(context).await,
             DaemonCommand::Logs => daemon::logs(context),
+        },
+        Command::System(command) => match command {
+            SystemCommand::Df(arguments) => space::usage(context, &arguments, Scope::Everything).await,
+            SystemCommand::Prune(arguments) => space::prune(context, &arguments, Scope::Everything).await,
         },
         Command::SshConfig(arguments) => ssh_config::ssh_config(context, &arguments).await,
         Command::Completion(arguments) => completion::completion(context, &arguments),
@@ -100,6 +112,7 @@ async fn virtual_machine(context: &Context, command: VmCommand) -> Outcome {
         VmCommand::Kill(arguments) => vm::kill(context, &arguments).await,
         VmCommand::Pause(arguments) => vm::pause(context, &arguments).await,
         VmCommand::Resume(arguments) => vm::resume(context, &arguments).await,
+        VmCommand::Trim(arguments) => vm::trim(context, &arguments).await,
         VmCommand::Rm(arguments) => vm::remove(context, &arguments).await,
         VmCommand::Rename(arguments) => vm::rename(context, arguments).await,
         VmCommand::Set(arguments) => vm::set(context, arguments).await,

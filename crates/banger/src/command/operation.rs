@@ -131,10 +131,12 @@ const fn kind(kind: OperationKind) -> &'static str {
         OperationKind::VmRestart => "restart VM",
         OperationKind::VmPause => "pause VM",
         OperationKind::VmResume => "resume VM",
+        OperationKind::VmTrim => "trim VM",
         OperationKind::VmDelete => "delete VM",
         OperationKind::ImagePull => "pull image",
         OperationKind::ImageRegister => "register image",
         OperationKind::KernelPull => "pull kernel",
+        OperationKind::KernelRegister => "register kernel",
         OperationKind::EngineInstall => "install engine",
     }
 }

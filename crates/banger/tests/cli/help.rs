@@ -19,6 +19,7 @@ fn the_help_names_what_exists() {
       engine      Look after engines: the programs that run VMs
       op          Look after operations: long pieces of work
       daemon      Look after bangerd, the daemon that owns your VMs and images
+      system      See what takes space, and delete what nobody uses
       ssh-config  Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger
       completion  Print a script that completes command lines of banger in a shell
       version     Print the versions of banger and of bangerd
@@ -61,6 +62,7 @@ fn the_help_names_what_exists() {
       kill     Stop VMs at once, without asking their guests
       pause    Make VMs stand still, as they are, in memory
       resume   Let paused VMs go on
+      trim     Give the host the space back that VMs do not use any more on their disks
       rm       Delete VMs and their disks
       rename   Give a VM another name
       set      Change what a VM is made of
@@ -91,6 +93,10 @@ fn the_help_of_a_noun_names_its_verbs() {
       pull      Make an image: of a registry's NAME, oci:DIR, tar:FILE, debian:RELEASE and more
       register  Use a root file system of your own where it is, and perhaps a kernel; never written to
       rm        Delete images that no VM uses
+      df        Show the space that images and their layers take, and how much of it could go
+      prune     Delete images that were superseded and that no VM uses, and layers that were not used
+                for a week
+      catalog   List images that can be had by name
 
     Options:
           --json  Print JSON: one document, or one line for each item of a stream

@@ -16,6 +16,7 @@ mod kernel;
 mod operation;
 mod plain;
 mod run;
+mod space;
 mod ssh;
 mod ssh_config;
 mod support;

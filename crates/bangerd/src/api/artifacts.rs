@@ -1,11 +1,12 @@
-//! `/v1/images`, `/v1/kernels` and `/v1/engines`
+//! `/v1/images`, `/v1/kernels`, `/v1/catalog` and `/v1/engines`
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use banger_api::request::{EngineInstallRequest, PullRequest, RegisterRequest};
+use banger_api::request::{EngineInstallRequest, KernelRegisterRequest, PullRequest, RegisterRequest};
 use banger_types::ApiError;
+use banger_types::catalog::Catalog;
 use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
@@ -65,11 +66,22 @@ pub(super) async fn pull_kernel(
     Ok(Begun(daemon.pull_kernel(request)?))
 }
 
+pub(super) async fn register_kernel(
+    State(daemon): State<Arc<Daemon>>,
+    Body(request): Body<KernelRegisterRequest>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.register_kernel(request).await?))
+}
+
 pub(super) async fn delete_kernel(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Answer<Json<()>> {
     Ok(Json(daemon.artifacts().delete_kernel(&name).await?))
+}
+
+pub(super) async fn catalog(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Catalog>> {
+    Ok(Json(daemon.artifacts().catalog().await?))
 }
 
 pub(super) async fn engines(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<EngineStatus>>> {

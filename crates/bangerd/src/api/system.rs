@@ -4,14 +4,26 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::SshConfiguration;
 
-use super::answer::Answer;
+use super::answer::{Answer, Body};
 use crate::daemon::Daemon;
 
 pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SystemStatus>> {
     Ok(Json(daemon.system().await?))
+}
+
+pub(super) async fn space(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SpaceUsage>> {
+    Ok(Json(daemon.space().await?))
+}
+
+pub(super) async fn prune(
+    State(daemon): State<Arc<Daemon>>,
+    Body(request): Body<PruneRequest>,
+) -> Answer<Json<Pruned>> {
+    Ok(Json(daemon.prune(&request).await?))
 }
 
 pub(super) async fn ssh_configuration(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SshConfiguration>> {

@@ -70,6 +70,10 @@ pub(super) async fn resume(State(daemon): State<Arc<Daemon>>, Path(name): Path<S
     Ok(Begun(daemon.resume_vm(&name).await?))
 }
 
+pub(super) async fn trim(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
+    Ok(Begun(daemon.trim_vm(&name).await?))
+}
+
 pub(super) async fn set(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,

@@ -1,12 +1,16 @@
 //! What VMs are made from and run by: images and kernels, found by name or made from their source, and engines.
 
+mod catalog;
+mod debian;
 mod engine;
 mod files;
 mod image;
 mod kernel;
 mod layers;
 mod single_flight;
+mod tried;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_core::journal::Step;
@@ -14,14 +18,17 @@ use banger_core::store::Store;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, OperationId};
+use tokio::sync::OwnedRwLockWriteGuard;
 
 use self::layers::Layers;
 use self::single_flight::SingleFlight;
+use crate::catalog::Catalogs;
 use crate::configuration::{Configuration, VmDefaults};
 use crate::operation::Handle;
 use crate::vm::{Context, remove_files};
 pub(crate) use files::{FileProblem, problem as file_problem};
 pub(crate) use image::{Registration, Wanted};
+pub(crate) use kernel::KernelRegistration;
 pub(crate) use layers::{stored as stored_layers, unpacked as unpacked_layers};
 
 /// Everything that VMs are made from.
@@ -31,12 +38,21 @@ pub(crate) struct Artifacts {
     /// The same thing is made once, however many ask for it at the same time.
     pulls: SingleFlight,
     layers: Layers,
+    catalogs: Catalogs,
 }
 
 impl Artifacts {
-    pub(crate) fn new(context: Arc<Context>, configuration: Configuration) -> Self {
+    /// `catalog` is the user's catalog file.
+    pub(crate) fn new(context: Arc<Context>, configuration: Configuration, catalog: Option<PathBuf>) -> Self {
         let layers = Layers::new(&context.layout.layers());
-        Self { context, configuration, pulls: SingleFlight::default(), layers }
+        let catalogs =
+            Catalogs { file: catalog, lists: configuration.catalog.clone(), kept: context.layout.catalogs() };
+        Self { context, configuration, pulls: SingleFlight::default(), layers, catalogs }
+    }
+
+    /// Keeps everybody from making anything, if nobody does now.
+    pub(crate) fn try_alone(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        self.pulls.try_alone()
     }
 
     pub(crate) const fn context(&self) -> &Arc<Context> {

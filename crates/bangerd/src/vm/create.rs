@@ -7,6 +7,7 @@ use banger_core::process::ProcessIdentity;
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
+use banger_types::guest::KernelFeature;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::size::Mebibytes;
@@ -134,6 +135,7 @@ async fn make(
     let Prepared { name, request, vcpus, memory, disk, owner, reservation } = prepared;
     let (image, kernel) = things(artifacts, &request, operation).await?;
     let what = format!("cannot make '{name}'");
+    check_needs(&what, &image, &kernel, operation)?;
     let wishes = Wishes { engine: request.engine, vcpus, kernel: &kernel.id, network: request.network };
     let (part, _give_up) = Part::of(operation);
     let choice = artifacts.context().choose_engine(&what, wishes, &part).await?;
@@ -186,6 +188,24 @@ async fn make(
     }
 }
 
+/// Refuses a kernel that cannot mount the image; warns of one that lacks what programs of the image need.
+fn check_needs(what: &str, image: &Image, kernel: &Kernel, operation: &Arc<Handle>) -> Result<(), ApiError> {
+    for feature in image.needs().into_iter().filter(|feature| !kernel.may_have(*feature)) {
+        let (image, kernel) = (&image.name, &kernel.name);
+        if matches!(feature, KernelFeature::Squashfs | KernelFeature::Erofs) {
+            let why =
+                format!("the image '{image}' is on {feature}, which the kernel '{kernel}' does not have");
+            return Err(ApiError::new(ErrorKind::Usage, what)
+                .because(why)
+                .fix("choose another with --kernel"));
+        }
+        operation.warn(format!(
+            "programs of the image '{image}' need a kernel with {feature}, and '{kernel}' is not known to have that"
+        ));
+    }
+    Ok(())
+}
+
 /// Returns what a VM is made from and what it boots, made first where they are not there.
 async fn things(
     artifacts: &Arc<Artifacts>,
@@ -203,7 +223,8 @@ async fn things(
         kernel
     } else {
         let own = image.registered.as_ref().and_then(|registered| registered.kernel.as_ref());
-        artifacts.kernel(own.map_or(&*defaults.kernel, KernelId::as_str), operation).await?
+        let own = own.map(KernelId::as_str).or(image.kernel.as_deref());
+        artifacts.kernel(own.unwrap_or(&defaults.kernel), operation).await?
     };
     Ok((image, kernel))
 }

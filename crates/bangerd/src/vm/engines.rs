@@ -126,12 +126,12 @@ impl Context {
         Ok(Err(instead_of))
     }
 
-    /// Returns what a kernel of the user's own can do; nothing of others, which are known to do all that is needed.
+    /// Returns what a kernel can do, as far as that is known.
     async fn features(&self, kernel: &KernelId) -> Result<Vec<KernelFeature>, ApiError> {
         let kernel = kernel.clone();
         let look = move |store: &dyn Store| {
             let found = store.kernels()?.into_iter().find(|known| known.id == kernel);
-            Ok(found.and_then(|kernel| kernel.registered).map(|files| files.features).unwrap_or_default())
+            Ok(found.map(|kernel| kernel.features).unwrap_or_default())
         };
         self.store("look for a kernel", look).await
     }

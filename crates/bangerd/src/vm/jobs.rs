@@ -21,9 +21,10 @@ use super::boot::Before;
 use super::context::{Context, blocking};
 use super::remove::remove_files;
 use super::task::Event;
-use super::{boot, monitors, watches};
+use super::{boot, monitors, trim, watches};
 use crate::failure::{cancelled, failed};
 use crate::fault::FaultPoint;
+use crate::layout::vm_file;
 use crate::operation::{Handle, Part};
 
 /// How long a guest may take to set its clock before its resume counts as done.
@@ -82,6 +83,7 @@ impl Attempt {
             Request::Start => self.start().await,
             Request::Pause => self.pause().await,
             Request::Resume => self.resume().await,
+            Request::Trim => self.trim().await,
             Request::Restart => self.restart().await,
             Request::Stop => self.stop().await,
             Request::Kill => self.kill().await,
@@ -121,6 +123,7 @@ impl Attempt {
         operation.stage("prepare the VM");
         let what = format!("cannot start '{}'", self.name());
         let accelerator = self.accelerator().await?;
+        trim::check_disk_is_free(&self.directory().join(vm_file::DISK), &what).await?;
         for warning in boot::prepare(&self.terms.context, &self.terms.record, accelerator).await? {
             operation.warn(warning);
         }
@@ -221,6 +224,32 @@ impl Attempt {
     async fn abandon(&self) {
         if let Err(error) = monitors::kill(&self.directory()).await {
             tracing::warn!(vm = self.name(), %error, "a failed start may have left something");
+        }
+    }
+
+    /// Gives back what the guest does not use: by its own kernel if it runs, else by one that is booted for that.
+    async fn trim(&self) -> Result<(), ApiError> {
+        let operation = &self.terms.operation;
+        operation.stage("give back what the guest does not use");
+        let (context, record) = (&self.terms.context, &self.terms.record);
+        let (part, give_up) = Part::of(operation);
+        let is_alive = self.is_alive();
+        let trimmed = async {
+            if is_alive {
+                trim::running(context, record, &part).await
+            } else {
+                trim::at_rest(context, record, &part).await
+            }
+        };
+        tokio::pin!(trimmed);
+        tokio::select! {
+            biased;
+            trimmed = &mut trimmed => trimmed,
+            () = self.give_way.cancelled() => {
+                drop(give_up);
+                // The disk is nobody's again when this ends.
+                trimmed.await.and_then(|()| Err(self.overtaken("trimming")))
+            }
         }
     }
 

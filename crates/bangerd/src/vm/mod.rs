@@ -16,6 +16,7 @@ mod monitors;
 mod probe;
 mod remove;
 mod task;
+mod trim;
 mod watches;
 
 pub(crate) use context::{Context, blocking};

@@ -27,10 +27,11 @@ pub(super) struct Asked<'a> {
 
 impl Context {
     /// Boots a guest from a kernel with a file as its drive, read-only, and returns what it says of both; or what it did
-    /// instead, as a clause without a subject.
+    /// instead, as a clause without a subject. `stage` is what this is to whoever waits.
     pub(crate) async fn inspect(
         &self,
         what: &str,
+        stage: &str,
         kernel: &KernelId,
         drive: &Path,
         work: &Part,
@@ -38,7 +39,7 @@ impl Context {
         let wishes = Wishes { engine: None, vcpus: 1, kernel, network: NetworkMode::None };
         let choice = self.choose_engine(&format!("cannot {what}"), wishes, work).await?;
         let engine = self.engines.get(choice.engine);
-        work.stage("image: let a kernel look at it");
+        work.stage(stage);
         let question = Question::Inspect(drive.to_owned());
         let asked = Asked { kernel, question, accelerator: choice.accelerator };
         self.ask(what, engine, asked, work, |vmm, directory, work| banger_host::inspect(vmm, directory, work))

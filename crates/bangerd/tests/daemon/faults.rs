@@ -44,6 +44,7 @@ enum Work {
     Pull,
     PullRemote,
     Register,
+    RegisterKernel,
     Remake,
 }
 
@@ -105,6 +106,8 @@ const POINTS: &[(&str, Work, Outcome, bool)] = &[
     ("PullSettled", Work::PullRemote, Outcome::Done("there"), false),
     ("RegisterChecked", Work::Register, Outcome::Gone, true),
     ("RegisterSettled", Work::Register, Outcome::Done("there"), false),
+    ("RegisterChecked", Work::RegisterKernel, Outcome::Gone, false),
+    ("RegisterSettled", Work::RegisterKernel, Outcome::Done("there"), false),
     ("KernelExchanged", Work::Remake, Outcome::Done("there"), false),
 ];
 
@@ -170,7 +173,7 @@ impl World {
     }
 
     fn try_point(&self, point: &str, work: Work, outcome: Outcome) {
-        if self.real && work == Work::Remake {
+        if self.real && matches!(work, Work::Remake | Work::RegisterKernel) {
             // No real guest would boot from a kernel without the modules that it needs.
             return;
         }
@@ -201,7 +204,7 @@ impl World {
     fn prepare(&self, work: Work) {
         let create = [&["vm", "create", SUBJECT, "-p", "0:7"], &SMALL[..]].concat();
         match work {
-            Work::Create | Work::Pull | Work::PullRemote | Work::Register => {}
+            Work::Create | Work::Pull | Work::PullRemote | Work::Register | Work::RegisterKernel => {}
             Work::Remake => {
                 std::fs::write(self.kernel(), b"\x7fELF and so on").unwrap();
                 self.register(false);
@@ -268,6 +271,11 @@ impl World {
             Work::Register => {
                 std::fs::write(self.kernel(), b"\x7fELF and so on").unwrap();
                 self.register(true);
+            }
+            Work::RegisterKernel => {
+                std::fs::write(self.kernel(), b"\x7fELF and so on").unwrap();
+                let kernel = self.kernel().to_str().unwrap().to_owned();
+                self.environment.run(&["kernel", "register", &kernel, "--name", SUBJECT, "--no-wait"]);
             }
             Work::Remake => drop(self.environment.run(&["kernel", "pull", SUBJECT, "--no-wait"])),
         }
@@ -341,6 +349,13 @@ impl World {
                 self.environment.succeed(&["kernel", "pull", SUBJECT]);
                 assert!(problem().is_null(), "{}", context());
             }
+            return;
+        }
+        if work == Work::RegisterKernel {
+            let shown = self.environment.run(&["kernel", "show", SUBJECT]);
+            assert_eq!(shown.code == 0, outcome != Outcome::Gone, "{}", context());
+            let kernels = names(&self.environment.data().join("kernels")).len();
+            assert_eq!(kernels, 1 + usize::from(shown.code == 0), "{}", context());
             return;
         }
         let shown = self.environment.run(&["vm", "show", SUBJECT, "--json"]);
@@ -440,6 +455,8 @@ impl World {
     fn clean_up(&self, work: Work) {
         if work.makes_image() {
             self.environment.run(&["image", "rm", "--yes", SUBJECT]);
+        } else if work == Work::RegisterKernel {
+            self.environment.run(&["kernel", "rm", "--yes", SUBJECT]);
         } else {
             self.environment.run(&["vm", "rm", "--force", "--yes", SUBJECT]);
         }

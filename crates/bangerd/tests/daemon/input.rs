@@ -71,17 +71,17 @@ fn values_that_make_no_sense_are_refused_with_what_would() {
     $ banger vm create x --image Nowhere
     error: there is no image named 'Nowhere'
       because: 'Nowhere' is not the name of an image in a registry: its parts are lower-case letters and digits, with one '.', one or two '_', or any '-' between them
-      try: `banger image ls` shows those that are here; the catalog has 'debian'
+      try: `banger image ls` shows those that are here, `banger image catalog` those that can be had by name
 
     $ banger vm create x --image nowhere:a b
     error: there is no image named 'nowhere:a b'
       because: 'nowhere:a b' is not the name of an image in a registry: its tag is not 1 to 128 letters, digits, '_', '.' and '-', the first no '.' or '-'
-      try: `banger image ls` shows those that are here; the catalog has 'debian'
+      try: `banger image ls` shows those that are here, `banger image catalog` those that can be had by name
 
     $ banger vm create x --kernel nowhere
     error: there is no kernel named 'nowhere'
       because: 'nowhere' is not a kernel source; write debian:SUITE, as in debian:bookworm
-      try: `banger kernel ls` shows those that are here; the catalog has 'debian'
+      try: `banger kernel ls` shows those that are here, `banger kernel catalog` those that can be had by name
 
     $ banger vm create x --memory 1
     error: cannot create 'x'

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod boots;
+mod catalog;
 mod contention;
+mod debian;
 mod disk;
 mod edits;
 mod ends;
@@ -18,5 +20,6 @@ mod kernels;
 mod life;
 mod register;
 mod registry;
+mod space;
 mod state;
 mod support;

@@ -170,6 +170,7 @@ fn what_no_vm_could_be_made_from_is_refused_and_leaves_nothing() {
     assert!(taken.contains("the name 'debian' is taken"), "{taken}");
 
     let inspection = |features: &[&str], root: serde_json::Value| {
+        let features = [&["block"], features].concat();
         let said = json!({"kernel_release": "6.1", "features": features, "root": root});
         own.environment.behave(&json!({"inspection": said}));
     };
@@ -186,7 +187,7 @@ fn what_no_vm_could_be_made_from_is_refused_and_leaves_nothing() {
     assert!(panics.contains("ends after 'Kernel panic - not syncing: no working init'"), "{panics}");
 
     // What is odd is said, and is no obstacle.
-    inspection(&["overlay", "ext4", "console"], root);
+    inspection(&["overlay", "ext4", "console", "erofs"], root);
     let typed = ["image", "register", "--rootfs", rootfs.to_str().unwrap(), "--kernel", kernel];
     let registered = own.environment.run(&typed);
     assert_eq!(registered.code, 0, "{}", registered.stderr);

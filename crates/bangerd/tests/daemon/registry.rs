@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use banger_testkit::layers::{Layout, Packing, add, archive, gzip};
-use banger_testkit::{Environment, Outcome, Passing, Proxy, Registry, RegistryOptions};
+use banger_testkit::{Builder, Environment, Outcome, Passing, Proxy, Registry, RegistryOptions};
 use serde_json::{Value, json};
 use tar::EntryType;
 
@@ -244,20 +244,12 @@ fn an_image_comes_from_standard_input() {
 fn a_dockerfile_is_built_and_its_image_taken_from_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();
-    // A store of the test's own, on any file system and without a namespace of its own.
-    let store = format!(
-        "[storage]\ndriver = \"vfs\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n",
-        at("run"),
-        at("graph")
-    );
-    std::fs::write(at("storage.conf"), store).unwrap();
     std::fs::create_dir(at("context")).unwrap();
     std::fs::write(at("context/motd"), "hello").unwrap();
     let dockerfile = "FROM scratch AS base\nCOPY motd /etc/motd\nFROM base AS other\nFROM base AS wanted\nARG WHO\nENV WHO=$WHO\nUSER 7\n";
     std::fs::write(at("context/Containerfile.test"), dockerfile).unwrap();
-    let environment = Environment::empty()
-        .with_variable("CONTAINERS_STORAGE_CONF", &at("storage.conf"))
-        .with_variable("BUILDAH_ISOLATION", "chroot");
+    let builder = Builder::new(&[]);
+    let environment = builder.of(Environment::empty());
     let source =
         format!("dockerfile:{}?file=Containerfile.test&target=wanted&arg=WHO=me%26you", at("context"));
     let built = pull(&environment, &source, "built");
@@ -281,7 +273,7 @@ fn a_dockerfile_is_built_and_its_image_taken_from_the_store() {
     refused(
         &pull(&environment, &format!("dockerfile:{}", at("context")), "x"),
         1,
-        &["buildah did not build a Dockerfile"],
+        &["buildah did not build the Dockerfile"],
     );
 
     run(&[

@@ -19,11 +19,14 @@ const OF_ROOT: [&str; 3] = [
 /// What takes root and its time: it sets the host's clock.
 const OF_ROOT_AT_LEISURE: [&str; 2] =
     ["verbs::the_clock_follows_a_host_that_slept", "verbs::the_clock_is_right_after_the_monitor_was_stopped"];
-/// What the host has nothing for: mmdebstrap and a mirror, a registry, or a third host within.
-const NOT_THERE: [&str; 5] = [
+/// What the host has nothing for: mmdebstrap and a mirror, a registry, a builder, or a third host within.
+const NOT_THERE: [&str; 8] = [
+    "dockerfile::",
+    "first::",
     "hosted::",
     "pulled::",
     "scopes::",
+    "space::after_ten_rounds",
     "lifecycle::a_cancelled_pull_leaves_nothing_behind",
     "survival::what_a_killed_daemon_had_begun_is_undone_by_the_next",
 ];

@@ -1,8 +1,10 @@
 //! Real VMs, driven as a user does: by `banger`, against a daemon of the test's own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dockerfile;
 mod durability;
 mod ends;
+mod first;
 mod growth;
 mod guest;
 mod hosted;
@@ -18,5 +20,6 @@ mod run;
 mod scopes;
 mod service;
 mod session;
+mod space;
 mod survival;
 mod verbs;

@@ -11,9 +11,10 @@ use crate::guest::{EchoServer, create_with_network, start};
 ///
 /// The namespace has no name: it is there as long as a program is in it, and its cable goes with it. So a
 /// test that is killed leaves neither behind, and the next one's way out is its own.
-struct Outside {
+pub(crate) struct Outside {
     holder: Child,
-    address: String,
+    /// Where the server is, with its port.
+    pub(crate) address: String,
     server: Option<EchoServer>,
 }
 
@@ -23,7 +24,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 impl Outside {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let own = std::process::id();
         let cable = format!("bt{own}");
         // A network of its own of those for documentation, and so nobody's (RFC 5737).

@@ -172,6 +172,7 @@ impl Guest {
             HostMessage::Request { id: request_id, request } => {
                 let reply = match request {
                     GuestRequest::Stats => GuestReply::Stats(self.stats()),
+                    GuestRequest::Trim => GuestReply::Trimmed(4096),
                     GuestRequest::Shutdown(_) | GuestRequest::Sync | GuestRequest::SetClock(_) => {
                         GuestReply::Done
                     }

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use banger_types::guest::{INSPECT_PARAMETER, INSPECTION_PREFIX};
+use banger_types::guest::{INSPECT_PARAMETER, INSPECTION_PREFIX, TRIM_PARAMETER, TRIMMED_PREFIX};
 use serde::Deserialize;
 
 /// What a fake VM does unless it is told otherwise: boot, serve, and go down when it is asked to.
@@ -107,6 +107,9 @@ fn main() {
     if value(&arguments, "-append").is_some_and(|words| words.contains(INSPECT_PARAMETER)) {
         return inspect(&behaviour);
     }
+    if value(&arguments, "-append").is_some_and(|words| words.contains(TRIM_PARAMETER)) {
+        return trim(&behaviour);
+    }
     let machine = Arc::new(Machine::default());
     for server in values(&arguments, "-qmp") {
         let socket = option(&server, "unix:");
@@ -146,7 +149,7 @@ fn inspect(behaviour: &Behaviour) {
     let inspection = behaviour.inspection.clone().unwrap_or_else(|| {
         serde_json::json!({
             "kernel_release": "6.1.0-fake",
-            "features": ["overlay", "ext4", "console", "socket", "network"],
+            "features": ["overlay", "ext4", "block", "console", "socket", "network"],
             "root": {"Ok": {
                 "file_system": "ext4",
                 "partition": null,
@@ -157,6 +160,15 @@ fn inspect(behaviour: &Behaviour) {
         })
     });
     print(&format!("fake guest: {INSPECTION_PREFIX}{inspection}"));
+}
+
+/// Answers what a guest would that trims its drive.
+fn trim(behaviour: &Behaviour) {
+    behaviour.console.iter().for_each(|line| print(line));
+    if behaviour.silent {
+        hang();
+    }
+    print(&format!("fake guest: {TRIMMED_PREFIX}{}", serde_json::json!({"Ok": 4096})));
 }
 
 /// Opens what a VMM would read from and write to; it could not start without.

@@ -19,6 +19,7 @@ mod show;
 mod ssh;
 mod start;
 mod stop;
+mod trim;
 mod wait;
 
 use banger_api::{Client, ClientError};
@@ -49,6 +50,7 @@ pub(super) use show::show;
 pub(super) use ssh::ssh;
 pub(super) use start::start;
 pub(super) use stop::stop;
+pub(super) use trim::trim;
 pub(super) use wait::wait;
 
 /// Begins the same operation on each VM, one after the other, follows it, and prints the VM.

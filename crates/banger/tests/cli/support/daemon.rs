@@ -15,6 +15,7 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationStatus};
+use banger_types::space::Pruned;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{SessionTarget, SshConfiguration, Vm, VmRenameRequest};
 use banger_types::{ApiError, ErrorKind};
@@ -248,6 +249,11 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             vm(name)?;
             let log = daemon.shown(|shown| shown.log.clone());
             Body::from([uri.query().unwrap().as_bytes(), b"\n", &log].concat())
+        }
+        ("GET", ["system", "space"]) => json(&sample::space()),
+        ("POST", ["system", "prune"]) => {
+            let items: Vec<_> = sample::space().items.into_iter().filter(|item| item.may_go).collect();
+            json(&Pruned { bytes: items.iter().map(|item| item.bytes).sum(), items, problems: Vec::new() })
         }
         ("GET", ["images", name]) => {
             let found = daemon.shown(|shown| shown.images.iter().find(|image| image.name == *name).cloned());

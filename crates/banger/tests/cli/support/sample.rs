@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use banger_types::guest::KernelFeature;
 use banger_types::image::{Image, ImageConfig};
 use banger_types::kernel::Kernel;
 use banger_types::operation::{FinishedPhase, Operation, OperationKind, OperationStatus, Progress, Unit};
 use banger_types::size::Mebibytes;
+use banger_types::space::{SpaceItem, SpaceKind, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::{Accelerator, EngineKind, NetworkMode, Vm, VmSpec, VmState};
 use jiff::{SignedDuration, Timestamp};
@@ -64,6 +66,7 @@ pub(crate) fn image(name: &str) -> Image {
         disk_usage: 312_000_000,
         created_at: minutes_ago(3),
         config: ImageConfig::default(),
+        kernel: None,
         registered: None,
         problem: None,
     }
@@ -78,9 +81,25 @@ pub(crate) fn kernel(name: &str) -> Kernel {
         version: "6.1.158-1".to_owned(),
         disk_usage: 41_000_000,
         created_at: minutes_ago(3),
+        features: vec![KernelFeature::Overlay, KernelFeature::Ext4, KernelFeature::Containers],
         registered: None,
         problem: None,
     }
+}
+
+pub(crate) fn space() -> SpaceUsage {
+    let item = |kind, name: &str, bytes, used_by: &[&str], may_go| {
+        let used_by = used_by.iter().map(|name| (*name).to_owned()).collect();
+        SpaceItem { kind, name: name.to_owned(), bytes, used_by, may_go }
+    };
+    let items = vec![
+        item(SpaceKind::Image, "debian", 300_000_000, &["web", "work"], false),
+        item(SpaceKind::Image, "debian@00000000000a", 290_000_000, &[], true),
+        item(SpaceKind::Vm, "web", 1_500_000, &[], false),
+        item(SpaceKind::Layer, "layers", 90_000_000, &[], true),
+    ];
+    let total = items.iter().map(|item| item.bytes).sum();
+    SpaceUsage { items, total, available: 20_000_000_000 }
 }
 
 pub(crate) fn operation(kind: OperationKind, subject: &str) -> Operation {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use banger_core::journal::Step;
 use banger_core::store::Store;
 use banger_core::work::Work as _;
-use banger_image::source::debian::{DebianMirror, DebianOptions};
+use banger_image::publish::Staging;
 use banger_image::source::{self, BuildError, BuildOptions, BuiltRootfs, Content};
 use banger_types::digest::Digest;
 use banger_types::image::{Image, ImageConfig};
@@ -20,8 +20,9 @@ use banger_types::{ApiError, ErrorKind, ImageId};
 pub(crate) use self::register::Registration;
 use self::registry::Remote;
 use super::{Artifacts, Named as _};
-use crate::catalog;
-use crate::failure::{cancelled, work_failed};
+use crate::artifact::tried::Tried;
+use crate::catalog::{self, Entry};
+use crate::failure::{cancelled, failed, work_failed};
 use crate::fault::FaultPoint;
 use crate::operation::Handle;
 use crate::random;
@@ -50,8 +51,6 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Image, ApiError> {
         let name = name.unwrap_or(typed).to_owned();
-        let source = source_of(catalog::image_source(typed).unwrap_or(typed));
-        let source = source.map_err(|error| unknown_image(typed, &error))?;
         let _turn = self.pulls.enter(&format!("image {name}")).await;
         let present = self.images().await?.into_iter().find(|image| image.is_called(&name));
         // Somebody else may have made it while we waited.
@@ -59,36 +58,72 @@ impl Artifacts {
             return Ok(image.clone());
         }
         let what = format!("make the image '{name}'");
-        let origin = self.origin(&what, source, operation).await?;
+        let known = self.candidates(typed, operation).await?;
+        let is_choice = known.sources.len() > 1;
+        let mut tried = Tried::default();
+        for source in known.sources {
+            if is_choice {
+                operation.log(&format!("try {source}"));
+            }
+            let text = source.to_string();
+            let wish = Wish { what: &what, name: &name, present: present.as_ref(), known: &known.entry };
+            match self.pull_from(wish, source, operation).await {
+                Ok(image) => return Ok(image),
+                Err(error) if operation.check().is_err() => return Err(error),
+                Err(error) => tried.note(text, error, is_choice.then_some(operation)),
+            }
+        }
+        Err(tried.into_error(&what))
+    }
+
+    /// Returns where something can be had that a user calls so: what the catalog has under that name, else what it says itself.
+    async fn candidates(&self, typed: &str, operation: &Arc<Handle>) -> Result<Candidates, ApiError> {
+        if !ImageSource::has_transport(typed) {
+            let catalog = self.catalogs.read(operation.as_ref()).await?;
+            for problem in &catalog.problems {
+                operation.warn(problem.clone());
+            }
+            if let Some(entry) = catalog.image(typed) {
+                return Ok(Candidates { sources: entry.sources.clone(), entry: Some(entry.clone()) });
+            }
+        }
+        let source = source_of(typed).map_err(|error| unknown_image(typed, &error))?;
+        Ok(Candidates { sources: vec![source], entry: None })
+    }
+
+    /// Makes an image of a source, unless the one that is there is just that.
+    async fn pull_from(
+        &self,
+        wish: Wish<'_>,
+        source: ImageSource,
+        operation: &Arc<Handle>,
+    ) -> Result<Image, ApiError> {
+        let Wish { what, present, .. } = wish;
+        let origin = self.origin(what, source, operation).await?;
         let is_same = |image: &Image, digest: Digest| {
             image.digest.as_deref() == Some(&*digest.to_string()) && image.source == origin.source
         };
         let nothing_newer = || operation.log("it is here, and its source has nothing newer");
-        if let (Some(image), Some(digest)) = (&present, origin.digest())
+        if let (Some(image), Some(digest)) = (present, origin.digest())
             && is_same(image, digest)
         {
             nothing_newer();
             return Ok(image.clone());
         }
-        let made = self.make_image(&what, name, &origin, operation).await;
-        match (made, present) {
-            (Ok(made), Some(present)) if is_same(&present, made.digest) => {
+        let made = self.make_image(what, &origin, operation).await;
+        let made = match (made, present) {
+            (Ok(made), Some(present)) if is_same(present, made.digest) => {
                 nothing_newer();
                 self.undo(operation.id()).await;
-                Ok(present)
+                return Ok(present.clone());
             }
-            (Ok(made), _) => {
-                let kept = self.keep_image(&what, made, &origin, operation).await;
-                if kept.is_err() {
-                    self.undo(operation.id()).await;
-                }
-                kept
-            }
-            (Err(error), _) => {
-                self.undo(operation.id()).await;
-                Err(error)
-            }
+            (Ok(made), _) => self.keep_image(wish, made, &origin, operation).await,
+            (Err(error), _) => Err(error),
+        };
+        if made.is_err() {
+            self.undo(operation.id()).await;
         }
+        made
     }
 
     /// Finds out what a source has, as far as that is known before it is got.
@@ -99,20 +134,40 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Origin, ApiError> {
         let text = if is_pipe(&source) { STANDARD_INPUT.to_owned() } else { source.to_string() };
+        let (source, embedded) = self.unpacked(what, source)?;
         let found = match source {
             ImageSource::Docker(reference) => {
                 Found::Remote(Box::new(self.look_up(what, &reference, operation).await?))
             }
             other => Found::Here(other),
         };
-        Ok(Origin { source: text, found })
+        Ok(Origin { source: text, found, _embedded: embedded })
+    }
+
+    /// Returns a source that is part of the program as one that is a directory, for as long as what comes with it.
+    fn unpacked(
+        &self,
+        what: &str,
+        mut source: ImageSource,
+    ) -> Result<(ImageSource, Option<Staging>), ApiError> {
+        let path = match source.path() {
+            Some(path) if path.is_relative() => path.to_owned(),
+            _ => return Ok((source, None)),
+        };
+        let error = |error: &(dyn std::error::Error + 'static)| failed(format!("cannot {what}"), error);
+        let directory = Staging::within(&self.context().layout.images()).map_err(|it| error(&it))?;
+        if !catalog::unpack_embedded(&path, directory.path()).map_err(|it| error(&it))? {
+            return Err(ApiError::new(ErrorKind::Usage, format!("cannot {what}"))
+                .because(format!("the path of '{source}' is relative, and nobody knows to what")));
+        }
+        source.set_path(directory.path().to_owned()).map_err(|it| error(&it))?;
+        Ok((source, Some(directory)))
     }
 
     /// Makes the files of an image.
     async fn make_image(
         &self,
         what: &str,
-        name: String,
         origin: &Origin,
         operation: &Arc<Handle>,
     ) -> Result<Made, ApiError> {
@@ -125,31 +180,32 @@ impl Artifacts {
         };
         FaultPoint::PullPublished.reach();
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
-        Ok(Made { id, name, size, digest, config })
+        Ok(Made { id, size, digest, config })
     }
 
     /// Remembers an image whose files are there.
     async fn keep_image(
         &self,
-        what: &str,
+        wish: Wish<'_>,
         made: Made,
         origin: &Origin,
         operation: &Arc<Handle>,
     ) -> Result<Image, ApiError> {
-        let Made { id, name, size, digest, config } = made;
+        let Made { id, size, digest, config } = made;
         let image = Image {
-            name,
+            name: wish.name.to_owned(),
             source: origin.source.clone(),
             digest: Some(digest.to_string()),
             size,
             disk_usage: super::disk_usage(&self.context().layout.image(&id)),
             created_at: jiff::Timestamp::now(),
             config,
+            kernel: wish.known.as_ref().and_then(|entry| entry.kernel.clone()),
             registered: None,
             problem: None,
             id,
         };
-        self.remember_image(what, &image, None, operation).await?;
+        self.remember_image(wish.what, &image, None, operation).await?;
         FaultPoint::PullSettled.reach();
         Ok(image)
     }
@@ -221,14 +277,6 @@ impl Artifacts {
         }
     }
 
-    pub(super) fn debian_options(&self) -> DebianOptions {
-        let mirror = match &self.configuration.debian.mirror {
-            None => DebianMirror::default(),
-            Some(archive) => DebianMirror { archive: archive.clone(), ..DebianMirror::default() },
-        };
-        DebianOptions { mirror, source_date_epoch: None }
-    }
-
     pub(super) async fn journal(
         &self,
         operation: &Arc<Handle>,
@@ -264,10 +312,30 @@ fn is_pipe(source: &ImageSource) -> bool {
     path.is_some_and(|metadata| metadata.file_type().is_fifo())
 }
 
+/// Where an image can be had, and what the catalog knows of it.
+struct Candidates {
+    sources: Vec<ImageSource>,
+    entry: Option<Entry<ImageSource>>,
+}
+
+/// What somebody wants.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    /// What is to be done, as a clause.
+    what: &'a str,
+    name: &'a str,
+    /// The image that has the name now.
+    present: Option<&'a Image>,
+    /// What the catalog knows of it.
+    known: &'a Option<Entry<ImageSource>>,
+}
+
 /// Where an image comes from.
 struct Origin {
     source: String,
     found: Found,
+    /// What is on the disk for as long as it is needed.
+    _embedded: Option<Staging>,
 }
 
 /// What is known of what a source has.
@@ -291,7 +359,6 @@ impl Origin {
 /// An image whose files are there, and which nobody knows of yet.
 struct Made {
     id: ImageId,
-    name: String,
     size: u64,
     digest: Digest,
     config: ImageConfig,
@@ -305,8 +372,9 @@ fn source_of(text: &str) -> Result<ImageSource, ImageSourceError> {
 fn unknown_image(typed: &str, error: &dyn std::error::Error) -> ApiError {
     let looks_like_a_source = typed.contains(':');
     let kind = if looks_like_a_source { ErrorKind::Usage } else { ErrorKind::NotFound };
-    ApiError::caused_by(kind, format!("there is no image named '{typed}'"), error)
-        .fix("`banger image ls` shows those that are here; the catalog has 'debian'")
+    ApiError::caused_by(kind, format!("there is no image named '{typed}'"), error).fix(
+        "`banger image ls` shows those that are here, `banger image catalog` those that can be had by name",
+    )
 }
 
 pub(super) fn taken(thing: &str, name: &str) -> ApiError {

@@ -1,19 +1,18 @@
 //! Images that are files of the user's own, used where they are.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use banger_api::request::RegisterRequest;
-use banger_core::journal::Step;
 use banger_core::work::Work as _;
-use banger_image::kernel::KernelSource;
-use banger_types::guest::{Inspection, KernelFeature};
+use banger_types::guest::KernelFeature;
 use banger_types::image::{FoundRoot, Image, ImageConfig, RegisteredFile, RegisteredRootfs};
 use banger_types::kernel::{Kernel, RegisteredKernel};
 use banger_types::{ApiError, ErrorKind, KernelId};
 
+use crate::artifact::Artifacts;
 use crate::artifact::files::{file_of, usage};
-use crate::artifact::{Artifacts, disk_usage};
+use crate::artifact::kernel::{NEEDED, judge, kernel_files, merged};
 use crate::failure::cancelled;
 use crate::fault::FaultPoint;
 use crate::operation::{Handle, Part};
@@ -39,16 +38,8 @@ impl Registration {
         if request.kernel.is_none() && request.initrd.is_some() {
             return refuse("an initramfs is of no use without the kernel whose modules are in it");
         }
-        let file = |path: PathBuf| file_of(&what, path);
-        let kernel = match request.kernel {
-            None => None,
-            Some(kernel) => Some(RegisteredKernel {
-                kernel: file(kernel)?,
-                initrd: request.initrd.map(file).transpose()?,
-                features: Vec::new(),
-            }),
-        };
-        Ok(Self { name, rootfs: file(request.rootfs)?, kernel })
+        let kernel = request.kernel.map(|kernel| kernel_files(&what, kernel, request.initrd)).transpose()?;
+        Ok(Self { name, rootfs: file_of(&what, request.rootfs)?, kernel })
     }
 }
 
@@ -86,11 +77,10 @@ impl Artifacts {
         };
         let found = self.look_at(what, &kernel, &rootfs.path, own.is_some(), operation).await?;
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
-        let own = own.map(|kernel| {
-            let registered = kernel.registered.clone();
-            let registered =
-                registered.map(|files| RegisteredKernel { features: found.features.clone(), ..files });
-            Kernel { release: found.kernel_release.clone(), registered, ..kernel }
+        let own = own.map(|kernel| Kernel {
+            release: found.kernel_release.clone(),
+            features: merged(&kernel.features, &found.features),
+            ..kernel
         });
         let image = Image {
             id: random::image_id(),
@@ -101,6 +91,7 @@ impl Artifacts {
             disk_usage: usage(&rootfs.path),
             created_at: jiff::Timestamp::now(),
             config: ImageConfig::default(),
+            kernel: None,
             registered: Some(RegisteredRootfs {
                 file: rootfs,
                 found: found.root,
@@ -114,31 +105,6 @@ impl Artifacts {
         Ok(image)
     }
 
-    /// Makes the bundle of a kernel of the user's own.
-    async fn make_registered_kernel(
-        &self,
-        what: &str,
-        name: &str,
-        files: RegisteredKernel,
-        operation: &Arc<Handle>,
-    ) -> Result<Kernel, ApiError> {
-        let id = random::kernel_id();
-        self.journal(operation, Step::MakeKernelDirectory(id.clone()), what).await?;
-        let place = self.context().layout.kernel(&id);
-        let built = self.build_kernel(what, KernelSource::from(&files), &place, operation).await?;
-        Ok(Kernel {
-            name: name.to_owned(),
-            source: files.kernel.path.display().to_string(),
-            release: built.release,
-            version: built.version,
-            disk_usage: disk_usage(&place),
-            created_at: jiff::Timestamp::now(),
-            registered: Some(files),
-            problem: None,
-            id,
-        })
-    }
-
     /// Boots a guest from a kernel that looks for a root file system in a file.
     async fn look_at(
         &self,
@@ -149,14 +115,15 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Found, ApiError> {
         let (part, _give_up) = Part::of(operation);
-        let answer = self.context().inspect(what, kernel, rootfs, &part).await?;
+        let stage = "image: let a kernel look at it";
+        let answer = self.context().inspect(what, stage, kernel, rootfs, &part).await?;
         let refuse = |why: String| ApiError::new(ErrorKind::Failed, format!("cannot {what}")).because(why);
         let inspection = answer.map_err(|instead| {
             let error = refuse(format!("a VM that looks at it with this kernel {instead}"));
             if is_own_kernel { error.fix(NEEDED) } else { error }
         })?;
         if is_own_kernel {
-            let warnings = judge_kernel(&inspection).map_err(|why| {
+            let warnings = judge(&inspection.kernel_release, &inspection.features).map_err(|why| {
                 let error = refuse(why).fix(NEEDED);
                 // One that sees no drive says so here.
                 ApiError {
@@ -189,39 +156,11 @@ impl Artifacts {
     }
 }
 
-/// What a kernel of the user's own has to have.
-const NEEDED: &str = "the kernel needs an 8250 serial console, initramfs, devtmpfs, virtio-mmio, virtio-blk, ext4, overlayfs, and \
-     virtio-console (QEMU) or vsock over virtio (Firecracker): built in, or as modules in the file that --initrd names";
-
 /// What was found, and by which kernel.
 struct Found {
     root: FoundRoot,
     kernel_release: String,
     features: Vec<KernelFeature>,
-}
-
-/// Says what VMs cannot do with a kernel; fails with the reason for which there can be none.
-fn judge_kernel(inspection: &Inspection) -> Result<Vec<String>, String> {
-    let has = |feature| inspection.features.contains(&feature);
-    let release = &inspection.kernel_release;
-    for (feature, name) in [(KernelFeature::Overlay, "overlayfs"), (KernelFeature::Ext4, "ext4")] {
-        if !has(feature) {
-            return Err(format!("the kernel {release} has no {name}"));
-        }
-    }
-    let (console, socket) = (has(KernelFeature::Console), has(KernelFeature::Socket));
-    if !console && !socket {
-        return Err(format!(
-            "nothing can be said to a guest of the kernel {release}: it has neither virtio-console nor vsock"
-        ));
-    }
-    let lacks = [
-        (console, "virtio-console: its VMs do not run under QEMU"),
-        (socket, "vsock over virtio: its VMs do not run under Firecracker"),
-        (has(KernelFeature::Network), "virtio-net: its VMs have no network"),
-    ];
-    let lacks = lacks.into_iter().filter(|(there, _)| !there);
-    Ok(lacks.map(|(_, what)| format!("the kernel {release} has no {what}")).collect())
 }
 
 fn describe(root: &FoundRoot) -> String {
@@ -263,22 +202,5 @@ mod tests {
         assert!(why(initrd).contains("without the kernel"));
         let nameless = RegisterRequest { name: Some(String::new()), ..request(file) };
         assert!(why(nameless).contains("needs a name"));
-    }
-
-    #[test]
-    fn a_kernel_is_refused_for_what_no_vm_can_be_without() {
-        let of = |features: &[KernelFeature]| Inspection {
-            kernel_release: "6.1".to_owned(),
-            features: features.to_vec(),
-            root: Err(String::new()),
-        };
-        let (overlay, ext4) = (KernelFeature::Overlay, KernelFeature::Ext4);
-        let why = |features: &[KernelFeature]| judge_kernel(&of(features)).unwrap_err();
-        assert!(why(&[]).ends_with("has no overlayfs"));
-        assert!(why(&[overlay]).ends_with("has no ext4"));
-        assert!(why(&[overlay, ext4]).contains("neither virtio-console nor vsock"));
-        let warnings = judge_kernel(&of(&[overlay, ext4, KernelFeature::Console])).unwrap();
-        assert_eq!(warnings.len(), 2);
-        assert!(warnings[0].contains("Firecracker") && warnings[1].contains("no network"), "{warnings:?}");
     }
 }

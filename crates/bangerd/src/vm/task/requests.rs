@@ -94,7 +94,7 @@ impl Task {
         let wanted = match request {
             Request::Start | Request::Restart => Wanted::Running,
             Request::Stop | Request::Kill | Request::Delete { .. } => Wanted::Stopped,
-            Request::Pause | Request::Resume => return,
+            Request::Pause | Request::Resume | Request::Trim => return,
         };
         self.restart_at = None;
         if self.record.wanted != wanted {
@@ -185,6 +185,7 @@ const fn kind(request: Request) -> OperationKind {
         Request::Start => OperationKind::VmStart,
         Request::Pause => OperationKind::VmPause,
         Request::Resume => OperationKind::VmResume,
+        Request::Trim => OperationKind::VmTrim,
         Request::Restart => OperationKind::VmRestart,
         Request::Stop => OperationKind::VmStop,
         Request::Kill => OperationKind::VmKill,
@@ -197,6 +198,7 @@ const fn verb(request: Request) -> &'static str {
         Request::Start => "start",
         Request::Pause => "pause",
         Request::Resume => "resume",
+        Request::Trim => "trim",
         Request::Restart => "restart",
         Request::Stop => "stop",
         Request::Kill => "kill",

@@ -1,12 +1,15 @@
 //! Root file systems made of Debian's packages, by mmdebstrap(1), streamed into the writer.
 
+mod apt;
+
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use banger_core::command::{CommandError, Commands, HostCommand};
 use banger_core::work::Work;
 use banger_types::digest::Digest;
 use banger_types::image::ImageConfig;
-use banger_types::source::{PackageName, Suite};
+use banger_types::source::{DEBIAN_KEYRING, INSTALL_DEBIAN_KEYRING, PackageName, Suite};
 use fs_err as fs;
 
 use super::was_cancelled;
@@ -58,13 +61,21 @@ pub struct DebianMirror {
 }
 
 /// How Debian images are made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DebianOptions {
     /// Where packages come from.
     pub mirror: DebianMirror,
+    /// The keys that they are verified with.
+    pub keyring: PathBuf,
     /// No file is younger than this, in seconds since the epoch: the same packages then give the same
     /// image (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
     pub source_date_epoch: Option<u64>,
+}
+
+impl Default for DebianOptions {
+    fn default() -> Self {
+        Self { mirror: DebianMirror::default(), keyring: DEBIAN_KEYRING.into(), source_date_epoch: None }
+    }
 }
 
 impl Default for DebianMirror {
@@ -76,16 +87,23 @@ impl Default for DebianMirror {
     }
 }
 
-/// Returns the sources of a suite as lines of sources.list(5), without the leading `deb`: the suite, and its updates
-/// where it has some.
-pub(crate) fn sources(suite: &Suite, mirror: &DebianMirror) -> Vec<String> {
-    let rolling = matches!(suite.as_str(), "sid" | "unstable" | "experimental" | "rc-buggy");
-    let mut sources = vec![format!("{} {suite} main", mirror.archive)];
-    if !rolling {
-        sources.push(format!("{} {suite}-updates main", mirror.archive));
-        sources.push(format!("{} {suite}-security main", mirror.security));
+impl DebianMirror {
+    /// Returns the mirror that this host's own packages come from, if it is a Debian host.
+    pub fn of_host() -> Option<Self> {
+        apt::mirror(Path::new(apt::DIRECTORY))
     }
-    sources
+
+    /// Returns where the packages of a suite are, each with the suite's name there: the suite, and its updates where it has
+    /// some.
+    pub fn distributions(&self, suite: &Suite) -> Vec<(&str, Suite)> {
+        let further = |archive, end| Some((archive, format!("{suite}-{end}").parse().ok()?));
+        let mut distributions = vec![(&*self.archive, suite.clone())];
+        if !matches!(suite.as_str(), "sid" | "unstable" | "experimental" | "rc-buggy") {
+            distributions.extend(further(&*self.archive, "updates"));
+            distributions.extend(further(&*self.security, "security"));
+        }
+        distributions
+    }
 }
 
 /// Why a Debian root file system could not be made.
@@ -107,6 +125,9 @@ pub enum DebianError {
         /// `/etc/subuid` or `/etc/subgid`.
         file: &'static str,
     },
+    /// Debian's keys are not there, so that nothing could be verified.
+    #[error("there is no '{}' to verify Debian's packages with", .0.display())]
+    NoKeyring(PathBuf),
     /// mmdebstrap ended well without an archive.
     #[error("mmdebstrap gave no archive")]
     NoArchive,
@@ -128,6 +149,7 @@ impl DebianError {
             Self::NoIdRange { user, .. } => {
                 Some(format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"))
             }
+            Self::NoKeyring(_) => Some(INSTALL_DEBIAN_KEYRING.to_owned()),
             Self::Command(_) | Self::NoArchive => None,
         }
     }
@@ -156,9 +178,9 @@ pub(super) fn read(
 ) -> Result<Digest, DebianError> {
     let root = rustix::process::geteuid().is_root();
     check_host(root, commands)?;
-    let mut command = command(root, suite, packages, options);
-    for (name, value) in proxies(commands, work)? {
-        command = command.variable(name, value);
+    let mut command = command(root, suite, packages, options)?;
+    for (scheme, proxy) in proxies(commands, work)? {
+        command = command.variable(format!("{scheme}_proxy"), proxy);
     }
     work.stage("image: install Debian packages");
     let mut digest = None;
@@ -219,27 +241,41 @@ fn id_range(passwd: &str, ranges: &str, uid: u32) -> Result<(), String> {
     }
 }
 
-fn command(root: bool, suite: &Suite, packages: &[PackageName], options: &DebianOptions) -> HostCommand {
+fn command(
+    root: bool,
+    suite: &Suite,
+    packages: &[PackageName],
+    options: &DebianOptions,
+) -> Result<HostCommand, DebianError> {
     let include: Vec<&str> = PACKAGES.into_iter().chain(packages.iter().map(PackageName::as_str)).collect();
+    let distributions = options.mirror.distributions(suite);
     let mut command = HostCommand::new("mmdebstrap")
         .argument("--variant=minbase")
         .argument("--format=tar")
         .argument(if root { "--mode=root" } else { "--mode=unshare" })
         .argument(format!("--include={}", include.join(",")))
+        .argument(format!("--keyring={}", keyring(&options.keyring)?))
         .arguments(HOOKS.map(|hook| format!("--customize-hook={hook}")))
         .argument(suite.as_str())
         .argument("-")
-        .arguments(sources(suite, &options.mirror).into_iter().map(|source| format!("deb {source}")))
+        .arguments(distributions.iter().map(|(archive, suite)| format!("deb {archive} {suite} main")))
         .variable("LC_ALL", "C.UTF-8");
     if let Some(epoch) = options.source_date_epoch {
         command = command.variable("SOURCE_DATE_EPOCH", epoch.to_string());
     }
-    command
+    Ok(command)
+}
+
+/// Returns the keyring as mmdebstrap takes it. Fails if it is not there: without it nothing could be verified, and apt says so
+/// in many words.
+fn keyring(path: &Path) -> Result<&str, DebianError> {
+    let text = path.to_str().filter(|_| path.is_file());
+    text.ok_or_else(|| DebianError::NoKeyring(path.to_owned()))
 }
 
 /// Returns the host's proxies for apt as variables. mmdebstrap has a configuration of its own for
 /// apt, which would end up in the image; variables don't.
-fn proxies(commands: &dyn Commands, work: &dyn Work) -> Result<Vec<(String, String)>, DebianError> {
+pub fn proxies(commands: &dyn Commands, work: &dyn Work) -> Result<Vec<(String, String)>, DebianError> {
     let command = HostCommand::new("apt-config").arguments(["dump", "--format", "%f %v%n", "Acquire"]);
     let output = match commands.run(&command, work) {
         Ok(output) => output,
@@ -252,8 +288,8 @@ fn proxies(commands: &dyn Commands, work: &dyn Work) -> Result<Vec<(String, Stri
 
 fn parse_proxies(output: &str) -> Vec<(String, String)> {
     let value = |line: &str| match line.split_once(' ')? {
-        ("Acquire::http::Proxy", value) => Some(("http_proxy".to_owned(), value.to_owned())),
-        ("Acquire::https::Proxy", value) => Some(("https_proxy".to_owned(), value.to_owned())),
+        ("Acquire::http::Proxy", value) => Some(("http".to_owned(), value.to_owned())),
+        ("Acquire::https::Proxy", value) => Some(("https".to_owned(), value.to_owned())),
         _ => None,
     };
     output.lines().filter_map(value).filter(|(_, value)| !value.is_empty() && value != "DIRECT").collect()
@@ -267,7 +303,9 @@ mod tests {
     fn nothing_that_a_user_typed_gets_near_a_shell() {
         let suite: Suite = "bookworm".parse().unwrap();
         let packages = ["g++".parse().unwrap()];
-        let command = command(false, &suite, &packages, &DebianOptions::default());
+        let keyring = tempfile::NamedTempFile::new().unwrap();
+        let options = DebianOptions { keyring: keyring.path().to_owned(), ..DebianOptions::default() };
+        let command = command(false, &suite, &packages, &options).unwrap();
         let hooks: Vec<_> = command.arguments.iter().filter(|a| a.contains("hook")).collect();
         assert_eq!(hooks.len(), HOOKS.len());
         assert!(hooks.iter().all(|hook| !hook.contains("g++") && !hook.contains("bookworm")));
@@ -294,6 +332,6 @@ mod tests {
     #[test]
     fn proxies_of_the_host_become_variables() {
         let dump = "Acquire \nAcquire::http \nAcquire::http::Proxy http://10.0.0.1:3142\nAcquire::https::Proxy DIRECT\n";
-        assert_eq!(parse_proxies(dump), [("http_proxy".to_owned(), "http://10.0.0.1:3142".to_owned())]);
+        assert_eq!(parse_proxies(dump), [("http".to_owned(), "http://10.0.0.1:3142".to_owned())]);
     }
 }

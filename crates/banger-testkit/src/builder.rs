@@ -1,0 +1,43 @@
+//! What builds Dockerfiles: Buildah, with a store of the test's own.
+
+use tempfile::TempDir;
+
+use crate::Environment;
+
+/// Buildah's store and configuration, which go with it.
+#[derive(Debug)]
+pub struct Builder {
+    directory: TempDir,
+}
+
+impl Builder {
+    /// Returns one that has nothing yet. Registries on `insecure` hosts are spoken to without TLS.
+    pub fn new(insecure: &[&str]) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("builder-")
+            .tempdir_in(crate::seed::scratch())
+            .expect("a directory for a builder");
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        // On any file system, and without namespaces of its own.
+        let store = format!(
+            "[storage]\ndriver = \"vfs\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n",
+            at("run"),
+            at("graph")
+        );
+        std::fs::write(at("storage.conf"), store).expect("configure a store");
+        let registry = |host: &&str| format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
+        let registries: String = insecure.iter().map(registry).collect();
+        std::fs::write(at("registries.conf"), registries).expect("configure registries");
+        Self { directory }
+    }
+
+    /// Returns the environment, whose Dockerfiles it builds.
+    #[must_use]
+    pub fn of(&self, environment: Environment) -> Environment {
+        let at = |name: &str| self.directory.path().join(name).display().to_string();
+        environment
+            .with_variable("CONTAINERS_STORAGE_CONF", &at("storage.conf"))
+            .with_variable("CONTAINERS_REGISTRIES_CONF", &at("registries.conf"))
+            .with_variable("BUILDAH_ISOLATION", "chroot")
+    }
+}

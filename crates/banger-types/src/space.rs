@@ -1,0 +1,82 @@
+//! What takes space in the data directory, and what of it may go.
+
+use serde::{Deserialize, Serialize};
+
+/// Kinds of things that take space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpaceKind {
+    /// Root file systems.
+    Image,
+    /// Kernels with their modules.
+    Kernel,
+    /// VMs: their disks above all.
+    Vm,
+    /// Layers of images as they came, kept for the next pull.
+    Layer,
+    /// Engines that banger has installed.
+    Engine,
+    /// What can be downloaded or made again: package lists, catalogs, what has come of a download, templates of disks.
+    Cache,
+    /// The database, logs, and what is being made.
+    Own,
+}
+
+/// One thing that takes space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceItem {
+    /// What it is.
+    pub kind: SpaceKind,
+    /// Its name.
+    pub name: String,
+    /// Blocks that it takes, bytes. What several share counts for the first of them.
+    pub bytes: u64,
+    /// The VMs that use it.
+    pub used_by: Vec<String>,
+    /// Whether `banger system prune --all` takes it away.
+    pub may_go: bool,
+}
+
+/// Answer to `GET /v1/system/space`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceUsage {
+    /// Everything that takes space, by kind and name.
+    pub items: Vec<SpaceItem>,
+    /// All of them, bytes: what du(1) says of the data directory.
+    pub total: u64,
+    /// What is free on its file system, bytes.
+    pub available: u64,
+}
+
+/// Body of `POST /v1/system/prune`. Nothing that is in use goes, whatever is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneRequest {
+    /// Images and the layers of images alone.
+    #[serde(default)]
+    pub images_only: bool,
+    /// Whatever nobody uses, and not only what has been superseded or has not been used for long.
+    #[serde(default)]
+    pub all: bool,
+    /// Nothing that is younger, seconds.
+    #[serde(default)]
+    pub older_than_seconds: Option<u64>,
+    /// How many of the newest versions of each image and kernel stay.
+    #[serde(default)]
+    pub keep: usize,
+    /// Only say what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pruned {
+    /// What is gone, or would be.
+    pub items: Vec<SpaceItem>,
+    /// The space that it took, bytes.
+    pub bytes: u64,
+    /// What could not be looked at or taken away, as sentences without a full stop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}

@@ -1,0 +1,35 @@
+//! What can be had by name.
+
+use banger_types::catalog::{Catalog, CatalogEntry};
+
+use super::{DONE, Outcome};
+use crate::arguments::ListArguments;
+use crate::context::Context;
+use crate::printer::Table;
+
+/// Lists the images or the kernels of the catalog.
+pub(super) async fn list(
+    context: &Context,
+    arguments: &ListArguments,
+    of: fn(Catalog) -> Vec<CatalogEntry>,
+) -> Outcome {
+    let catalog = context.daemon().await?.catalog().await?;
+    for problem in &catalog.problems {
+        context.printer.warning(problem);
+    }
+    let entries = of(catalog);
+    if context.printer.is_json() {
+        context.printer.document(&entries)?;
+    } else if arguments.quiet {
+        context.printer.lines(entries.iter().map(|entry| &*entry.name))?;
+    } else {
+        let mut table = Table::new(["NAME", "HERE", "DESCRIPTION", "SOURCES"]);
+        for entry in entries {
+            let name = if entry.is_default { format!("{} (default)", entry.name) } else { entry.name };
+            let here = if entry.is_here { "yes" } else { "no" };
+            table.row([name, here.to_owned(), entry.description, entry.sources.join(", ")]);
+        }
+        context.printer.table(&table)?;
+    }
+    Ok(DONE)
+}

@@ -1,0 +1,152 @@
+//! `banger system df`, `banger system prune`, and the same for images alone.
+
+use std::collections::BTreeMap;
+
+use banger_types::size::human_bytes;
+use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceUsage};
+
+use super::{DONE, Outcome, confirm};
+use crate::arguments::{DfArguments, PruneArguments};
+use crate::context::Context;
+use crate::printer::Table;
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Everything,
+    /// Images and the layers that they were made of.
+    Images,
+}
+
+impl Scope {
+    const fn has(self, kind: SpaceKind) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Images => matches!(kind, SpaceKind::Image | SpaceKind::Layer),
+        }
+    }
+}
+
+/// Shows what takes space.
+pub(super) async fn usage(context: &Context, arguments: &DfArguments, scope: Scope) -> Outcome {
+    let mut usage = context.daemon().await?.space().await?;
+    usage.items.retain(|item| scope.has(item.kind));
+    if scope != Scope::Everything {
+        usage.total = usage.items.iter().map(|item| item.bytes).sum();
+    }
+    if context.printer.is_json() {
+        context.printer.document(&usage)?;
+    } else if arguments.verbose || scope == Scope::Images {
+        context.printer.table(&by_item(&usage.items, usage.total))?;
+    } else {
+        context.printer.table(&by_kind(&usage))?;
+    }
+    Ok(DONE)
+}
+
+fn by_kind(usage: &SpaceUsage) -> Table {
+    let mut kinds: BTreeMap<SpaceKind, Vec<&SpaceItem>> = BTreeMap::new();
+    for item in &usage.items {
+        kinds.entry(item.kind).or_default().push(item);
+    }
+    let mut table = Table::new(["WHAT", "COUNT", "SIZE", "CAN GO"]);
+    let sum = |items: &[&SpaceItem]| items.iter().map(|item| item.bytes).sum();
+    for (kind, items) in kinds {
+        let going: Vec<_> = items.iter().copied().filter(|item| item.may_go).collect();
+        let is_counted = !matches!(kind, SpaceKind::Layer | SpaceKind::Cache | SpaceKind::Own);
+        let count = if is_counted { items.len().to_string() } else { String::new() };
+        let can_go = if going.is_empty() { String::new() } else { human_bytes(sum(&going)) };
+        table.row([plural(kind).to_owned(), count, human_bytes(sum(&items)), can_go]);
+    }
+    let going: Vec<_> = usage.items.iter().filter(|item| item.may_go).collect();
+    table.row(["all".to_owned(), String::new(), human_bytes(usage.total), human_bytes(sum(&going))]);
+    table.row(["free".to_owned(), String::new(), human_bytes(usage.available), String::new()]);
+    table
+}
+
+fn by_item(items: &[SpaceItem], total: u64) -> Table {
+    let mut table = Table::new(["WHAT", "NAME", "SIZE", "CAN GO", "USED BY"]);
+    for item in items {
+        let can_go = if item.may_go { "yes" } else { "no" };
+        table.row([
+            singular(item.kind).to_owned(),
+            item.name.clone(),
+            human_bytes(item.bytes),
+            can_go.to_owned(),
+            item.used_by.join(", "),
+        ]);
+    }
+    table.row(["all", "", &human_bytes(total), "", ""].map(str::to_owned));
+    table
+}
+
+const fn plural(kind: SpaceKind) -> &'static str {
+    match kind {
+        SpaceKind::Image => "images",
+        SpaceKind::Kernel => "kernels",
+        SpaceKind::Vm => "VMs",
+        SpaceKind::Layer => "layers",
+        SpaceKind::Engine => "engines",
+        SpaceKind::Cache => "caches",
+        SpaceKind::Own => "banger's own",
+    }
+}
+
+const fn singular(kind: SpaceKind) -> &'static str {
+    match kind {
+        SpaceKind::Image => "image",
+        SpaceKind::Kernel => "kernel",
+        SpaceKind::Vm => "VM",
+        SpaceKind::Layer => "layers",
+        SpaceKind::Engine => "engine",
+        SpaceKind::Cache => "cache",
+        SpaceKind::Own => "banger's own",
+    }
+}
+
+/// Deletes what nobody uses, after showing it and asking.
+pub(super) async fn prune(context: &Context, arguments: &PruneArguments, scope: Scope) -> Outcome {
+    let request = PruneRequest {
+        images_only: scope == Scope::Images,
+        all: arguments.all,
+        older_than_seconds: arguments.older_than,
+        keep: arguments.keep,
+        dry_run: true,
+    };
+    let client = context.daemon().await?;
+    if arguments.dry_run {
+        return shown(context, &client.prune(&request).await?);
+    }
+    if !arguments.yes {
+        let plan = client.prune(&request).await?;
+        if plan.items.is_empty() {
+            return shown(context, &plan);
+        }
+        shown(context, &plan)?;
+        confirm("Delete all of that?")?;
+    }
+    let pruned = client.prune(&PruneRequest { dry_run: false, ..request }).await?;
+    if arguments.yes {
+        return shown(context, &pruned);
+    }
+    for problem in &pruned.problems {
+        context.printer.warning(problem);
+    }
+    context.printer.note(&format!("deleted {}", human_bytes(pruned.bytes)));
+    Ok(DONE)
+}
+
+/// Prints what is gone, or would be.
+fn shown(context: &Context, pruned: &Pruned) -> Outcome {
+    for problem in &pruned.problems {
+        context.printer.warning(problem);
+    }
+    if context.printer.is_json() {
+        context.printer.document(pruned)?;
+    } else if pruned.items.is_empty() {
+        context.printer.note("there is nothing to delete");
+    } else {
+        context.printer.table(&by_item(&pruned.items, pruned.bytes))?;
+    }
+    Ok(DONE)
+}

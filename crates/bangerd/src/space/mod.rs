@@ -1,0 +1,288 @@
+//! What takes space in the data directory, and taking away what nobody uses.
+
+mod measure;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use banger_types::image::Image;
+use banger_types::kernel::Kernel;
+use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceUsage};
+use banger_types::vm::Vm;
+use banger_types::{ApiError, ErrorKind};
+use jiff::Timestamp;
+
+use self::measure::Measure;
+use self::rules::{Rules, Uses};
+use crate::artifact::{Artifacts, stored_layers, unpacked_layers};
+use crate::failure::failed;
+use crate::layout::Layout;
+use crate::vm::blocking;
+
+/// How the names of files end that remember how old a mirror's answers were: an older one is not believed (banger-download,
+/// `debian`).
+const REMEMBERED: &str = "date";
+
+/// Returns what takes space.
+pub(crate) async fn usage(artifacts: &Artifacts) -> Result<SpaceUsage, ApiError> {
+    let known = Known::of(artifacts).await?;
+    let layout = artifacts.context().layout.clone();
+    blocking("see what takes space", move || known.usage(&layout)).await?
+}
+
+/// Takes away what nobody uses, as far as it was asked for.
+pub(crate) async fn prune(artifacts: &Artifacts, request: &PruneRequest) -> Result<Pruned, ApiError> {
+    let known = Known::of(artifacts).await?;
+    let now = Timestamp::now();
+    let rules = Rules { all: request.all, older_than: request.older_than_seconds, keep: request.keep, now };
+    // What is pulled now is made of what would be taken away.
+    let alone = artifacts.try_alone();
+    let layout = artifacts.context().layout.clone();
+    let (images_only, is_alone) = (request.images_only, alone.is_some());
+    let plan =
+        blocking("see what may go", move || known.plan(&layout, &rules, images_only, is_alone)).await?;
+    let mut pruned = Pruned::default();
+    if alone.is_none() {
+        pruned.problems.push("something is being pulled: what pulls share was left alone".to_owned());
+    }
+    for step in plan {
+        let bytes = step.item.bytes;
+        let done = if request.dry_run { Ok(()) } else { take(artifacts, &step).await };
+        match done {
+            Ok(()) => {
+                pruned.bytes += bytes;
+                pruned.items.push(step.item);
+            }
+            Err(error) => pruned.problems.push(format!("{error}: {}", error.why.join(": "))),
+        }
+    }
+    Ok(pruned)
+}
+
+/// Takes one thing away.
+async fn take(artifacts: &Artifacts, step: &Step) -> Result<(), ApiError> {
+    match &step.target {
+        Target::Image(id) => artifacts.delete_image(id).await,
+        // It may have gone with its image.
+        Target::Kernel(id) => match artifacts.delete_kernel(id).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            done => done,
+        },
+        Target::Files(files) => {
+            let files = files.clone();
+            let remove = |file: &PathBuf| match fs_err::remove_file(file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                done => done,
+            };
+            let removed = blocking("delete files", move || files.iter().try_for_each(remove));
+            removed.await?.map_err(|error| failed(format!("cannot delete {}", step.item.name), &error))
+        }
+    }
+}
+
+/// What goes.
+struct Step {
+    item: SpaceItem,
+    target: Target,
+}
+
+enum Target {
+    /// By its id.
+    Image(String),
+    /// By its id.
+    Kernel(String),
+    Files(Vec<PathBuf>),
+}
+
+/// What there is.
+struct Known {
+    images: Vec<Image>,
+    kernels: Vec<Kernel>,
+    vms: Vec<Vm>,
+    default_kernel: String,
+}
+
+impl Known {
+    async fn of(artifacts: &Artifacts) -> Result<Self, ApiError> {
+        Ok(Self {
+            images: artifacts.images().await?,
+            kernels: artifacts.kernels().await?,
+            vms: artifacts.context().vms.list(),
+            default_kernel: artifacts.defaults().kernel.clone(),
+        })
+    }
+
+    fn uses(&self) -> Uses {
+        Uses {
+            images: self.vms.iter().map(|vm| vm.spec.image.clone()).collect(),
+            kernels: self.vms.iter().map(|vm| vm.spec.kernel.clone()).collect(),
+            default_kernel: self.default_kernel.clone(),
+        }
+    }
+
+    /// Returns the images and kernels that go.
+    fn going(&self, rules: &Rules) -> (Vec<&Image>, Vec<&Kernel>) {
+        let uses = self.uses();
+        let images = rules.images(&self.images, &uses);
+        let gone: BTreeSet<_> = images.iter().map(|image| &image.id).collect();
+        let staying: Vec<_> = self.images.iter().filter(|image| !gone.contains(&image.id)).collect();
+        (images, rules.kernels(&self.kernels, &staying, &uses))
+    }
+
+    fn vms_with(&self, uses: impl Fn(&Vm) -> bool) -> Vec<String> {
+        self.vms.iter().filter(|vm| uses(vm)).map(|vm| vm.name.to_string()).collect()
+    }
+
+    fn image_item(&self, image: &Image, bytes: u64, may_go: bool) -> SpaceItem {
+        let used_by = self.vms_with(|vm| vm.spec.image == image.id);
+        SpaceItem { kind: SpaceKind::Image, name: image.name.clone(), bytes, used_by, may_go }
+    }
+
+    fn kernel_item(&self, kernel: &Kernel, bytes: u64, may_go: bool) -> SpaceItem {
+        let used_by = self.vms_with(|vm| vm.spec.kernel == kernel.id);
+        SpaceItem { kind: SpaceKind::Kernel, name: kernel.name.clone(), bytes, used_by, may_go }
+    }
+
+    fn usage(&self, layout: &Layout) -> Result<SpaceUsage, ApiError> {
+        let mut measure = Measure::default();
+        let (images, kernels) = self.going(&Rules::everything(Timestamp::now()));
+        let mut items = Vec::new();
+        let going: BTreeSet<_> = kernels.iter().map(|kernel| &kernel.id).collect();
+        // Before the VMs, which have further names for some of their files.
+        for kernel in &self.kernels {
+            let bytes = measure.tree(&layout.kernel(&kernel.id));
+            items.push(self.kernel_item(kernel, bytes, going.contains(&kernel.id)));
+        }
+        let going: BTreeSet<_> = images.iter().map(|image| &image.id).collect();
+        for image in &self.images {
+            let bytes = measure.tree(&layout.image(&image.id));
+            items.push(self.image_item(image, bytes, going.contains(&image.id)));
+        }
+        for vm in &self.vms {
+            let bytes = measure.tree(&vm.directory);
+            let name = vm.name.to_string();
+            items.push(item(SpaceKind::Vm, &name, bytes, false));
+        }
+        items.push(item(SpaceKind::Layer, "layers", measure.tree(&layout.layers()), true));
+        for engine in fs_err::read_dir(layout.engines()).into_iter().flatten().flatten() {
+            let name = engine.file_name().to_string_lossy().into_owned();
+            items.push(item(SpaceKind::Engine, &name, measure.tree(&engine.path()), false));
+        }
+        for cache in caches(layout) {
+            items.push(item(SpaceKind::Cache, cache.name, measure.tree(&cache.directory), cache.may_go));
+        }
+        // All that is left: counted last, for nothing counts twice.
+        let rest = measure_rest(&mut measure, layout, self);
+        items.push(item(SpaceKind::Own, "database, logs and what is being made", rest, false));
+        items.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
+        let total = items.iter().map(|item| item.bytes).sum();
+        let available = rustix::fs::statvfs(layout.data())
+            .map_err(|errno| failed("cannot see how much space is free", &std::io::Error::from(errno)))?;
+        Ok(SpaceUsage { items, total, available: available.f_bavail * available.f_frsize })
+    }
+
+    /// Returns what goes by these rules.
+    fn plan(&self, layout: &Layout, rules: &Rules, images_only: bool, is_alone: bool) -> Vec<Step> {
+        let mut measure = Measure::default();
+        let (images, kernels) = self.going(rules);
+        let mut steps = Vec::new();
+        for image in images {
+            let bytes = measure.tree(&layout.image(&image.id));
+            let target = Target::Image(image.id.to_string());
+            steps.push(Step { item: self.image_item(image, bytes, true), target });
+        }
+        if !images_only {
+            for kernel in kernels {
+                let bytes = measure.tree(&layout.kernel(&kernel.id));
+                let target = Target::Kernel(kernel.id.to_string());
+                steps.push(Step { item: self.kernel_item(kernel, bytes, true), target });
+            }
+        }
+        if is_alone {
+            let layers = [stored_layers(&layout.layers()), unpacked_layers(&layout.layers())];
+            steps.extend(files(SpaceKind::Layer, "layers", &layers, rules));
+            if !images_only {
+                for cache in caches(layout).into_iter().filter(|cache| cache.may_go) {
+                    steps.extend(files(SpaceKind::Cache, cache.name, &[cache.directory], rules));
+                }
+            }
+        }
+        steps
+    }
+}
+
+/// A directory whose content can be had again.
+struct Cache {
+    name: &'static str,
+    directory: PathBuf,
+    may_go: bool,
+}
+
+fn caches(layout: &Layout) -> [Cache; 4] {
+    let cache = |name, directory, may_go| Cache { name, directory, may_go };
+    [
+        cache("Debian's package lists", layout.debian(), true),
+        cache("catalogs from elsewhere", layout.catalogs(), true),
+        cache("downloads that are not complete", layout.downloads(), true),
+        // New VMs' disks are copies of them, a few hundred kilobytes each.
+        cache("templates of disks", layout.templates(), false),
+    ]
+}
+
+fn item(kind: SpaceKind, name: &str, bytes: u64, may_go: bool) -> SpaceItem {
+    SpaceItem { kind, name: name.to_owned(), bytes, used_by: Vec::new(), may_go }
+}
+
+/// Returns the blocks of what is in none of the directories that were counted: files of the data directory itself, and what in
+/// those of images, kernels and VMs belongs to none that is known.
+fn measure_rest(measure: &mut Measure, layout: &Layout, known: &Known) -> u64 {
+    let images = known.images.iter().map(|image| layout.image(&image.id));
+    let kernels = known.kernels.iter().map(|kernel| layout.kernel(&kernel.id));
+    let vms = known.vms.iter().map(|vm| vm.directory.clone());
+    let caches = caches(layout).map(|cache| cache.directory);
+    let engines = fs_err::read_dir(layout.engines()).into_iter().flatten().flatten().map(|it| it.path());
+    let counted: HashSet<PathBuf> =
+        images.chain(kernels).chain(vms).chain(caches).chain(engines).chain([layout.layers()]).collect();
+    let open = [layout.images(), layout.kernels(), layout.vms(), layout.engines()];
+    let mut rest = 0;
+    let mut directories = vec![layout.data().to_owned()];
+    while let Some(directory) = directories.pop() {
+        if let Ok(metadata) = fs_err::symlink_metadata(&directory) {
+            rest += measure.file(&metadata);
+        }
+        for entry in fs_err::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if open.contains(&path) {
+                directories.push(path);
+            } else if !counted.contains(&path) {
+                rest += measure.tree(&path);
+            }
+        }
+    }
+    rest
+}
+
+/// Returns what takes away files that were not used for long, if there are any. A file goes with all its names, which are of the
+/// same age.
+fn files(kind: SpaceKind, name: &str, directories: &[PathBuf], rules: &Rules) -> Option<Step> {
+    let mut going = BTreeMap::new();
+    let mut measure = Measure::default();
+    for directory in directories {
+        for entry in fs_err::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            let used_at = Timestamp::from_second(metadata.mtime()).unwrap_or_default();
+            if metadata.is_file() && !is_remembered(&entry.path()) && rules.takes_cached(used_at) {
+                going.insert(entry.path(), measure.file(&metadata));
+            }
+        }
+    }
+    let bytes = going.values().sum();
+    let files: Vec<_> = going.into_keys().collect();
+    (!files.is_empty()).then(|| Step { item: item(kind, name, bytes, true), target: Target::Files(files) })
+}
+
+fn is_remembered(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == REMEMBERED)
+}
