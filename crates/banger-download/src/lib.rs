@@ -48,17 +48,18 @@ pub struct Swept {
 }
 
 /// Removes what was downloaded to a directory and not touched for so long: nobody goes on with it. To be called when
-/// nobody downloads to it. Goes on after errors.
+/// nobody downloads to it. What was learned of a mirror (see [`debian`]) stays. Goes on after errors.
 pub fn sweep(directory: &Path, age: Duration) -> Swept {
     let mut swept = Swept::default();
     let remove = |entry: io::Result<fs_err::DirEntry>| {
         let entry = entry?;
         let metadata = entry.metadata()?;
         let is_old = metadata.modified()?.elapsed().is_ok_and(|elapsed| elapsed > age);
-        if metadata.is_file() && is_old {
+        let goes = metadata.is_file() && is_old && !debian::is_remembered(&entry.path());
+        if goes {
             fs_err::remove_file(entry.path())?;
         }
-        Ok(metadata.is_file() && is_old)
+        Ok(goes)
     };
     match fs_err::read_dir(directory) {
         Err(error) => swept.errors.push(error),

@@ -64,9 +64,22 @@ pub struct PruneRequest {
     /// How many of the newest versions of each image and kernel stay.
     #[serde(default)]
     pub keep: usize,
+    /// Nothing but this: what somebody was shown, who has then agreed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<SpaceName>>,
     /// Only say what would go.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// What one thing is called that takes space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceName {
+    /// Its kind.
+    pub kind: SpaceKind,
+    /// Its name, of which there is one of each kind.
+    pub name: String,
 }
 
 /// Answer to it.
@@ -76,6 +89,9 @@ pub struct Pruned {
     pub items: Vec<SpaceItem>,
     /// The space that it took, bytes.
     pub bytes: u64,
+    /// What was left alone and why, as sentences without a full stop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What could not be looked at or taken away, as sentences without a full stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,

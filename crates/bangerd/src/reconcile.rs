@@ -256,6 +256,7 @@ async fn remove_orphans(
     }
     for (directory, age) in [
         (layout.downloads(), DOWNLOAD_AGE),
+        (layout.debian(), DOWNLOAD_AGE),
         (stored_layers(&layout.layers()), LAYER_AGE),
         (unpacked_layers(&layout.layers()), LAYER_AGE),
     ] {

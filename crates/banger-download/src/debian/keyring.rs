@@ -84,6 +84,12 @@ enum Key {
     Subkey(PublicSubkey),
 }
 
+/// The most lines of a signed text: Debian's largest have a few thousand.
+const MOST_LINES: usize = 10_000;
+
+/// The most signatures that are looked at: Debian's have two or three.
+const MOST_SIGNATURES: usize = 16;
+
 impl Keyring {
     /// Reads a keyring: `OpenPGP` keys one after the other, as `/usr/share/keyrings` has them. What is of a kind that is not
     /// known is left out.
@@ -98,11 +104,15 @@ impl Keyring {
     /// `gpgv`, others may be by keys that are not known here: an archive is signed by those of two releases. Nothing
     /// around the signed text is returned.
     pub(super) fn verify(&self, signed: &[u8], now: SystemTime) -> Result<String, SignatureError> {
+        // Reading one takes a time that grows with its lines times its length, before anything in it is believed.
+        if signed.split(|byte| *byte == b'\n').count() > MOST_LINES {
+            return Err(SignatureError::NotSigned);
+        }
         let message = CleartextSignedMessage::from_armor(signed);
         let (message, _) = message.map_err(|_| SignatureError::NotSigned)?;
         let text = message.signed_text();
         let mut reason = SignatureError::NotSigned;
-        for signature in message.signatures() {
+        for signature in message.signatures().iter().take(MOST_SIGNATURES) {
             match self.check(signature, &text, now) {
                 // Lines of what is signed end with CR and LF; those of control files with LF.
                 Ok(()) => return Ok(text.replace("\r\n", "\n")),

@@ -30,7 +30,7 @@ use crate::transfer::Transfer;
 use crate::{Client, DownloadError, Source};
 
 /// Most bytes of an `InRelease`; Debian's have 0.2 MB.
-const LARGEST_RELEASE: u64 = 4 << 20;
+const LARGEST_RELEASE: u64 = 1 << 20;
 /// Most bytes that an index of packages unpacks to; Debian's have 60 MB.
 const LARGEST_INDEX: u64 = 1 << 30;
 /// Most memory that unpacking an index may take, bytes: what the highest level of xz needs.
@@ -106,6 +106,7 @@ impl Archives {
         };
         let kept = self.state.join(format!("{}_{}", distribution.name(), path.replace('/', "_")));
         self.index(distribution, &release, &path, index, &kept, work).await?;
+        touch(&kept).map_err(file(&kept))?;
         let url = distribution.url(&path);
         let archive = distribution.archive.clone();
         let look = move || -> Result<Vec<Package>, ArchiveError> {
@@ -131,14 +132,17 @@ impl Archives {
 
     /// Asks what a suite has, and whether that is to be believed.
     async fn release(&self, distribution: &Distribution, work: &dyn Work) -> Result<Release, ArchiveError> {
-        let keyring = Keyring::read(&self.keyring)?;
         let url = distribution.url("InRelease");
         let signed = self.client.document(&url, LARGEST_RELEASE, work).await?;
         let now = Timestamp::now();
-        let text = keyring.verify(&signed, SystemTime::from(now));
-        let text = text.map_err(|source| ArchiveError::Untrusted { url: url.clone(), source })?;
-        let release = Release::parse(&text);
-        let release = release.map_err(|source| ArchiveError::Release { url: url.clone(), source })?;
+        let (keyring, place) = (self.keyring.clone(), url.clone());
+        let read = move || -> Result<Release, ArchiveError> {
+            let text = Keyring::read(&keyring)?.verify(&signed, SystemTime::from(now));
+            let text = text.map_err(|source| ArchiveError::Untrusted { url: place.clone(), source })?;
+            Release::parse(&text).map_err(|source| ArchiveError::Release { url: place, source })
+        };
+        // Whatever somebody on the way has put there takes no thread from others.
+        let release = tokio::task::spawn_blocking(read).await.map_err(|_| ArchiveError::Interrupted)??;
         if !release.is_of(distribution.suite.as_str()) {
             let (wanted, found) = (distribution.suite.to_string(), release.names());
             return Err(ArchiveError::OtherSuite { url, wanted, found });
@@ -162,7 +166,7 @@ impl Archives {
         if let Some(until) = release.valid_until.filter(|until| *until <= now) {
             return Err(ArchiveError::Expired { url, until });
         }
-        let path = self.state.join(format!("{}.date", distribution.name()));
+        let path = self.state.join(format!("{}.{REMEMBERED}", distribution.name()));
         let error = |source| ArchiveError::File { path: path.clone(), source };
         // One that cannot be read as a time is as good as none: nobody but the user writes here.
         let seen = match fs::read_to_string(&path) {
@@ -225,6 +229,19 @@ impl Packed {
         };
         Ok(Box::new(BufReader::new(unpacked.take(LARGEST_INDEX))))
     }
+}
+
+/// How the names of files end that remember how new a mirror's answers were: an older one is not believed.
+const REMEMBERED: &str = "date";
+
+/// Returns whether a file is one without which an older state of a mirror would be believed: it stays, however old it is.
+pub fn is_remembered(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == REMEMBERED)
+}
+
+/// Remembers that a file was used now.
+fn touch(path: &Path) -> io::Result<()> {
+    fs::File::options().append(true).open(path)?.file().set_modified(SystemTime::now())
 }
 
 /// Writes a small file, in one step.

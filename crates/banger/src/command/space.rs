@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use banger_types::ErrorKind;
 use banger_types::size::human_bytes;
-use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceUsage};
+use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceName, SpaceUsage};
 
 use super::{DONE, Outcome, confirm};
 use crate::arguments::{DfArguments, PruneArguments};
@@ -111,36 +112,55 @@ pub(super) async fn prune(context: &Context, arguments: &PruneArguments, scope: 
         all: arguments.all,
         older_than_seconds: arguments.older_than,
         keep: arguments.keep,
+        only: None,
         dry_run: true,
     };
     let client = context.daemon().await?;
     if arguments.dry_run {
         return shown(context, &client.prune(&request).await?);
     }
-    if !arguments.yes {
-        let plan = client.prune(&request).await?;
-        if plan.items.is_empty() {
-            return shown(context, &plan);
-        }
+    if arguments.yes {
+        let pruned = client.prune(&PruneRequest { dry_run: false, ..request }).await?;
+        return shown(context, &pruned);
+    }
+    let plan = client.prune(&request).await?;
+    if plan.items.is_empty() {
+        return shown(context, &plan);
+    }
+    if context.printer.is_json() {
+        // There is one document, of what is gone.
+        let names: Vec<_> = plan.items.iter().map(|item| &*item.name).collect();
+        confirm(&format!("Delete {} ({})?", names.join(", "), human_bytes(plan.bytes)))?;
+    } else {
         shown(context, &plan)?;
         confirm("Delete all of that?")?;
     }
-    let pruned = client.prune(&PruneRequest { dry_run: false, ..request }).await?;
-    if arguments.yes {
+    // Not what has become idle since.
+    let names = plan.items.into_iter().map(|SpaceItem { kind, name, .. }| SpaceName { kind, name });
+    let request = PruneRequest { dry_run: false, only: Some(names.collect()), ..request };
+    let pruned = client.prune(&request).await?;
+    if context.printer.is_json() {
         return shown(context, &pruned);
     }
-    for problem in &pruned.problems {
-        context.printer.warning(problem);
-    }
+    warn(context, &pruned);
     context.printer.note(&format!("deleted {}", human_bytes(pruned.bytes)));
-    Ok(DONE)
+    Ok(code(&pruned))
+}
+
+fn warn(context: &Context, pruned: &Pruned) {
+    for said in pruned.notes.iter().chain(&pruned.problems) {
+        context.printer.warning(said);
+    }
+}
+
+/// Something that was to go and is still there is a failure; what was left alone is none.
+const fn code(pruned: &Pruned) -> u8 {
+    if pruned.problems.is_empty() { DONE } else { ErrorKind::Failed.exit_code() }
 }
 
 /// Prints what is gone, or would be.
 fn shown(context: &Context, pruned: &Pruned) -> Outcome {
-    for problem in &pruned.problems {
-        context.printer.warning(problem);
-    }
+    warn(context, pruned);
     if context.printer.is_json() {
         context.printer.document(pruned)?;
     } else if pruned.items.is_empty() {
@@ -148,5 +168,5 @@ fn shown(context: &Context, pruned: &Pruned) -> Outcome {
     } else {
         context.printer.table(&by_item(&pruned.items, pruned.bytes))?;
     }
-    Ok(DONE)
+    Ok(code(pruned))
 }

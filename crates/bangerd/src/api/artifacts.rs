@@ -11,7 +11,7 @@ use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 
-use super::answer::{Answer, Begun, Body};
+use super::answer::{Answer, Begun, Body, to_the_end};
 use crate::daemon::Daemon;
 
 pub(super) async fn images(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Image>>> {
@@ -44,7 +44,8 @@ pub(super) async fn delete_image(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Answer<Json<()>> {
-    Ok(Json(daemon.artifacts().delete_image(&name).await?))
+    let delete = async move { daemon.artifacts().delete_image(&name).await };
+    Ok(Json(to_the_end("delete an image", delete).await?))
 }
 
 pub(super) async fn kernels(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Kernel>>> {
@@ -77,7 +78,8 @@ pub(super) async fn delete_kernel(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Answer<Json<()>> {
-    Ok(Json(daemon.artifacts().delete_kernel(&name).await?))
+    let delete = async move { daemon.artifacts().delete_kernel(&name).await };
+    Ok(Json(to_the_end("delete a kernel", delete).await?))
 }
 
 pub(super) async fn catalog(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Catalog>> {

@@ -12,6 +12,7 @@ use banger_types::source::Suite;
 use banger_types::{ApiError, ErrorKind};
 
 use super::Artifacts;
+use super::single_flight::Turn;
 use crate::failure::work_failed;
 use crate::operation::Handle;
 use crate::vm::blocking;
@@ -39,20 +40,21 @@ impl Artifacts {
         proxies.map_err(|error| work_failed(what, error.is_cancelled(), error.fix(), &error))
     }
 
-    /// Downloads the newest kernel for virtual machines of a suite. Whoever has used the file removes it.
+    /// Downloads the newest kernel for virtual machines of a suite. Whoever has used the file removes it, and ends the turn
+    /// then.
     pub(super) async fn debian_kernel(
         &self,
         what: &str,
         suite: &Suite,
         operation: &Arc<Handle>,
-    ) -> Result<KernelPackage, ApiError> {
+    ) -> Result<(KernelPackage, Turn), ApiError> {
         let failed = |error: ArchiveError| work_failed(what, error.is_cancelled(), error.fix(), &error);
         let options = self.debian_options();
         let proxies = self.proxies(what, operation).await?;
         let client = Client::through(&proxies, Patience::default()).map_err(|error| failed(error.into()))?;
         let archives = Archives::new(client, options.keyring, self.context().layout.debian());
         // What is kept of the archive is the same for all.
-        let _turn = self.pulls.enter("Debian's archive").await;
+        let turn = self.pulls.enter("Debian's archive").await;
         operation.stage("kernel: read the package lists");
         let mut packages = Vec::new();
         for (archive, suite) in options.mirror.distributions(suite) {
@@ -69,7 +71,7 @@ impl Artifacts {
         let version = kernel.version.to_string();
         let path = self.context().layout.downloads().join(format!("{}.deb", kernel.name));
         archives.download(kernel, &path, operation.as_ref()).await.map_err(failed)?;
-        Ok(KernelPackage { path, version })
+        Ok((KernelPackage { path, version }, turn))
     }
 }
 

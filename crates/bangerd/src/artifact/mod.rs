@@ -4,6 +4,7 @@ mod catalog;
 mod debian;
 mod engine;
 mod files;
+mod held;
 mod image;
 mod kernel;
 mod layers;
@@ -17,9 +18,11 @@ use banger_core::journal::Step;
 use banger_core::store::Store;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
-use banger_types::{ApiError, OperationId};
+use banger_types::{ApiError, ErrorKind, OperationId};
 use tokio::sync::OwnedRwLockWriteGuard;
 
+use self::held::Held;
+pub(crate) use self::held::Hold;
 use self::layers::Layers;
 use self::single_flight::SingleFlight;
 use crate::catalog::Catalogs;
@@ -37,6 +40,8 @@ pub(crate) struct Artifacts {
     configuration: Configuration,
     /// The same thing is made once, however many ask for it at the same time.
     pulls: SingleFlight,
+    /// What something is being made from.
+    held: Arc<Held>,
     layers: Layers,
     catalogs: Catalogs,
 }
@@ -47,12 +52,47 @@ impl Artifacts {
         let layers = Layers::new(&context.layout.layers());
         let catalogs =
             Catalogs { file: catalog, lists: configuration.catalog.clone(), kept: context.layout.catalogs() };
-        Self { context, configuration, pulls: SingleFlight::default(), layers, catalogs }
+        Self {
+            context,
+            configuration,
+            pulls: SingleFlight::default(),
+            held: Arc::default(),
+            layers,
+            catalogs,
+        }
     }
 
     /// Keeps everybody from making anything, if nobody does now.
     pub(crate) fn try_alone(&self) -> Option<OwnedRwLockWriteGuard<()>> {
         self.pulls.try_alone()
+    }
+
+    /// Keeps an image or a kernel from being deleted, for as long as what is returned is there. Returns nothing for one that
+    /// is not there any more.
+    pub(crate) async fn hold(&self, id: &str) -> Result<Option<Hold>, ApiError> {
+        let Some(hold) = self.held.hold(id) else { return Ok(None) };
+        // It may have gone before.
+        let id = id.to_owned();
+        let look = move |store: &dyn Store| {
+            Ok(store.images()?.iter().any(|image| image.id.as_str() == id)
+                || store.kernels()?.iter().any(|kernel| kernel.id.as_str() == id))
+        };
+        let is_there = self.context.store("look for what is needed", look).await?;
+        Ok(is_there.then_some(hold))
+    }
+
+    /// Keeps everybody from using an image or a kernel that is to be deleted. Fails if somebody does.
+    fn hold_for_deletion(&self, what: &str, id: &str) -> Result<Hold, ApiError> {
+        self.held.delete(id).ok_or_else(|| {
+            ApiError::new(ErrorKind::Conflict, format!("cannot {what}"))
+                .because("something is being made from it now")
+                .fix("`banger operation ls` shows what; try again when it has ended")
+        })
+    }
+
+    /// Returns whether something is being made from an image or a kernel now.
+    pub(crate) fn is_held(&self, id: &str) -> bool {
+        self.held.is_held(id)
     }
 
     pub(crate) const fn context(&self) -> &Arc<Context> {

@@ -6,6 +6,7 @@ mod embedded;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use banger_core::work::Work;
 use banger_download::{DownloadError, Downloader, Source};
@@ -99,6 +100,9 @@ impl Catalogs {
         let path = self.kept.join(format!("{}.toml", digest.digits()));
         let is_whole = |text: &String| Digest::from_bytes(sha2::Sha256::digest(text).into()) == *digest;
         let text = if let Some(text) = read_if_there(&path).map_err(|it| error(&it))?.filter(is_whole) {
+            // So that it is not taken for one that nobody wants.
+            let touched = std::fs::File::options().append(true).open(&path);
+            touched.and_then(|file| file.set_modified(SystemTime::now())).map_err(|it| error(&it))?;
             text
         } else {
             self.download(list, &path, work).await.map_err(|it| error(&it))?;

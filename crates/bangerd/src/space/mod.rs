@@ -5,11 +5,11 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
-use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceUsage};
+use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceName, SpaceUsage};
 use banger_types::vm::Vm;
 use banger_types::{ApiError, ErrorKind};
 use jiff::Timestamp;
@@ -20,10 +20,6 @@ use crate::artifact::{Artifacts, stored_layers, unpacked_layers};
 use crate::failure::failed;
 use crate::layout::Layout;
 use crate::vm::blocking;
-
-/// How the names of files end that remember how old a mirror's answers were: an older one is not believed (banger-download,
-/// `debian`).
-const REMEMBERED: &str = "date";
 
 /// Returns what takes space.
 pub(crate) async fn usage(artifacts: &Artifacts) -> Result<SpaceUsage, ApiError> {
@@ -45,9 +41,13 @@ pub(crate) async fn prune(artifacts: &Artifacts, request: &PruneRequest) -> Resu
         blocking("see what may go", move || known.plan(&layout, &rules, images_only, is_alone)).await?;
     let mut pruned = Pruned::default();
     if alone.is_none() {
-        pruned.problems.push("something is being pulled: what pulls share was left alone".to_owned());
+        pruned.notes.push("something is being pulled: what pulls share was left alone".to_owned());
     }
-    for step in plan {
+    let is_asked_for = |item: &SpaceItem| {
+        let is_it = |only: &SpaceName| (only.kind, &only.name) == (item.kind, &item.name);
+        request.only.as_ref().is_none_or(|only| only.iter().any(is_it))
+    };
+    for step in plan.into_iter().filter(|step| is_asked_for(&step.item)) {
         let bytes = step.item.bytes;
         let done = if request.dry_run { Ok(()) } else { take(artifacts, &step).await };
         match done {
@@ -101,23 +101,34 @@ struct Known {
     images: Vec<Image>,
     kernels: Vec<Kernel>,
     vms: Vec<Vm>,
+    /// Ids of images and kernels that something is being made from.
+    held: HashSet<String>,
     default_kernel: String,
 }
 
 impl Known {
     async fn of(artifacts: &Artifacts) -> Result<Self, ApiError> {
+        let (images, kernels) = (artifacts.images().await?, artifacts.kernels().await?);
+        let ids = images.iter().map(|image| image.id.as_str());
+        let ids = ids.chain(kernels.iter().map(|kernel| kernel.id.as_str()));
+        let held = ids.filter(|id| artifacts.is_held(id)).map(str::to_owned).collect();
         Ok(Self {
-            images: artifacts.images().await?,
-            kernels: artifacts.kernels().await?,
+            images,
+            kernels,
+            held,
             vms: artifacts.context().vms.list(),
             default_kernel: artifacts.defaults().kernel.clone(),
         })
     }
 
     fn uses(&self) -> Uses {
+        let images = self.images.iter().map(|image| image.id.clone());
+        let kernels = self.kernels.iter().map(|kernel| kernel.id.clone());
+        let held_images = images.filter(|id| self.held.contains(id.as_str()));
+        let held_kernels = kernels.filter(|id| self.held.contains(id.as_str()));
         Uses {
-            images: self.vms.iter().map(|vm| vm.spec.image.clone()).collect(),
-            kernels: self.vms.iter().map(|vm| vm.spec.kernel.clone()).collect(),
+            images: self.vms.iter().map(|vm| vm.spec.image.clone()).chain(held_images).collect(),
+            kernels: self.vms.iter().map(|vm| vm.spec.kernel.clone()).chain(held_kernels).collect(),
             default_kernel: self.default_kernel.clone(),
         }
     }
@@ -273,7 +284,10 @@ fn files(kind: SpaceKind, name: &str, directories: &[PathBuf], rules: &Rules) ->
         for entry in fs_err::read_dir(directory).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
             let used_at = Timestamp::from_second(metadata.mtime()).unwrap_or_default();
-            if metadata.is_file() && !is_remembered(&entry.path()) && rules.takes_cached(used_at) {
+            if metadata.is_file()
+                && !banger_download::debian::is_remembered(&entry.path())
+                && rules.takes_cached(used_at)
+            {
                 going.insert(entry.path(), measure.file(&metadata));
             }
         }
@@ -281,8 +295,4 @@ fn files(kind: SpaceKind, name: &str, directories: &[PathBuf], rules: &Rules) ->
     let bytes = going.values().sum();
     let files: Vec<_> = going.into_keys().collect();
     (!files.is_empty()).then(|| Step { item: item(kind, name, bytes, true), target: Target::Files(files) })
-}
-
-fn is_remembered(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == REMEMBERED)
 }

@@ -23,7 +23,7 @@ use super::limits::{
     check_disk, check_forwards, check_memory, check_vcpus, check_vcpus_of, refuse, warn_of_disk,
 };
 use super::task::{Found, spawn};
-use crate::artifact::Artifacts;
+use crate::artifact::{Artifacts, Hold};
 use crate::configuration::VmDefaults;
 use crate::failure::{cancelled, work_failed};
 use crate::fault::FaultPoint;
@@ -133,7 +133,7 @@ async fn make(
     operation: &Arc<Handle>,
 ) -> Result<VmHandle, ApiError> {
     let Prepared { name, request, vcpus, memory, disk, owner, reservation } = prepared;
-    let (image, kernel) = things(artifacts, &request, operation).await?;
+    let (image, kernel, _holds) = things(artifacts, &request, operation).await?;
     let what = format!("cannot make '{name}'");
     check_needs(&what, &image, &kernel, operation)?;
     let wishes = Wishes { engine: request.engine, vcpus, kernel: &kernel.id, network: request.network };
@@ -206,27 +206,41 @@ fn check_needs(what: &str, image: &Image, kernel: &Kernel, operation: &Arc<Handl
     Ok(())
 }
 
-/// Returns what a VM is made from and what it boots, made first where they are not there.
+/// Returns what a VM is made from and what it boots, made first where they are not there. Both stay as long as what holds them.
 async fn things(
     artifacts: &Arc<Artifacts>,
     request: &VmCreateRequest,
     operation: &Arc<Handle>,
-) -> Result<(Image, Kernel), ApiError> {
+) -> Result<(Image, Kernel, [Hold; 2]), ApiError> {
     let defaults = artifacts.defaults();
+    let hold = async |kind, name: &str, id: &str| {
+        artifacts
+            .hold(id)
+            .await?
+            .ok_or_else(|| ApiError::not_found(kind, name).because("it was just deleted"))
+    };
     // What was asked for is looked for first: nobody waits for an image to hear that there is no such kernel.
     let asked = match &request.kernel {
-        Some(name) => Some(artifacts.kernel(name, operation).await?),
+        Some(name) => {
+            let kernel = artifacts.kernel(name, operation).await?;
+            let held = hold("kernel", name, kernel.id.as_str()).await?;
+            Some((kernel, held))
+        }
         None => None,
     };
     let image = artifacts.image(request.image.as_deref().unwrap_or(&defaults.image), operation).await?;
-    let kernel = if let Some(kernel) = asked {
-        kernel
+    let image_held = hold("image", &image.name, image.id.as_str()).await?;
+    let (kernel, kernel_held) = if let Some(asked) = asked {
+        asked
     } else {
         let own = image.registered.as_ref().and_then(|registered| registered.kernel.as_ref());
         let own = own.map(KernelId::as_str).or(image.kernel.as_deref());
-        artifacts.kernel(own.unwrap_or(&defaults.kernel), operation).await?
+        let name = own.unwrap_or(&defaults.kernel);
+        let kernel = artifacts.kernel(name, operation).await?;
+        let held = hold("kernel", name, kernel.id.as_str()).await?;
+        (kernel, held)
     };
-    Ok((image, kernel))
+    Ok((image, kernel, [image_held, kernel_held]))
 }
 
 /// The journaled part. What it leaves behind when it fails is undone by the journal.

@@ -75,7 +75,7 @@ fn when_no_source_serves_one_error_has_all_reasons() {
     let create = [&["vm", "create", "vm"], &SMALL[2..]].concat();
     let refused = environment.run(&create);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
-    let error = &refused.stderr[refused.stderr.find("error: ").unwrap()..];
+    let error = &refused.stderr[refused.stderr.find("\nerror: ").unwrap()..];
     assert!(error.contains("cannot make the image 'golden'"), "{error}");
     let places: Vec<_> =
         ["docker://127.0.0.1:1/none:latest: ", "tar:/nowhere.tar: ", "dockerfile:/nowhere: "]

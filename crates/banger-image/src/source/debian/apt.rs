@@ -38,8 +38,10 @@ impl Entry {
     /// their packages. What is taken for Debian's and is not has no signature of Debian's.
     fn is_debians(&self, entries: &[Self]) -> bool {
         let address = self.address.split_once("://").map_or("", |(_, rest)| rest);
-        let host = address.split('/').next().unwrap_or_default();
+        let (host, path) = address.split_once('/').unwrap_or((address, ""));
+        // There are others on Debian's own hosts, too: of debugging symbols, of days and releases gone by.
         let is_official = host == "debian.org" || host.ends_with(".debian.org");
+        let is_official = is_official && host != "archive.debian.org" && path == "debian";
         let has_updates = |other: &Self| other.address == self.address && other.suite.ends_with("-updates");
         is_official
             || self.is_security() && address.contains("debian")
@@ -139,6 +141,10 @@ mod tests {
     #[test]
     fn archives_of_others_are_not_taken_for_debians() {
         assert_eq!(of(&[]), None);
+        let neighbours = "deb http://deb.debian.org/debian-debug bookworm-debug main\n\
+            deb http://archive.debian.org/debian stretch main\n\
+            deb http://snapshot.debian.org/archive/debian/20260101T000000Z bookworm main\n";
+        assert_eq!(of(&[("sources.list", neighbours)]), None);
         let others = "deb https://pkgs.example/stable/debian bookworm main\ndeb cdrom:[x]/ bookworm main\n\
             deb file:/srv/debian bookworm main\ndeb file:/srv/debian bookworm-updates main\ndeb\ndebx http://x y main\n";
         assert_eq!(of(&[("sources.list", others)]), None);

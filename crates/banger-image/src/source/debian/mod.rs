@@ -287,12 +287,15 @@ pub fn proxies(commands: &dyn Commands, work: &dyn Work) -> Result<Vec<(String, 
 }
 
 fn parse_proxies(output: &str) -> Vec<(String, String)> {
-    let value = |line: &str| match line.split_once(' ')? {
-        ("Acquire::http::Proxy", value) => Some(("http".to_owned(), value.to_owned())),
-        ("Acquire::https::Proxy", value) => Some(("https".to_owned(), value.to_owned())),
-        _ => None,
-    };
-    output.lines().filter_map(value).filter(|(_, value)| !value.is_empty() && value != "DIRECT").collect()
+    let value = |option| output.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '));
+    let set = |option| value(option).filter(|value| !value.is_empty());
+    let http = set("Acquire::http::Proxy");
+    // Where nothing is said of HTTPS, it is as with HTTP (apt-transport-https(1)).
+    let https = set("Acquire::https::Proxy").or(http);
+    let proxies = [("http", http), ("https", https)];
+    let proxies = proxies.into_iter().filter_map(|(scheme, proxy)| Some((scheme, proxy?)));
+    let proxies = proxies.filter(|(_, proxy)| *proxy != "DIRECT");
+    proxies.map(|(scheme, proxy)| (scheme.to_owned(), proxy.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -332,6 +335,12 @@ mod tests {
     #[test]
     fn proxies_of_the_host_become_variables() {
         let dump = "Acquire \nAcquire::http \nAcquire::http::Proxy http://10.0.0.1:3142\nAcquire::https::Proxy DIRECT\n";
-        assert_eq!(parse_proxies(dump), [("http".to_owned(), "http://10.0.0.1:3142".to_owned())]);
+        let proxies = |schemes: &[&str]| -> Vec<_> {
+            schemes.iter().map(|scheme| ((*scheme).to_owned(), "http://10.0.0.1:3142".to_owned())).collect()
+        };
+        assert_eq!(parse_proxies(dump), proxies(&["http"]));
+        let (http, _) = dump.split_once("Acquire::https").unwrap();
+        assert_eq!(parse_proxies(http), proxies(&["http", "https"]));
+        assert_eq!(parse_proxies("Acquire \nAcquire::http::Proxy \n"), []);
     }
 }

@@ -253,7 +253,7 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
         ("GET", ["system", "space"]) => json(&sample::space()),
         ("POST", ["system", "prune"]) => {
             let items: Vec<_> = sample::space().items.into_iter().filter(|item| item.may_go).collect();
-            json(&Pruned { bytes: items.iter().map(|item| item.bytes).sum(), items, problems: Vec::new() })
+            json(&Pruned { bytes: items.iter().map(|item| item.bytes).sum(), items, ..Pruned::default() })
         }
         ("GET", ["images", name]) => {
             let found = daemon.shown(|shown| shown.images.iter().find(|image| image.name == *name).cloned());

@@ -53,12 +53,22 @@ impl Artifacts {
         let name = name.unwrap_or(typed).to_owned();
         let _turn = self.pulls.enter(&format!("image {name}")).await;
         let present = self.images().await?.into_iter().find(|image| image.is_called(&name));
+        let held = match &present {
+            Some(image) => self.hold(image.id.as_str()).await?,
+            None => None,
+        };
+        let present = present.filter(|_| held.is_some());
         // Somebody else may have made it while we waited.
         if let (Some(image), Wanted::Any) = (&present, wanted) {
             return Ok(image.clone());
         }
         let what = format!("make the image '{name}'");
-        let known = self.candidates(typed, operation).await?;
+        let mut known = self.candidates(typed, operation).await?;
+        // What is here is as good as its source: what comes after that is no newer version of it, but less.
+        let its_own = |image: &Image| known.sources.iter().position(|it| it.to_string() == image.source);
+        if let Some(its_own) = present.as_ref().and_then(its_own) {
+            known.sources.truncate(its_own + 1);
+        }
         let is_choice = known.sources.len() > 1;
         let mut tried = Tried::default();
         for source in known.sources {
@@ -293,6 +303,10 @@ impl Artifacts {
         let image = image.ok_or_else(|| ApiError::not_found("image", name))?;
         let id = image.id.clone();
         let what = format!("delete the image '{name}'");
+        let _alone = self.hold_for_deletion(&what, id.as_str())?;
+        let own_kernel = image.registered.as_ref().and_then(|registered| registered.kernel.as_ref());
+        let _kernel_alone =
+            own_kernel.map(|kernel| self.hold_for_deletion(&what, kernel.as_str())).transpose()?;
         let kernel = self
             .context()
             .store(&what, move |store| store.delete_image(&id))

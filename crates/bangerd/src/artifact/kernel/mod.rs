@@ -19,6 +19,7 @@ pub(super) use self::features::{NEEDED, judge, merged};
 pub(crate) use self::register::KernelRegistration;
 pub(super) use self::register::kernel_files;
 use super::image::taken;
+use super::single_flight::Turn;
 use super::tried::Tried;
 use super::{Artifacts, Named as _};
 use crate::failure::{cancelled, work_failed};
@@ -42,7 +43,13 @@ impl Artifacts {
         if let Some(kernel) = present.as_ref().filter(|kernel| kernel.registered.is_some() && typed == name) {
             return self.current(kernel.clone(), operation).await;
         }
-        let sources = self.kernel_sources(typed, operation).await?;
+        let sources = match (self.kernel_sources(typed, operation).await, &present) {
+            // Nothing else is called so: it is meant itself.
+            (Err(error), Some(kernel)) if error.kind == ErrorKind::NotFound && typed == name => {
+                return self.current(kernel.clone(), operation).await;
+            }
+            (sources, _) => sources?,
+        };
         if let Some(kernel) = present {
             return if sources.iter().any(|source| source.to_string() == kernel.source) {
                 self.current(kernel, operation).await
@@ -83,16 +90,17 @@ impl Artifacts {
         catalog.kernel(typed).map(|entry| entry.sources.clone()).ok_or(unknown)
     }
 
-    /// Gets what a kernel is made of.
+    /// Gets what a kernel is made of. Others who want the same files have their turn when the kernel is built.
     async fn ingredients(
         &self,
         what: &str,
         source: &KernelSource,
         operation: &Arc<Handle>,
-    ) -> Result<Ingredients, ApiError> {
+    ) -> Result<(Ingredients, Turn), ApiError> {
         match source {
             KernelSource::Debian(suite) => {
-                Ok(Ingredients::Package(self.debian_kernel(what, suite, operation).await?))
+                let (package, turn) = self.debian_kernel(what, suite, operation).await?;
+                Ok((Ingredients::Package(package), turn))
             }
             KernelSource::Address { url, digest } => {
                 self.download_kernel(what, url, *digest, operation).await
@@ -100,26 +108,26 @@ impl Artifacts {
         }
     }
 
-    /// Downloads a kernel. Whoever has used the file removes it.
+    /// Downloads a kernel. Whoever has used the file removes it, and ends the turn then.
     async fn download_kernel(
         &self,
         what: &str,
         url: &str,
         digest: Digest,
         operation: &Arc<Handle>,
-    ) -> Result<Ingredients, ApiError> {
+    ) -> Result<(Ingredients, Turn), ApiError> {
         let failed = |error: DownloadError| {
             let cancelled = matches!(error, DownloadError::Cancelled(_));
             work_failed(what, cancelled, error.fix(), &error)
         };
         // Under its digest: two that want the same one take turns, and what has come of it serves the next.
-        let _turn = self.pulls.enter(&digest.to_string()).await;
+        let turn = self.pulls.enter(&digest.to_string()).await;
         operation.stage("kernel: download it");
         let path = self.context().layout.downloads().join(format!("{}.kernel", digest.digits()));
         let source = Source { url: url.to_owned(), digest, limit: kernel::LARGEST };
         let downloader = Downloader::new().map_err(failed)?;
         downloader.download(&source, &path, operation.as_ref()).await.map_err(failed)?;
-        Ok(Ingredients::Download(path))
+        Ok((Ingredients::Download(path), turn))
     }
 
     pub(super) async fn build_kernel(
@@ -157,9 +165,10 @@ impl Artifacts {
         let id = random::kernel_id();
         self.journal(operation, Step::MakeKernelDirectory(id.clone()), what).await?;
         FaultPoint::PullJournaled.reach();
-        let ingredients = self.ingredients(what, source, operation).await?;
+        let (ingredients, turn) = self.ingredients(what, source, operation).await?;
         let place = self.context().layout.kernel(&id);
         let built = self.build_kernel(what, ingredients, &place, operation).await?;
+        drop(turn);
         FaultPoint::PullPublished.reach();
         let kernel = Kernel {
             name: name.to_owned(),
@@ -187,6 +196,7 @@ impl Artifacts {
         let kernel = kernel.ok_or_else(|| ApiError::not_found("kernel", name))?;
         let id = kernel.id.clone();
         let what = format!("delete the kernel '{name}'");
+        let _alone = self.hold_for_deletion(&what, id.as_str())?;
         self.context()
             .store(&what, move |store| store.delete_kernel(&id))
             .await

@@ -60,13 +60,15 @@ impl Artifacts {
         // A name that goes at the next start, should this daemon end now.
         let fresh = self.context().layout.kernels().join(format!("{PARTIAL_PREFIX}{}", kernel.id));
         remove_files(&fresh).await?;
-        let ingredients = if let Some(files) = &kernel.registered {
-            Ingredients::from(files)
+        let (ingredients, turn) = if let Some(files) = &kernel.registered {
+            (Ingredients::from(files), None)
         } else {
             let source = kernel.source.parse().map_err(|error| unknown_kernel(&kernel.source, &error))?;
-            self.ingredients(&what, &source, operation).await?
+            let (ingredients, turn) = self.ingredients(&what, &source, operation).await?;
+            (ingredients, Some(turn))
         };
         let built = self.build_kernel(&what, ingredients, &fresh, operation).await?;
+        drop(turn);
         let by_configuration = built.features.clone();
         let result = self.replace(&what, &place, &fresh, kernel, built, operation).await;
         remove_files(&fresh).await?;
