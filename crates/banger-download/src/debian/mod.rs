@@ -132,12 +132,15 @@ impl Archives {
 
     /// Asks what a suite has, and whether that is to be believed.
     async fn release(&self, distribution: &Distribution, work: &dyn Work) -> Result<Release, ArchiveError> {
+        let keyring = self.keyring.clone();
+        let keyring = tokio::task::spawn_blocking(move || Keyring::read(&keyring));
+        let keyring = keyring.await.map_err(|_| ArchiveError::Interrupted)??;
         let url = distribution.url("InRelease");
         let signed = self.client.document(&url, LARGEST_RELEASE, work).await?;
         let now = Timestamp::now();
-        let (keyring, place) = (self.keyring.clone(), url.clone());
+        let place = url.clone();
         let read = move || -> Result<Release, ArchiveError> {
-            let text = Keyring::read(&keyring)?.verify(&signed, SystemTime::from(now));
+            let text = keyring.verify(&signed, SystemTime::from(now));
             let text = text.map_err(|source| ArchiveError::Untrusted { url: place.clone(), source })?;
             Release::parse(&text).map_err(|source| ArchiveError::Release { url: place, source })
         };

@@ -67,6 +67,31 @@ fn sources_are_tried_in_order_and_each_failure_has_its_reason() {
 }
 
 #[test]
+fn a_newer_version_is_never_one_of_a_source_that_is_less() {
+    let environment = Environment::with_fake_vmm();
+    let good = environment.data().join("good.tar");
+    std::fs::copy(seed::directory().join("busybox.tar"), &good).unwrap();
+    let text = format!(
+        "[image.mine]\ndescription = \"Mine\"\nsources = [\"tar:{}\", \"tar:{}\"]\n",
+        good.display(),
+        seed::directory().join("probe.tar").display()
+    );
+    configure(&environment, "catalog.toml", &text);
+    environment.succeed(&["image", "pull", "mine"]);
+    let before = environment.run(&["image", "show", "mine", "--json"]).json();
+    std::fs::remove_file(&good).unwrap();
+    let refused = environment.run(&["image", "pull", "mine"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("good.tar") && !refused.stderr.contains("probe.tar"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(environment.run(&["image", "show", "mine", "--json"]).json(), before);
+    assert_left(&environment, 0, SEED.0 + 1, SEED.1);
+}
+
+#[test]
 fn when_no_source_serves_one_error_has_all_reasons() {
     let environment = Environment::with_fake_vmm();
     let text = "[image.golden]\ndescription = \"Mine\"\n\

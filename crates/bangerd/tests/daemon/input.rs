@@ -80,7 +80,7 @@ fn values_that_make_no_sense_are_refused_with_what_would() {
 
     $ banger vm create x --kernel nowhere
     error: there is no kernel named 'nowhere'
-      because: 'nowhere' is not a kernel source; write debian:SUITE, as in debian:bookworm
+      because: 'nowhere' is not a kernel source; write debian:SUITE, as in debian:bookworm, or https://…#sha256=DIGITS
       try: `banger kernel ls` shows those that are here, `banger kernel catalog` those that can be had by name
 
     $ banger vm create x --memory 1

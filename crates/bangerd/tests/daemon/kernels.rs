@@ -84,6 +84,8 @@ fn a_kernel_at_an_address_is_what_its_digest_says_and_is_asked_what_it_can_do() 
     let digest = Digest::from_bytes(sha2::Sha256::digest(&content).into());
     let source = |digest: Digest| format!("{}#sha256={}", server.url("vmlinux"), digest.digits());
     environment.succeed(&["kernel", "pull", &source(digest), "--name", "theirs"]);
+    // Under its own name it can be had again, though no catalog has that.
+    environment.succeed(&["kernel", "pull", "theirs"]);
     let theirs = shown(&environment, "theirs");
     assert_eq!((&theirs["source"], &theirs["release"]), (&json!(source(digest)), &json!("6.1.0-fake")));
     // By its configuration, and by what the guest says; what is a module is not there.

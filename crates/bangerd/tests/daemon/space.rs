@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use banger_testkit::layers::{Layout, Packing, archive, noise};
 use banger_testkit::space::{assert_df_is_du, df};
-use banger_testkit::{Environment, Registry, RegistryOptions, seed};
+use banger_testkit::{Environment, FileServer, Registry, RegistryOptions, Serving, seed};
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, SMALL, assert_left, names};
+use crate::support::{Daemon, SMALL, assert_left, names, request};
 
 fn item<'a>(usage: &'a Value, kind: &str, name: &str) -> &'a Value {
     let items = usage["items"].as_array().unwrap();
@@ -98,6 +98,40 @@ fn superseded_versions_go_and_nothing_that_is_in_use() {
 }
 
 #[test]
+fn what_a_vm_is_being_made_from_stays() {
+    let environment = Environment::with_fake_vmm();
+    // A kernel that is not had to the end.
+    let server = FileServer::start(Serving {
+        content: noise(1 << 20, 5),
+        cuts: vec![4096],
+        holds: true,
+        ..Serving::default()
+    });
+    let text = format!(
+        "[image.mine]\ndescription = \"Mine\"\nkernel = \"slow\"\nsources = [\"tar:{}\"]\n\
+         [kernel.slow]\ndescription = \"Slow\"\nsources = [\"{}#sha256={}\"]\n",
+        seed::directory().join("busybox.tar").display(),
+        server.url("vmlinux"),
+        "5".repeat(64),
+    );
+    let configuration = environment.data().join(".config/banger");
+    std::fs::create_dir_all(&configuration).unwrap();
+    std::fs::write(configuration.join("catalog.toml"), text).unwrap();
+    let daemon = Daemon::of(environment);
+    let mut request = request("vm", |request| request.image = Some("mine".to_owned()));
+    request.kernel = None;
+    let operation = daemon.call(daemon.client.create_vm(&request)).unwrap();
+    daemon.reach(&operation, "kernel: download it");
+    let pruned = prune(&daemon.environment, &["--all"]);
+    assert!(!gone(&pruned).contains(&"image mine".to_owned()), "{pruned}");
+    let refused = daemon.environment.run(&["image", "rm", "-y", "mine"]);
+    assert!(refused.code == 4 && refused.stderr.contains("being made from it"), "{}", refused.stderr);
+    daemon.call(daemon.client.cancel_operation(operation.id.as_str())).unwrap();
+    assert_eq!(daemon.environment.run(&["op", "watch", operation.id.as_str()]).code, 7);
+    daemon.environment.succeed(&["image", "rm", "-y", "mine"]);
+}
+
+#[test]
 fn layers_go_when_they_were_not_used_for_long_and_never_under_a_pull() {
     let registry = Registry::start(RegistryOptions::default());
     let directory = tempfile::tempdir().unwrap();
@@ -145,10 +179,19 @@ fn layers_go_when_they_were_not_used_for_long_and_never_under_a_pull() {
     let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
     let pruned = prune(&daemon.environment, &["--all"]);
     assert_eq!(gone(&pruned), ["image tool"]);
-    assert!(pruned["problems"][0].as_str().unwrap().contains("being pulled"), "{pruned}");
+    assert!(pruned["notes"][0].as_str().unwrap().contains("being pulled"), "{pruned}");
     assert_eq!(names(&stored).len(), 1);
     daemon.call(daemon.client.cancel_operation(operation.id.as_str())).unwrap();
     drop(writer);
+    let nothing = banger_types::space::PruneRequest {
+        images_only: false,
+        all: true,
+        older_than_seconds: None,
+        keep: 0,
+        only: Some(Vec::new()),
+        dry_run: false,
+    };
+    assert_eq!(daemon.call(daemon.client.prune(&nothing)).unwrap().items, []);
     assert_eq!(daemon.environment.run(&["op", "watch", operation.id.as_str()]).code, 7);
     assert_eq!(gone(&prune(&daemon.environment, &["--all"])), ["layer layers"]);
 }
