@@ -1,6 +1,7 @@
 //! The service `agent`: JSON lines between guest and host (banger-types, `guest`).
 
 use std::io;
+use std::sync::Arc;
 
 use banger_types::guest::{
     GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, PROTOCOL_NEWEST,
@@ -8,8 +9,9 @@ use banger_types::guest::{
 };
 use rustix::process::Pid;
 use tokio::io::{
-    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf,
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
 };
+use tokio::task::JoinSet;
 
 use super::clock;
 use super::mux::{Mux, MuxStream};
@@ -21,15 +23,16 @@ use crate::{boot, init, log};
 const LINE_LIMIT: u64 = 64 << 10;
 
 /// One host's connection.
-#[derive(Debug)]
 pub(super) struct Control {
     stopping: Stopping,
     mux: Mux,
+    /// Trims the private disk, and takes its time.
+    trim: Arc<dyn Fn() -> io::Result<u64> + Send + Sync>,
 }
 
 impl Control {
     pub(super) fn new(stopping: Stopping, mux: Mux) -> Self {
-        Self { stopping, mux }
+        Self { stopping, mux, trim: Arc::new(trim_private_disk) }
     }
 
     /// Serves one host to the end of its connection.
@@ -42,7 +45,11 @@ impl Control {
         }
     }
 
-    async fn converse(self, mut lines: Lines, mut messages: Messages) -> io::Result<()> {
+    async fn converse(
+        self,
+        mut lines: Lines<impl AsyncRead + Unpin>,
+        mut messages: Messages<impl AsyncWrite + Unpin>,
+    ) -> io::Result<()> {
         messages.send(&GuestMessage::Hello(hello())).await?;
         let Some(first) = lines.next().await? else { return Ok(()) };
         match first {
@@ -57,9 +64,20 @@ impl Control {
             HostMessage::Request { .. } => return Err(invalid("the host did not begin with its welcome")),
         }
         messages.send(&GuestMessage::Ready).await?;
+        self.serve_requests(lines, messages).await
+    }
+
+    /// Answers what a host asks that was welcomed.
+    async fn serve_requests(
+        self,
+        mut lines: Lines<impl AsyncRead + Unpin>,
+        mut messages: Messages<impl AsyncWrite + Unpin>,
+    ) -> io::Result<()> {
         let mut promise = self.stopping.promise();
         let mut stopping = self.stopping.subscribe();
         let mut told = None;
+        // What takes long goes on beside the conversation: a host that wants an end is heard all the while.
+        let mut trims = JoinSet::new();
         loop {
             let announced = *stopping.borrow_and_update();
             if let Some(action) = announced
@@ -71,6 +89,10 @@ impl Control {
             }
             tokio::select! {
                 line = lines.next() => match line? {
+                    Some(HostMessage::Request { id, request: GuestRequest::Trim }) if trims.is_empty() => {
+                        let trim = Arc::clone(&self.trim);
+                        trims.spawn_blocking(move || (id, trim()));
+                    }
                     Some(HostMessage::Request { id, request }) => {
                         let shutdown = matches!(request, GuestRequest::Shutdown(_)).then(|| request.clone());
                         let result = self.answer(request).await;
@@ -83,6 +105,12 @@ impl Control {
                     Some(HostMessage::Welcome { .. }) => return Err(invalid("the host welcomed twice")),
                     None => return Ok(()),
                 },
+                Some(trimmed) = trims.join_next() => {
+                    let (id, trimmed) = trimmed.map_err(io::Error::other)?;
+                    let problem = |error| format!("the private disk cannot be trimmed: {error}");
+                    let result = trimmed.map(GuestReply::Trimmed).map_err(problem);
+                    messages.send(&GuestMessage::Reply { id, result }).await?;
+                }
                 changed = stopping.changed() => changed.map_err(io::Error::other)?,
             }
         }
@@ -99,11 +127,7 @@ impl Control {
             GuestRequest::SetClock(unix_time_ns) => {
                 clock::adjust(unix_time_ns).map(|()| GuestReply::Done).map_err(|error| error.to_string())
             }
-            GuestRequest::Trim => tokio::task::spawn_blocking(trim_private_disk)
-                .await
-                .map_err(|error| error.to_string())?
-                .map(GuestReply::Trimmed)
-                .map_err(|error| format!("the private disk cannot be trimmed: {error}")),
+            GuestRequest::Trim => Err("the private disk is being trimmed already".to_owned()),
             GuestRequest::Stats => stats().map(GuestReply::Stats).map_err(|error| error.to_string()),
         }
     }
@@ -167,13 +191,13 @@ fn memory_field(memory: &str, name: &str) -> io::Result<u64> {
 }
 
 /// The host's lines.
-struct Lines {
-    reader: BufReader<ReadHalf<MuxStream>>,
+struct Lines<R> {
+    reader: BufReader<R>,
     /// The beginning of a line; kept here so that a cancelled [`Lines::next`] loses nothing.
     line: Vec<u8>,
 }
 
-impl Lines {
+impl<R: AsyncRead + Unpin> Lines<R> {
     /// Returns the next message; `None` at the end.
     async fn next(&mut self) -> io::Result<Option<HostMessage>> {
         let room = LINE_LIMIT - self.line.len() as u64;
@@ -188,9 +212,9 @@ impl Lines {
 }
 
 /// Our lines.
-struct Messages(WriteHalf<MuxStream>);
+struct Messages<W>(W);
 
-impl Messages {
+impl<W: AsyncWrite + Unpin> Messages<W> {
     async fn send(&mut self, message: &GuestMessage) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
@@ -200,7 +224,41 @@ impl Messages {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, mpsc};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_host_is_heard_while_the_disk_is_being_trimmed() {
+        let (done, gate) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let trim = Arc::new(move || gate.lock().unwrap().recv().map_err(io::Error::other));
+        let control = Control { stopping: Stopping::default(), mux: Mux::new().unwrap(), trim };
+        let (host, guest) = tokio::io::duplex(1 << 16);
+        let (reader, writer) = tokio::io::split(guest);
+        let lines = Lines { reader: BufReader::new(reader), line: Vec::new() };
+        let served = tokio::spawn(control.serve_requests(lines, Messages(writer)));
+        let (reader, mut writer) = tokio::io::split(host);
+        let mut answers = BufReader::new(reader).lines();
+        let requests = [GuestRequest::Trim, GuestRequest::Trim, GuestRequest::Stats];
+        for (id, request) in (1..).zip(requests) {
+            let line = serde_json::to_string(&HostMessage::Request { id, request }).unwrap();
+            writer.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        }
+        let mut next = async || {
+            let line = answers.next_line().await.unwrap().unwrap();
+            match serde_json::from_str(&line).unwrap() {
+                GuestMessage::Reply { id, result } => (id, result),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(matches!(next().await, (2, Err(_))));
+        assert!(matches!(next().await, (3, Ok(GuestReply::Stats(_)))));
+        done.send(7).unwrap();
+        assert_eq!(next().await, (1, Ok(GuestReply::Trimmed(7))));
+        drop((writer, answers));
+        served.await.unwrap().unwrap();
+    }
 
     #[test]
     fn memory_is_read_in_bytes() {
