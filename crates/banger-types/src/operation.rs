@@ -56,7 +56,7 @@ impl OperationKind {
 
     /// Returns whether an operation of this kind is a way out of a full disk.
     pub const fn makes_room(self) -> bool {
-        matches!(self, Self::VmStop | Self::VmKill | Self::VmDelete)
+        matches!(self, Self::VmStop | Self::VmKill | Self::VmDelete | Self::VmTrim)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn of_probe(plan: &ProbePlan, counter_khz: Option<u64>) -> Result<Vec
         .option("-initrd", text(&plan.initramfs)?)
         .option("-append", kernel_parameters::of_probe(&plan.question, &more));
     if let Some(drive) = plan.question.drive() {
-        let access = if plan.question.writes() { Access::Private } else { Access::ReadOnly };
+        let access = if plan.question.writes() { Access::Unattended } else { Access::ReadOnly };
         arguments.drive("base", drive, access)?;
     }
     Ok(arguments.0)
@@ -88,6 +88,8 @@ enum Access {
     /// `werror=enospc`: a write that the host has no room for stops the machine and is done anew when it goes on (qemu(1),
     /// "-drive"). The guest would take an error for a broken disk, and lose what it has not written yet.
     Private,
+    /// The same, of a machine that nobody would let go on: an error is the guest's to tell.
+    Unattended,
 }
 
 struct Arguments(Vec<String>);
@@ -132,6 +134,7 @@ impl Arguments {
         let rest = match access {
             Access::ReadOnly => "readonly=on",
             Access::Private => "cache=writeback,discard=unmap,detect-zeroes=unmap,werror=enospc",
+            Access::Unattended => "cache=writeback,discard=unmap,detect-zeroes=unmap,werror=report",
         };
         let drive = format!("if=none,id={id},format=raw,file.driver=file,file.filename={path},{rest}");
         Ok(self.option("-drive", drive).option("-device", format!("virtio-blk-device,drive={id}")))

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::World;
+use crate::support::{Terminal, World};
 
 #[test]
 fn what_takes_space_is_shown_by_kind_and_by_thing() {
@@ -51,4 +51,24 @@ fn nothing_is_deleted_that_nobody_said_yes_to() {
         json!({"images_only": true, "all": true, "older_than_seconds": null, "keep": 2, "dry_run": false})
     );
     assert_eq!(world.run(["system", "prune", "--older-than", "soon"]).code, 2);
+}
+
+#[test]
+fn on_a_terminal_only_what_was_shown_is_deleted() {
+    let world = World::new();
+    let mut terminal = Terminal::new(100, 24);
+    let asked = || world.daemon().requests();
+    for (answer, code) in [(&b"n\r"[..], 7), (b"y\r", 0)] {
+        let child = terminal.spawn(world.command(["image", "prune"]));
+        let shown = terminal.wait_for("Delete all of that? [y/N] ");
+        assert!(shown.contains("debian@00000000000a") && shown.contains("layers"), "{shown}");
+        assert!(asked().iter().all(|request| request.body["dry_run"] == true));
+        terminal.type_keys(answer);
+        assert_eq!(world.end(child).code, code);
+    }
+    terminal.wait_for("deleted 380.0 MB");
+    let request = asked().last().unwrap().body.clone();
+    assert_eq!(request["dry_run"], false);
+    let only = json!([{"kind": "image", "name": "debian@00000000000a"}, {"kind": "layer", "name": "layers"}]);
+    assert_eq!(request["only"], only);
 }

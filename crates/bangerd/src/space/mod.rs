@@ -199,6 +199,16 @@ impl Known {
         let mut measure = Measure::default();
         let (images, kernels) = self.going(rules);
         let mut steps = Vec::new();
+        // Files first: on a full disk only after that is there room to write down that an image goes.
+        if is_alone {
+            let layers = [stored_layers(&layout.layers()), unpacked_layers(&layout.layers())];
+            steps.extend(files(SpaceKind::Layer, "layers", &layers, rules));
+            if !images_only {
+                for cache in caches(layout).into_iter().filter(|cache| cache.may_go) {
+                    steps.extend(files(SpaceKind::Cache, cache.name, &[cache.directory], rules));
+                }
+            }
+        }
         for image in images {
             let bytes = measure.tree(&layout.image(&image.id));
             let target = Target::Image(image.id.to_string());
@@ -209,15 +219,6 @@ impl Known {
                 let bytes = measure.tree(&layout.kernel(&kernel.id));
                 let target = Target::Kernel(kernel.id.to_string());
                 steps.push(Step { item: self.kernel_item(kernel, bytes, true), target });
-            }
-        }
-        if is_alone {
-            let layers = [stored_layers(&layout.layers()), unpacked_layers(&layout.layers())];
-            steps.extend(files(SpaceKind::Layer, "layers", &layers, rules));
-            if !images_only {
-                for cache in caches(layout).into_iter().filter(|cache| cache.may_go) {
-                    steps.extend(files(SpaceKind::Cache, cache.name, &[cache.directory], rules));
-                }
             }
         }
         steps

@@ -18,6 +18,7 @@ use super::context::{Context, blocking};
 use super::engines::Wishes;
 use super::monitors;
 use super::probe::Asked;
+use super::task::Found;
 use crate::failure::{cancelled, failed};
 use crate::layout::vm_file;
 use crate::operation::Part;
@@ -60,6 +61,12 @@ pub(super) async fn at_rest(context: &Arc<Context>, vm: &VmRecord, work: &Part) 
     let what = format!("trim '{}'", vm.name);
     let cannot = format!("cannot {what}");
     let disk = context.layout.vm(&vm.id).join(vm_file::DISK);
+    // Whatever the state says: two kernels that write to a disk destroy it.
+    if !matches!(monitors::look(&context.layout.vm(&vm.id)).await, Found::AtRest) {
+        return Err(ApiError::new(ErrorKind::Conflict, cannot)
+            .because("its monitor runs, and may have the disk")
+            .fix(format!("`banger vm kill {}` first", vm.name)));
+    }
     let before = usage(&disk);
     let wishes = Wishes {
         // The only one that passes on what is discarded, whatever runs the VM.

@@ -126,6 +126,26 @@ fn a_daemon_on_a_full_disk_says_so_and_vms_can_be_deleted_to_make_room() {
 }
 
 #[test]
+fn a_prune_makes_room_on_a_full_disk() {
+    let test = "a_prune_makes_room_on_a_full_disk";
+    let Some(disk) = SmallDisk::new(test, "48M") else { return };
+    let environment = Environment::within(disk.path()).faking_vmms();
+    assert_eq!(create(&environment, "one").code, 0);
+    let download = environment.data().join("downloads/half");
+    std::fs::write(&download, vec![7; 1 << 20]).unwrap();
+    let _ballast = disk.fill(0);
+    let refused = refuse(&environment, 1, &["vm", "pause", "one"]);
+    assert!(
+        refused.contains("the file system is full"),
+        "it is not as full as this test wants it: {refused}"
+    );
+    let pruned = environment.run(&["system", "prune", "--all", "--yes"]);
+    assert_eq!(pruned.code, 0, "{}", pruned.stderr);
+    assert!(pruned.text().contains("busybox") && !download.exists(), "{}", pruned.text());
+    environment.succeed(&["vm", "pause", "one"]);
+}
+
+#[test]
 fn a_console_that_finds_no_room_does_not_stop_its_guest() {
     let test = "a_console_that_finds_no_room_does_not_stop_its_guest";
     let Some(disk) = SmallDisk::new(test, "48M") else { return };

@@ -1,13 +1,15 @@
 //! What takes space, and what of it goes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use banger_testkit::layers::{Layout, Packing, archive, noise};
 use banger_testkit::space::{assert_df_is_du, df};
 use banger_testkit::{Environment, FileServer, Registry, RegistryOptions, Serving, seed};
+use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, SMALL, assert_left, names, request};
+use crate::support::{Daemon, SMALL, assert_left, names, refuse, request};
 
 fn item<'a>(usage: &'a Value, kind: &str, name: &str) -> &'a Value {
     let items = usage["items"].as_array().unwrap();
@@ -48,6 +50,20 @@ fn everything_is_counted_once_and_what_is_in_use_is_said() {
     assert!(verbose.lines().any(|line| line.starts_with("image") && line.ends_with("vm")), "{verbose}");
     let images = environment.succeed(&["image", "df"]);
     assert!(images.contains("busybox") && !images.contains("kernel"), "{images}");
+}
+
+#[test]
+fn a_disk_that_another_program_has_is_not_booted() {
+    let environment = Environment::with_fake_vmm();
+    environment.succeed(&[&["vm", "create", "vm", "--no-start"], &SMALL[..]].concat());
+    let disk = Path::new(environment.vm("vm")["directory"].as_str().unwrap()).join("disk.ext4");
+    let disk = std::fs::File::options().read(true).write(true).open(disk).unwrap();
+    // As a VMM has it that an earlier daemon has booted.
+    rustix::fs::fcntl_lock(&disk, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let refused = refuse(&environment, 4, &["vm", "start", "vm"]);
+    assert!(refused.contains("another program still has its disk"), "{refused}");
+    drop(disk);
+    environment.succeed(&["vm", "start", "vm"]);
 }
 
 #[test]
