@@ -33,6 +33,7 @@ const TO_TEST: &[&str] = &[
     "skopeo",
     "umoci",
     "buildah",
+    "podman",
     "docker-registry",
     "openssl",
     "xz-utils",

@@ -17,6 +17,8 @@ pub enum Step {
     MakeVmDirectory(VmId),
     /// The image's directory. Undo: the directory goes.
     MakeImageDirectory(ImageId),
+    /// What this image is made of, in the store of who builds its Dockerfile. Undo: it is forgotten there.
+    BuildDockerfile(ImageId),
     /// The kernel's directory. Undo: the directory goes.
     MakeKernelDirectory(KernelId),
 }

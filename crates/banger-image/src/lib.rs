@@ -23,3 +23,8 @@ pub mod rootfs;
 pub mod source;
 
 pub use regular::open_regular;
+
+/// Says how a package is installed, as what a person can do.
+pub(crate) fn install(package: &str) -> String {
+    format!("install {package}: `sudo apt-get install {package}` on Debian and Ubuntu")
+}

@@ -1,10 +1,12 @@
-//! What builds Dockerfiles: Buildah, with a store of the test's own.
+//! What builds Dockerfiles: Buildah and Podman, with a store of the test's own.
+
+use std::path::Path;
 
 use tempfile::TempDir;
 
 use crate::Environment;
 
-/// Buildah's store and configuration, which go with it.
+/// Their store and configuration, which go with it.
 #[derive(Debug)]
 pub struct Builder {
     directory: TempDir,
@@ -39,5 +41,15 @@ impl Builder {
             .with_variable("CONTAINERS_STORAGE_CONF", &at("storage.conf"))
             .with_variable("CONTAINERS_REGISTRIES_CONF", &at("registries.conf"))
             .with_variable("BUILDAH_ISOLATION", "chroot")
+    }
+
+    /// Starts the daemon of an environment where these programs are not installed. That needs root.
+    pub fn start_daemon_without(environment: &Environment, programs: &[&str]) {
+        // What cannot be run is looked past.
+        let nothing = tempfile::NamedTempFile::new().expect("a file");
+        let hide = "nothing=$1; shift; for program; do mount --bind \"$nothing\" \"$(command -v \"$program\")\" || exit; done";
+        let programs = programs.iter().map(Path::new);
+        environment
+            .start_daemon_behind(hide, &[nothing.path()].into_iter().chain(programs).collect::<Vec<_>>());
     }
 }

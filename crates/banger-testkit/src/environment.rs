@@ -195,6 +195,15 @@ impl Environment {
         outcome(command, &[], LIMIT)
     }
 
+    /// Starts the daemon with a view of its own of the host's files, which a shell's `script` makes of `arguments`. That needs
+    /// root.
+    pub fn start_daemon_behind(&self, script: &str, arguments: &[&Path]) {
+        let script = format!("{script} && exec banger daemon start");
+        let mut start = self.command("unshare");
+        let started = self.outcome(start.args(["--mount", "--", "sh", "-c", &script, "sh"]).args(arguments));
+        assert_eq!(started.code, 0, "{}", started.stderr);
+    }
+
     /// Runs `banger`, which must succeed, and returns what it printed.
     pub fn succeed(&self, arguments: &[&str]) -> String {
         let outcome = self.run(arguments);

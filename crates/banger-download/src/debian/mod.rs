@@ -29,6 +29,8 @@ use self::release::{IndexFile, Release};
 use crate::transfer::Transfer;
 use crate::{Client, DownloadError, Source};
 
+/// What a suite has, signed (<https://wiki.debian.org/DebianRepository/Format>, "Release files").
+const RELEASE: &str = "InRelease";
 /// Most bytes of an `InRelease`; Debian's have 0.2 MB.
 const LARGEST_RELEASE: u64 = 1 << 20;
 /// Most bytes that an index of packages unpacks to; Debian's have 60 MB.
@@ -57,6 +59,25 @@ pub struct Distribution {
 }
 
 impl Distribution {
+    /// Returns whether the archive has it. That says nothing of whether it is to be believed.
+    pub async fn is_there(&self, client: &Client, work: &dyn Work) -> Result<bool, DownloadError> {
+        match client.document(&self.url(RELEASE), LARGEST_RELEASE, work).await {
+            Ok(_) => Ok(true),
+            Err(DownloadError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether an [`Archives`] that keeps its state in this directory has seen it.
+    pub fn was_seen(&self, state: &Path) -> bool {
+        self.remembered(state).exists()
+    }
+
+    /// Returns the file that remembers how new it was.
+    fn remembered(&self, state: &Path) -> PathBuf {
+        state.join(format!("{}.{REMEMBERED}", self.name()))
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}/dists/{}/{path}", self.archive.trim_end_matches('/'), self.suite)
     }
@@ -135,7 +156,7 @@ impl Archives {
         let keyring = self.keyring.clone();
         let keyring = tokio::task::spawn_blocking(move || Keyring::read(&keyring));
         let keyring = keyring.await.map_err(|_| ArchiveError::Interrupted)??;
-        let url = distribution.url("InRelease");
+        let url = distribution.url(RELEASE);
         let signed = self.client.document(&url, LARGEST_RELEASE, work).await?;
         let now = Timestamp::now();
         let place = url.clone();
@@ -169,7 +190,7 @@ impl Archives {
         if let Some(until) = release.valid_until.filter(|until| *until <= now) {
             return Err(ArchiveError::Expired { url, until });
         }
-        let path = self.state.join(format!("{}.{REMEMBERED}", distribution.name()));
+        let path = distribution.remembered(&self.state);
         let error = |source| ArchiveError::File { path: path.clone(), source };
         // One that cannot be read as a time is as good as none: nobody but the user writes here.
         let seen = match fs::read_to_string(&path) {

@@ -84,9 +84,7 @@ impl DiskError {
     /// Returns what a person can do about it.
     pub fn fix(&self) -> Option<String> {
         match self {
-            Self::Format(CommandError::NotInstalled { .. }) => {
-                Some("sudo apt-get install e2fsprogs".to_owned())
-            }
+            Self::Format(CommandError::NotInstalled { .. }) => Some(crate::install("e2fsprogs")),
             _ => None,
         }
     }

@@ -330,7 +330,7 @@ impl KernelError {
     /// Returns what a person can do about it.
     pub fn fix(&self) -> Option<String> {
         match self {
-            Self::Missing { package, .. } => Some(format!("sudo apt-get install {package}")),
+            Self::Missing { package, .. } => Some(crate::install(package)),
             Self::Outdated { .. } => {
                 Some("make it anew with `banger kernel pull NAME`; its VMs keep their disks".to_owned())
             }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use banger_core::command::Commands;
 use banger_core::work::Work;
+use banger_types::ImageId;
 use banger_types::digest::Digest;
 use banger_types::image::ImageConfig;
 use banger_types::source::{ImageSource, Layout, PackageName, Suite};
@@ -44,6 +45,8 @@ pub struct BuildOptions {
     pub most_entries: usize,
     /// A directory for what is needed on the way, on the file system of the images.
     pub scratch: PathBuf,
+    /// What is built is called so in the store of its builder, until it has been handed over.
+    pub build_tag: String,
 }
 
 impl BuildOptions {
@@ -59,8 +62,19 @@ impl BuildOptions {
             largest: Self::LARGEST,
             most_entries: Self::MOST_ENTRIES,
             scratch,
+            build_tag: format!("{}:latest", tools::REPOSITORY),
         }
     }
+}
+
+/// Returns what the image is called in the store of who builds it, and nothing else is.
+pub fn build_tag(image: &ImageId) -> String {
+    format!("{}:{image}", tools::REPOSITORY)
+}
+
+/// Lets whoever has built an image forget it; by that name there may be none.
+pub fn forget_built(image: &ImageId, commands: &dyn Commands) {
+    tools::forget(&build_tag(image), commands);
 }
 
 /// An image as it was made.
@@ -117,7 +131,7 @@ impl Content {
             }
             ImageSource::Dir(path) => oci::open_directory(path)?,
             ImageSource::ContainersStorage(name) => tools::from_storage(name, scratch, commands, work)?,
-            ImageSource::Dockerfile(dockerfile) => tools::build(dockerfile, scratch, commands, work)?,
+            ImageSource::Dockerfile(dockerfile) => tools::build(dockerfile, options, commands, work)?,
         };
         Ok(Self::Layers(Box::new(image)))
     }

@@ -8,13 +8,13 @@ use std::io::Read;
 use std::path::Path;
 
 use banger_core::command::{CommandError, Commands, HostCommand};
-use banger_core::work::Work;
+use banger_core::work::{Unwatched, Work};
 use banger_types::reference::DockerReference;
 use banger_types::source::Dockerfile;
 use fs_err as fs;
 
-use super::BuildError;
 use super::error::was_cancelled;
+use super::{BuildError, BuildOptions};
 use crate::oci::{self, OciImage};
 use crate::publish::PARTIAL_PREFIX;
 
@@ -23,7 +23,7 @@ const READERS: [&str; 3] = ["skopeo", "podman", "buildah"];
 /// Programs that build Dockerfiles, as they are looked for.
 const BUILDERS: [&str; 3] = ["buildah", "podman", "docker"];
 /// The repository of what is built, until it has been handed over.
-const REPOSITORY: &str = "localhost/banger-dockerfile";
+pub(super) const REPOSITORY: &str = "localhost/banger-dockerfile";
 
 /// Why a program of the host did not hand an image over.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,9 @@ impl ToolError {
     /// Returns what a person can do about it.
     pub fn fix(&self) -> Option<String> {
         match self {
-            Self::Missing { programs, .. } => Some(format!("sudo apt-get install {}", programs[0])),
+            Self::Missing { programs, .. } => {
+                Some(format!("install one of them; {}", crate::install(programs[0])))
+            }
             _ => None,
         }
     }
@@ -102,7 +104,7 @@ pub(super) fn from_storage(
 /// Builds a Dockerfile.
 pub(super) fn build(
     dockerfile: &Dockerfile,
-    scratch: &Path,
+    options: &BuildOptions,
     commands: &dyn Commands,
     work: &dyn Work,
 ) -> Result<OciImage, BuildError> {
@@ -113,21 +115,18 @@ pub(super) fn build(
     }
     let program = first_of(&BUILDERS, what, commands)?;
     work.stage(&format!("image: build it with {program}"));
+    let BuildOptions { scratch, build_tag: tag, .. } = options;
     let directory = scratch_directory(scratch)?;
-    // A tag of its own: what is forgotten afterwards is that, and never an image that somebody else has, too.
-    let suffix = directory.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let tag = format!("{REPOSITORY}:{}", suffix.trim_start_matches(['.', '-']));
     let mut output = Output { work, line: Vec::new(), last: VecDeque::new() };
     let mut read = |from: &mut dyn Read| Ok(output.read(from)?);
-    let built = commands.stream(&build_command(program, dockerfile, &tag), work, &mut read);
+    let built = commands.stream(&build_command(program, dockerfile, tag), work, &mut read);
     let built = built.map_err(|source| ToolError::Build { program, said: output.last.into(), source });
     let outcome = built.map_err(BuildError::from).and_then(|()| {
         work.stage(&format!("image: take it from {program}"));
-        run(program, "hand it over", &hand_over(program, &tag, &directory), commands, work)
+        run(program, "hand it over", &hand_over(program, tag, &directory), commands, work)
     });
     // Layers that it keeps make the next build quick; whether it forgets the tag changes nothing here.
-    let forget = HostCommand::new(program).arguments(["rmi", &tag]);
-    let forgotten = commands.run(&forget, &banger_core::work::Unwatched);
+    let forgotten = commands.run(&forget_command(program, tag), &Unwatched);
     outcome?;
     if let Err(error) = forgotten {
         work.log(&format!("{program} keeps {tag}: {error}"));
@@ -137,6 +136,18 @@ pub(super) fn build(
         return Ok(keep(oci::open_docker_archive(&archive, None, scratch)?, directory));
     }
     handed_over(directory)
+}
+
+/// Lets every builder that is here forget a tag; which one has it, if any, nobody remembers.
+pub(super) fn forget(tag: &str, commands: &dyn Commands) {
+    for program in BUILDERS.iter().filter(|program| commands.find(program).is_some()) {
+        // That it does not know the tag is an error to it, too.
+        commands.run(&forget_command(program, tag), &Unwatched).ok();
+    }
+}
+
+fn forget_command(program: &str, tag: &str) -> HostCommand {
+    HostCommand::new(program).arguments(["rmi", tag])
 }
 
 /// What Docker writes.
@@ -273,8 +284,6 @@ fn keep(image: OciImage, directory: tempfile::TempDir) -> OciImage {
 
 #[cfg(test)]
 mod tests {
-    use banger_core::work::Unwatched;
-
     use super::*;
 
     #[test]

@@ -210,9 +210,13 @@ impl FromStr for ImageSource {
 
 /// Whether nobody else can answer for an address of the web: it has TLS, or is on this host.
 pub fn is_secure_address(url: &str) -> bool {
-    ["https://", "http://127.0.0.1:", "http://localhost:", "http://[::1]:"]
-        .iter()
-        .any(|start| url.starts_with(start))
+    let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
+    // Whose address it is stands before the path, and behind whatever looks like it (RFC 3986, section 3.2.1).
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        is_port && matches!(host, "127.0.0.1" | "localhost" | "[::1]")
+    })
 }
 
 fn path(transport: &'static str, example: &'static str, text: &str) -> Result<PathBuf, ImageSourceError> {
@@ -321,6 +325,29 @@ fn encoded(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_secure_by_tls_or_by_this_host() {
+        for good in
+            ["https://a.example/b", "http://127.0.0.1:80/", "http://localhost:8080", "http://[::1]:1/x?y"]
+        {
+            assert!(is_secure_address(good), "{good}");
+        }
+        for bad in [
+            "http://a.example/",
+            "http://127.0.0.1/",
+            "http://localhost:x@a.example/",
+            "http://localhost:80@a.example/",
+            "http://127.0.0.1:80\\@a.example/",
+            "http://localhost.a.example:80/",
+            "http://a.example?@localhost:80/",
+            "ftp://localhost:80/",
+            "localhost:80",
+            "",
+        ] {
+            assert!(!is_secure_address(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn a_source_reads_back_as_it_prints() {

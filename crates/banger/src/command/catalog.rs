@@ -23,11 +23,12 @@ pub(super) async fn list(
     } else if arguments.quiet {
         context.printer.lines(entries.iter().map(|entry| &*entry.name))?;
     } else {
-        let mut table = Table::new(["NAME", "HERE", "DESCRIPTION", "SOURCES"]);
+        let mut table = Table::new(["NAME", "HERE", "KERNEL", "DESCRIPTION", "SOURCES"]);
         for entry in entries {
             let name = if entry.is_default { format!("{} (default)", entry.name) } else { entry.name };
             let here = if entry.is_here { "yes" } else { "no" };
-            table.row([name, here.to_owned(), entry.description, entry.sources.join(", ")]);
+            let kernel = entry.kernel.unwrap_or_default();
+            table.row([name, here.to_owned(), kernel, entry.description, entry.sources.join(", ")]);
         }
         context.printer.table(&table)?;
     }

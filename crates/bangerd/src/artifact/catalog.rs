@@ -18,7 +18,10 @@ impl Artifacts {
         let images = self.images().await?.into_iter().map(|image| image.name).collect();
         let kernels = self.kernels().await?.into_iter().map(|kernel| kernel.name).collect();
         let defaults = self.defaults();
-        let (known_images, known_kernels) = catalog.into_entries();
+        let (mut known_images, known_kernels) = catalog.into_entries();
+        for entry in known_images.values_mut() {
+            entry.kernel.get_or_insert_with(|| defaults.kernel.clone());
+        }
         Ok(Catalog {
             images: shown(known_images, &defaults.image, &images),
             kernels: shown(known_kernels, &defaults.kernel, &kernels),

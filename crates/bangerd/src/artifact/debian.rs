@@ -18,19 +18,57 @@ use crate::operation::Handle;
 use crate::vm::blocking;
 
 impl Artifacts {
-    /// Returns where Debian's packages come from: the mirror of the configuration, or the host's own, or Debian's.
-    pub(super) fn debian_options(&self) -> DebianOptions {
-        let configured = &self.configuration.debian;
-        let standard = DebianMirror::default();
-        let mirror = match &configured.mirror {
-            Some(archive) => DebianMirror {
-                archive: archive.clone(),
-                security: configured.security_mirror.clone().unwrap_or(standard.security),
-            },
-            None => DebianMirror::of_host().unwrap_or(standard),
-        };
+    /// Returns how Debian's packages of a suite are had: from the mirror of the configuration, or from the host's own, or
+    /// from Debian's.
+    pub(super) async fn debian_options(
+        &self,
+        what: &str,
+        suite: &Suite,
+        operation: &Arc<Handle>,
+    ) -> Result<DebianOptions, ApiError> {
         let usual = DebianOptions::default();
-        DebianOptions { mirror, keyring: configured.keyring.clone().unwrap_or(usual.keyring), ..usual }
+        let keyring = self.configuration.debian.keyring.clone().unwrap_or(usual.keyring);
+        Ok(DebianOptions { mirror: self.debian_mirror(what, suite, operation).await?, keyring, ..usual })
+    }
+
+    async fn debian_mirror(
+        &self,
+        what: &str,
+        suite: &Suite,
+        operation: &Arc<Handle>,
+    ) -> Result<DebianMirror, ApiError> {
+        let configured = &self.configuration.debian;
+        let debians = DebianMirror::default();
+        if let Some(archive) = configured.mirror.clone() {
+            let security = configured.security_mirror.clone().unwrap_or(debians.security);
+            return Ok(DebianMirror { archive, security });
+        }
+        let Some(hosts) = DebianMirror::of_host().filter(|hosts| *hosts != debians) else {
+            return Ok(debians);
+        };
+        // It has what this host is; whether it has other suites, nobody has said. What it once had it has still: who says
+        // otherwise may want an older state of another mirror to be believed.
+        let state = self.context().layout.debian();
+        let client = self.debian_client(what, operation).await?;
+        let unknown = |distribution: &Distribution| !distribution.was_seen(&state);
+        for distribution in distributions(&hosts, suite).into_iter().filter(unknown) {
+            let there = distribution.is_there(&client, operation.as_ref()).await;
+            if !there.map_err(|error| archive_failed(what, &error.into()))? {
+                let Distribution { archive, suite } = distribution;
+                operation.warn(format!(
+                    "'{archive}', where this host's own packages come from, does not have '{suite}': '{}' is asked",
+                    debians.archive
+                ));
+                return Ok(debians);
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// Returns a client that asks as this host's apt does.
+    async fn debian_client(&self, what: &str, operation: &Arc<Handle>) -> Result<Client, ApiError> {
+        let proxies = self.proxies(what, operation).await?;
+        Client::through(&proxies, Patience::default()).map_err(|error| archive_failed(what, &error.into()))
     }
 
     /// Returns the proxies that this host's apt uses, by scheme.
@@ -48,17 +86,15 @@ impl Artifacts {
         suite: &Suite,
         operation: &Arc<Handle>,
     ) -> Result<(KernelPackage, Turn), ApiError> {
-        let failed = |error: ArchiveError| work_failed(what, error.is_cancelled(), error.fix(), &error);
-        let options = self.debian_options();
-        let proxies = self.proxies(what, operation).await?;
-        let client = Client::through(&proxies, Patience::default()).map_err(|error| failed(error.into()))?;
+        let failed = |error: ArchiveError| archive_failed(what, &error);
+        let options = self.debian_options(what, suite, operation).await?;
+        let client = self.debian_client(what, operation).await?;
         let archives = Archives::new(client, options.keyring, self.context().layout.debian());
         // What is kept of the archive is the same for all.
         let turn = self.pulls.enter("Debian's archive").await;
         operation.stage("kernel: read the package lists");
         let mut packages = Vec::new();
-        for (archive, suite) in options.mirror.distributions(suite) {
-            let distribution = Distribution { archive: archive.to_owned(), suite };
+        for distribution in distributions(&options.mirror, suite) {
             let found = archives.packages(&distribution, is_of_interest, operation.as_ref()).await;
             packages.extend(found.map_err(failed)?);
         }
@@ -73,6 +109,16 @@ impl Artifacts {
         archives.download(kernel, &path, operation.as_ref()).await.map_err(failed)?;
         Ok((KernelPackage { path, version }, turn))
     }
+}
+
+fn archive_failed(what: &str, error: &ArchiveError) -> ApiError {
+    work_failed(what, error.is_cancelled(), error.fix(), error)
+}
+
+/// Returns where a mirror has the packages of a suite.
+fn distributions(mirror: &DebianMirror, suite: &Suite) -> Vec<Distribution> {
+    let all = mirror.distributions(suite).into_iter();
+    all.map(|(archive, suite)| Distribution { archive: archive.to_owned(), suite }).collect()
 }
 
 /// Finds what the newest metapackage depends on.

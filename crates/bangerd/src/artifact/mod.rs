@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use banger_core::journal::Step;
 use banger_core::store::Store;
+use banger_image::source;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, ErrorKind, OperationId};
@@ -28,7 +29,7 @@ use self::single_flight::SingleFlight;
 use crate::catalog::Catalogs;
 use crate::configuration::{Configuration, VmDefaults};
 use crate::operation::Handle;
-use crate::vm::{Context, remove_files};
+use crate::vm::{Context, blocking, remove_files};
 pub(crate) use files::{FileProblem, problem as file_problem};
 pub(crate) use image::{Registration, Wanted};
 pub(crate) use kernel::KernelRegistration;
@@ -50,8 +51,12 @@ impl Artifacts {
     /// `catalog` is the user's catalog file.
     pub(crate) fn new(context: Arc<Context>, configuration: Configuration, catalog: Option<PathBuf>) -> Self {
         let layers = Layers::new(&context.layout.layers());
-        let catalogs =
-            Catalogs { file: catalog, lists: configuration.catalog.clone(), kept: context.layout.catalogs() };
+        let catalogs = Catalogs {
+            file: catalog,
+            lists: configuration.catalog.clone(),
+            kept: context.layout.catalogs(),
+            downloading: tokio::sync::Mutex::default(),
+        };
         Self {
             context,
             configuration,
@@ -86,7 +91,7 @@ impl Artifacts {
         self.held.delete(id).ok_or_else(|| {
             ApiError::new(ErrorKind::Conflict, format!("cannot {what}"))
                 .because("something is being made from it now")
-                .fix("`banger operation ls` shows what; try again when it has ended")
+                .fix("`banger op ls` shows what; try again when it has ended")
         })
     }
 
@@ -184,6 +189,10 @@ impl Artifacts {
             Step::ReserveVm(id) => self.context.store("forget a VM", move |store| store.delete_vm(&id)).await,
             Step::MakeVmDirectory(id) => remove_files(&layout.vm(&id)).await,
             Step::MakeImageDirectory(id) => remove_files(&layout.image(&id)).await,
+            Step::BuildDockerfile(id) => {
+                let commands = Arc::clone(&self.context.commands);
+                blocking("forget what was built", move || source::forget_built(&id, commands.as_ref())).await
+            }
             Step::MakeKernelDirectory(id) => remove_files(&layout.kernel(&id)).await,
         }
     }

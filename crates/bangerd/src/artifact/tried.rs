@@ -27,8 +27,9 @@ impl Tried {
             return error;
         }
         let why = self.0.iter().map(|(source, error)| reason(source, error)).collect();
-        // The last one is what needs least.
-        let fix = self.0.last().and_then(|(_, error)| error.fix.clone());
+        let mut fixes: Vec<_> = self.0.into_iter().filter_map(|(_, error)| error.fix).collect();
+        fixes.dedup();
+        let fix = (!fixes.is_empty()).then(|| fixes.join("; or "));
         ApiError { why, fix, ..ApiError::new(ErrorKind::Failed, format!("cannot {what}")) }
     }
 }
@@ -53,6 +54,6 @@ mod tests {
         let both = tried.into_error("make it");
         assert_eq!(both.kind, ErrorKind::Failed);
         assert_eq!(both.why, ["docker://a: it is not there", "debian:b: no keys: no file"]);
-        assert_eq!(both.fix.as_deref(), Some("install them"));
+        assert_eq!(both.fix.as_deref(), Some("log in; or install them"));
     }
 }

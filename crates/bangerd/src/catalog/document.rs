@@ -83,7 +83,10 @@ impl Document {
             let source: ImageSource = text.parse().map_err(|error: ImageSourceError| error.to_string())?;
             check(&source, author).map(|()| source)
         };
-        let kernel_source = |text: &str| text.parse().map_err(|error: KernelSourceError| error.to_string());
+        let kernel_source = |text: &str| {
+            let source: KernelSource = text.parse().map_err(|error: KernelSourceError| error.to_string())?;
+            check_kernel(&source, author).map(|()| source)
+        };
         Ok(Self {
             images: entries("image", image, origin, image_source)?,
             kernels: entries("kernel", kernel, origin, kernel_source)?,
@@ -138,6 +141,16 @@ fn check(source: &ImageSource, author: Author) -> Result<(), String> {
     }
 }
 
+/// The same for a kernel's.
+fn check_kernel(source: &KernelSource, author: Author) -> Result<(), String> {
+    match source {
+        KernelSource::Address { url, .. } if author == Author::Other && !url.starts_with("https://") => {
+            Err(format!("'{source}' is something of this host"))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +188,12 @@ mod tests {
         assert!(why(TEXT, Author::Other).contains("is something of this host"));
         let text = TEXT.replace("dockerfile:/home/me/mine", "docker://registry.example/mine:1");
         assert!(Document::parse(&text, Author::Other, "here").is_ok());
+        let kernel = |url: &str| {
+            let url = format!("{url}#sha256={}", "0".repeat(64));
+            format!("[kernel.k]\ndescription = \"\"\nsources = [\"{url}\"]\n")
+        };
+        assert!(Document::parse(&kernel("https://there.example/k"), Author::Other, "here").is_ok());
+        assert!(why(&kernel("http://127.0.0.1:80/k"), Author::Other).contains("is something of this host"));
+        assert!(Document::parse(&kernel("http://127.0.0.1:80/k"), Author::User, "here").is_ok());
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Catalogs {
     pub(crate) lists: Vec<CatalogList>,
     /// A directory for what has come of them.
     pub(crate) kept: PathBuf,
+    /// Held while a list is downloaded: two that want the same one do not write to the same file.
+    pub(crate) downloading: tokio::sync::Mutex<()>,
 }
 
 impl Catalog {
@@ -99,6 +101,7 @@ impl Catalogs {
         let error = |error: &(dyn std::error::Error + 'static)| unusable(url, error);
         let path = self.kept.join(format!("{}.toml", digest.digits()));
         let is_whole = |text: &String| Digest::from_bytes(sha2::Sha256::digest(text).into()) == *digest;
+        let _alone = self.downloading.lock().await;
         let text = if let Some(text) = read_if_there(&path).map_err(|it| error(&it))?.filter(is_whole) {
             // So that it is not taken for one that nobody wants.
             let touched = std::fs::File::options().append(true).open(&path);
@@ -136,7 +139,12 @@ mod tests {
     use super::*;
 
     fn catalogs(directory: &Path) -> Catalogs {
-        Catalogs { file: Some(directory.join("catalog.toml")), lists: Vec::new(), kept: directory.to_owned() }
+        Catalogs {
+            file: Some(directory.join("catalog.toml")),
+            lists: Vec::new(),
+            kept: directory.to_owned(),
+            downloading: tokio::sync::Mutex::default(),
+        }
     }
 
     #[tokio::test]

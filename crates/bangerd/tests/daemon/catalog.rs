@@ -42,6 +42,12 @@ fn the_catalog_says_what_can_be_had_and_what_is_here() {
     let listed = environment.succeed(&["image", "catalog"]);
     assert!(listed.contains("golden (default)") && listed.contains("debian:bookworm"), "{listed}");
     assert_eq!(environment.succeed(&["kernel", "catalog", "-q"]), "debian\ndebian-13\n");
+    // None of ours has a kernel that it needs: what the user prefers is what they boot.
+    configure(&environment, "config.toml", "[vm]\nkernel = \"mine\"\n");
+    assert_eq!(entry(&environment, "image", "golden")["kernel"], "mine");
+    let create = [&["vm", "create", "vm", "--image", "debian"], &SMALL[2..]].concat();
+    let refused = environment.run(&create);
+    assert!(refused.code == 3 && refused.stderr.contains("'mine'"), "{}", refused.stderr);
 }
 
 #[test]
@@ -89,6 +95,12 @@ fn a_newer_version_is_never_one_of_a_source_that_is_less() {
     );
     assert_eq!(environment.run(&["image", "show", "mine", "--json"]).json(), before);
     assert_left(&environment, 0, SEED.0 + 1, SEED.1);
+
+    // Nor does a lesser one replace what comes from elsewhere.
+    environment.succeed(&["image", "pull", &busybox(), "--name", "mine"]);
+    let before = environment.run(&["image", "show", "mine", "--json"]).json();
+    assert_eq!(environment.run(&["image", "pull", "mine"]).code, 1);
+    assert_eq!(environment.run(&["image", "show", "mine", "--json"]).json(), before);
 }
 
 #[test]
@@ -142,6 +154,9 @@ fn a_list_from_elsewhere_is_taken_by_its_digest_and_the_users_file_comes_first()
     assert!(listed.stderr.contains("warning: cannot use the catalog"), "{}", listed.stderr);
     assert!(listed.text().contains("golden") && !listed.text().contains("theirs"), "{}", listed.text());
     assert_eq!(names(&environment.data().join("catalogs")).len(), 1);
+    // Whoever has its name in a registry is not asked instead.
+    let refused = environment.run(&["image", "pull", "theirs"]);
+    assert!(refused.code == 1 && refused.stderr.contains("docker://theirs"), "{}", refused.stderr);
 
     // One that nobody could vouch for is no configuration; nor is a file of the user's own that makes no sense.
     configure(

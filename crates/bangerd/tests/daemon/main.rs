@@ -7,6 +7,7 @@ mod catalog;
 mod contention;
 mod debian;
 mod disk;
+mod dockerfile;
 mod edits;
 mod ends;
 mod engines;

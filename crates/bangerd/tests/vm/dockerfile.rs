@@ -66,6 +66,29 @@ fn a_dockerfile_of_three_lines_is_a_shell_in_its_vm_in_two_commands() {
     assert_eq!(std::fs::read_dir(environment.data().join("images")).unwrap().count(), before);
 }
 
+#[test]
+fn podman_builds_where_buildah_is_not() {
+    if !is_root("podman_builds_where_buildah_is_not") {
+        return;
+    }
+    let registry = Registry::start(RegistryOptions::default());
+    push(&registry, "base:1", &std::fs::read(seed::directory().join("busybox.tar")).unwrap());
+    let builder = Builder::new(&[&registry.host()]);
+    let environment = builder.of(Environment::new());
+    Builder::start_daemon_without(&environment, &["buildah"]);
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("FROM {}/base:1\nRUN echo made by Podman > /etc/made\n", registry.host());
+    std::fs::write(directory.path().join("Dockerfile"), text).unwrap();
+    let source = format!("dockerfile:{}", directory.path().display());
+    let pulled = environment.run(&["image", "pull", &source, "--name", "mine"]);
+    assert_eq!(pulled.code, 0, "{}", pulled.stderr);
+    assert!(pulled.stderr.contains("build it with podman"), "{}", pulled.stderr);
+    let small = ["--memory", "256M", "--vcpus", "1", "--net", "none"];
+    let run = [&["run", "--image", "mine", "--rm"], &small[..], &["--", "cat", "/etc/made"]].concat();
+    let said = environment.run(&run);
+    assert_eq!((said.code, said.text()), (0, "made by Podman\n".to_owned()), "{}", said.stderr);
+}
+
 /// Returns the repository's own directory of a path.
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).canonicalize().unwrap()

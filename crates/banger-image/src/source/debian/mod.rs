@@ -145,7 +145,7 @@ impl DebianError {
     /// Returns what a person can do about it.
     pub fn fix(&self) -> Option<String> {
         match self {
-            Self::Missing { package, .. } => Some(format!("sudo apt-get install {package}")),
+            Self::Missing { package, .. } => Some(crate::install(package)),
             Self::NoIdRange { user, .. } => {
                 Some(format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"))
             }

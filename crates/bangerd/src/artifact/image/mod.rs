@@ -65,9 +65,10 @@ impl Artifacts {
         let what = format!("make the image '{name}'");
         let mut known = self.candidates(typed, operation).await?;
         // What is here is as good as its source: what comes after that is no newer version of it, but less.
+        // Of one from elsewhere nobody knows how good it is: the first source replaces it, or none.
         let its_own = |image: &Image| known.sources.iter().position(|it| it.to_string() == image.source);
-        if let Some(its_own) = present.as_ref().and_then(its_own) {
-            known.sources.truncate(its_own + 1);
+        if let Some(image) = &present {
+            known.sources.truncate(its_own(image).unwrap_or_default() + 1);
         }
         let is_choice = known.sources.len() > 1;
         let mut tried = Tried::default();
@@ -95,6 +96,12 @@ impl Artifacts {
             }
             if let Some(entry) = catalog.image(typed) {
                 return Ok(Candidates { sources: entry.sources.clone(), entry: Some(entry.clone()) });
+            }
+            // Somebody else may have the name in a registry, and what is got would be run.
+            if !catalog.problems.is_empty() {
+                return Err(ApiError::new(ErrorKind::Failed, format!("cannot say what '{typed}' means"))
+                    .because(catalog.problems.join("; "))
+                    .fix(format!("if you mean a registry's image, say `docker://{typed}`")));
             }
         }
         let source = source_of(typed).map_err(|error| unknown_image(typed, &error))?;
@@ -246,16 +253,27 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<BuiltRootfs, ApiError> {
         let failed = |error: BuildError| work_failed(what, error.is_cancelled(), error.fix(), &error);
+        let mut options = self.build_options();
+        match &source {
+            ImageSource::Debian { suite, .. } => {
+                options.debian = self.debian_options(what, suite, operation).await?;
+            }
+            ImageSource::Dockerfile(_) => {
+                self.journal(operation, Step::BuildDockerfile(id.clone()), what).await?;
+                options.build_tag = source::build_tag(id);
+            }
+            _ => {}
+        }
         let content = if let ImageSource::DockerDaemon(reference) = &source {
             self.take_from_docker(what, reference, operation).await?
         } else {
             let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
-            let options = self.build_options();
+            let options = options.clone();
             let content =
                 blocking(what, move || Content::of(&source, &options, commands.as_ref(), work.as_ref()));
             content.await?.map_err(failed)?
         };
-        self.write_rootfs(what, id, content, operation).await?.map_err(failed)
+        self.write_rootfs(what, id, content, options, operation).await?.map_err(failed)
     }
 
     async fn write_rootfs(
@@ -263,10 +281,11 @@ impl Artifacts {
         what: &str,
         id: &ImageId,
         content: Content,
+        options: BuildOptions,
         operation: &Arc<Handle>,
     ) -> Result<Result<BuiltRootfs, BuildError>, ApiError> {
         let (work, commands) = (Arc::clone(operation), Arc::clone(&self.context().commands));
-        let (destination, options) = (self.context().layout.image(id), self.build_options());
+        let destination = self.context().layout.image(id);
         blocking(what, move || {
             let built = source::build(&content, &options, &destination, commands.as_ref(), work.as_ref());
             drop(content);
@@ -279,11 +298,10 @@ impl Artifacts {
     fn build_options(&self) -> BuildOptions {
         let image = &self.configuration.image;
         BuildOptions {
-            debian: self.debian_options(),
             largest: image.largest.0 << 20,
             most_entries: image.most_entries,
             // What is there for a moment is on the same disk as what becomes of it, and is swept with it.
-            scratch: self.context().layout.images(),
+            ..BuildOptions::new(self.context().layout.images())
         }
     }
 

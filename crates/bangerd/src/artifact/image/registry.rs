@@ -175,7 +175,7 @@ impl Artifacts {
                 .filter_map(|layer| Some(self.layers.get(layer, layer.stored?, &remote.places, operation)))
                 .collect();
             let content = Content::Layers(Box::new(image(remote, &layers, &flights, operation)));
-            match self.write_rootfs(what, id, content, operation).await? {
+            match self.write_rootfs(what, id, content, self.build_options(), operation).await? {
                 Ok(built) => {
                     for (layer, flight) in layers.iter().zip(&flights) {
                         if let Some((digest, _)) = layer.stored.filter(|_| flight.is_as_stored()) {

@@ -49,6 +49,9 @@ impl Artifacts {
     /// one meanwhile, so that only those are in the way that run since before.
     async fn remake(&self, kernel: Kernel, operation: &Arc<Handle>) -> Result<Kernel, ApiError> {
         let what = format!("make the kernel '{}' anew", kernel.name);
+        let Some(_held) = self.hold(kernel.id.as_str()).await? else {
+            return Err(ApiError::not_found("kernel", &kernel.name).because("it was just deleted"));
+        };
         let kernel = with_files_of_now(&what, kernel)?;
         let vms = self.context().vms.list();
         if let Some(vm) = vms.iter().find(|vm| vm.spec.kernel == kernel.id && vm.state.is_alive()) {
