@@ -23,12 +23,18 @@ pub(super) async fn list(
     } else if arguments.quiet {
         context.printer.lines(entries.iter().map(|entry| &*entry.name))?;
     } else {
-        let mut table = Table::new(["NAME", "HERE", "KERNEL", "DESCRIPTION", "SOURCES"]);
+        let shows_kernels = entries.iter().any(|entry| entry.kernel.is_some());
+        let mut table = if shows_kernels {
+            Table::new(["NAME", "HERE", "KERNEL", "DESCRIPTION", "SOURCES"])
+        } else {
+            Table::new(["NAME", "HERE", "DESCRIPTION", "SOURCES"])
+        };
         for entry in entries {
             let name = if entry.is_default { format!("{} (default)", entry.name) } else { entry.name };
             let here = if entry.is_here { "yes" } else { "no" };
-            let kernel = entry.kernel.unwrap_or_default();
-            table.row([name, here.to_owned(), kernel, entry.description, entry.sources.join(", ")]);
+            let kernel = shows_kernels.then(|| entry.kernel.unwrap_or_default());
+            let rest = [entry.description, entry.sources.join(", ")];
+            table.row([name, here.to_owned()].into_iter().chain(kernel).chain(rest));
         }
         context.printer.table(&table)?;
     }

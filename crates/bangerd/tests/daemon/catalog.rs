@@ -42,6 +42,9 @@ fn the_catalog_says_what_can_be_had_and_what_is_here() {
     let listed = environment.succeed(&["image", "catalog"]);
     assert!(listed.contains("golden (default)") && listed.contains("debian:bookworm"), "{listed}");
     assert_eq!(environment.succeed(&["kernel", "catalog", "-q"]), "debian\ndebian-13\n");
+    // Only images have a kernel.
+    let heading = |noun| environment.succeed(&[noun, "catalog"]).lines().next().unwrap().to_owned();
+    assert!(heading("image").contains("KERNEL") && !heading("kernel").contains("KERNEL"));
     // None of ours has a kernel that it needs: what the user prefers is what they boot.
     configure(&environment, "config.toml", "[vm]\nkernel = \"mine\"\n");
     assert_eq!(entry(&environment, "image", "golden")["kernel"], "mine");

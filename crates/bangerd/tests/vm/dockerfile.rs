@@ -25,15 +25,21 @@ fn is_root(test: &str) -> bool {
     is_root
 }
 
+/// Returns a registry with a base image, and an environment whose builder has it from there.
+fn with_a_base() -> (Registry, Builder, Environment) {
+    let registry = Registry::start(RegistryOptions::default());
+    push(&registry, "base:1", &std::fs::read(seed::directory().join("busybox.tar")).unwrap());
+    let builder = Builder::new(&[&registry.host()]);
+    let environment = builder.of(Environment::new());
+    (registry, builder, environment)
+}
+
 #[test]
 fn a_dockerfile_of_three_lines_is_a_shell_in_its_vm_in_two_commands() {
     if !is_root("a_dockerfile_of_three_lines_is_a_shell_in_its_vm_in_two_commands") {
         return;
     }
-    let registry = Registry::start(RegistryOptions::default());
-    push(&registry, "base:1", &std::fs::read(seed::directory().join("busybox.tar")).unwrap());
-    let builder = Builder::new(&[&registry.host()]);
-    let environment = builder.of(Environment::new());
+    let (registry, _builder, environment) = with_a_base();
     let directory = tempfile::tempdir().unwrap();
     let write = |lines: &str| {
         let text = format!("FROM {}/base:1\n{lines}", registry.host());
@@ -71,10 +77,7 @@ fn podman_builds_where_buildah_is_not() {
     if !is_root("podman_builds_where_buildah_is_not") {
         return;
     }
-    let registry = Registry::start(RegistryOptions::default());
-    push(&registry, "base:1", &std::fs::read(seed::directory().join("busybox.tar")).unwrap());
-    let builder = Builder::new(&[&registry.host()]);
-    let environment = builder.of(Environment::new());
+    let (registry, _builder, environment) = with_a_base();
     Builder::start_daemon_without(&environment, &["buildah"]);
     let directory = tempfile::tempdir().unwrap();
     let text = format!("FROM {}/base:1\nRUN echo made by Podman > /etc/made\n", registry.host());

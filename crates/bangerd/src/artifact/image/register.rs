@@ -12,7 +12,7 @@ use banger_types::{ApiError, ErrorKind, KernelId};
 
 use crate::artifact::Artifacts;
 use crate::artifact::files::{file_of, usage};
-use crate::artifact::kernel::{NEEDED, judge, kernel_files, merged};
+use crate::artifact::kernel::{NEEDED, another_name, judge, kernel_files, merged};
 use crate::failure::cancelled;
 use crate::fault::FaultPoint;
 use crate::operation::{Handle, Part};
@@ -168,14 +168,6 @@ fn describe(root: &FoundRoot) -> String {
     let init = root.init.as_ref().map(|init| format!(", with {init}")).unwrap_or_default();
     let systemd = if root.systemd { " (systemd)" } else { "" };
     format!("found a root file system: {}{place}{init}{systemd}", root.file_system)
-}
-
-fn another_name(error: ApiError) -> ApiError {
-    if error.kind == ErrorKind::Conflict {
-        error.fix("choose another name with --name: there is a kernel of that name")
-    } else {
-        error
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use banger_types::{ApiError, ErrorKind};
 
 pub(super) use self::features::{NEEDED, judge, merged};
 pub(crate) use self::register::KernelRegistration;
-pub(super) use self::register::kernel_files;
+pub(super) use self::register::{another_name, kernel_files};
 use super::image::taken;
 use super::single_flight::Turn;
 use super::tried::Tried;

@@ -78,12 +78,7 @@ impl Artifacts {
         FaultPoint::RegisterChecked.reach();
         let (row, id) = (kernel.clone(), operation.id().clone());
         let kept = self.context().store(what, move |store| store.insert_kernel(&row, &id)).await;
-        kept.map_err(|error| match error.kind {
-            ErrorKind::Conflict => {
-                error.fix("choose another name with --name: there is a kernel of that name")
-            }
-            _ => error,
-        })?;
+        kept.map_err(another_name)?;
         FaultPoint::RegisterSettled.reach();
         Ok(kernel)
     }
@@ -112,6 +107,15 @@ impl Artifacts {
             problem: None,
             id,
         })
+    }
+}
+
+/// Says what to do about a name that a kernel has which is not the user's own.
+pub(in crate::artifact) fn another_name(error: ApiError) -> ApiError {
+    if error.kind == ErrorKind::Conflict {
+        error.fix("choose another name with --name: there is a kernel of that name")
+    } else {
+        error
     }
 }
 
