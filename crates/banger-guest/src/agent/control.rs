@@ -225,6 +225,7 @@ impl<W: AsyncWrite + Unpin> Messages<W> {
 #[cfg(test)]
 mod tests {
     use std::sync::{Mutex, mpsc};
+    use std::time::Duration;
 
     use super::*;
 
@@ -246,7 +247,9 @@ mod tests {
             writer.write_all(format!("{line}\n").as_bytes()).await.unwrap();
         }
         let mut next = async || {
-            let line = answers.next_line().await.unwrap().unwrap();
+            // One that is deaf never answers.
+            let line = tokio::time::timeout(Duration::from_secs(30), answers.next_line()).await;
+            let line = line.expect("an answer").unwrap().unwrap();
             match serde_json::from_str(&line).unwrap() {
                 GuestMessage::Reply { id, result } => (id, result),
                 other => panic!("{other:?}"),
