@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use banger_types::ApiError;
 use banger_types::catalog::Catalog;
 use banger_types::engine::EngineStatus;
+use banger_types::event::EventKind;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
@@ -16,23 +16,25 @@ use banger_types::system::SystemStatus;
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest,
 };
-use bytes::{Buf as _, Bytes, BytesMut};
+use banger_types::{ApiError, OperationId};
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, LINK, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::connect::connect;
+use crate::events::{Events, Watch};
 use crate::request::{
-    EngineInstallRequest, KernelRegisterRequest, LogKind, LogQuery, PullRequest, RegisterRequest,
+    EngineInstallRequest, EventQuery, KernelRegisterRequest, LogKind, LogQuery, PullRequest, RegisterRequest,
 };
 use crate::route;
 
 /// Largest body that the client takes in one piece, bytes.
-const BODY_LIMIT: usize = 64 << 20;
+pub(crate) const BODY_LIMIT: usize = 64 << 20;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,11 +69,11 @@ pub enum ClientError {
     Api(#[from] ApiError),
 }
 
-fn transport(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+pub(crate) fn transport(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
     ClientError::Transport(error.into())
 }
 
-fn answer(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+pub(crate) fn answer(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
     ClientError::Answer(error.into())
 }
 
@@ -82,12 +84,28 @@ type Result<T, E = ClientError> = std::result::Result<T, E>;
 pub struct Client {
     socket: PathBuf,
     server_version: Arc<OnceLock<String>>,
+    program: Arc<str>,
+    key: Option<Arc<str>>,
 }
 
 impl Client {
     /// Returns a client for the daemon that listens on `socket`. Connects to nothing yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), server_version: Arc::default() }
+        let program = concat!("banger-api/", env!("CARGO_PKG_VERSION"));
+        Self { socket: socket.into(), server_version: Arc::default(), program: program.into(), key: None }
+    }
+
+    /// Returns the client of a program that is called so, as `name/version`: what its operations are shown to be asked by.
+    #[must_use]
+    pub fn of_program(self, program: &str) -> Self {
+        Self { program: program.into(), ..self }
+    }
+
+    /// Returns the same client, whose requests that begin something are one with those before that had the same key: of
+    /// two equal ones the second gets the operation of the first. 1 to 255 printable ASCII characters.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.into()), ..self.clone() }
     }
 
     /// Returns the version that the daemon gave with its first answer; `None` before that.
@@ -176,9 +194,26 @@ impl Client {
     }
 
     /// Follows a VM: it as it is, then at each change, until it is deleted.
-    pub async fn watch_vm(&self, name: &str) -> Result<Lines<Vm>> {
-        let path = route::path(route::VM_WATCH, name);
-        Ok(Lines::new(self.send(Method::GET, &path, None).await?.into_body()))
+    pub async fn watch_vm(&self, name: &str) -> Result<Watch<Vm>> {
+        let query = EventQuery {
+            kind: Some(EventKind::Vm.to_string()),
+            vm: Some(name.to_owned()),
+            current: true,
+            ..EventQuery::default()
+        };
+        Ok(Watch::new(self.clone(), self.events(&query).await?, name))
+    }
+
+    /// Listens to what changes.
+    pub async fn events(&self, query: &EventQuery) -> Result<Events> {
+        let EventQuery { kind, vm, operation, current, after } = query;
+        let mut address = format!("{}?current={current}", route::EVENTS);
+        for (name, value) in [("kind", kind), ("vm", vm), ("operation", operation), ("after", after)] {
+            if let Some(value) = value {
+                address = format!("{address}&{name}={}", route::query_value(value));
+            }
+        }
+        Ok(Events::new(self.send(Method::GET, &address, None).await?.into_body()))
     }
 
     /// Returns a VM's forwards: those in force while it runs, else those that it will have.
@@ -299,7 +334,25 @@ impl Client {
 
     /// Returns all operations that are still remembered, newest first.
     pub async fn operations(&self) -> Result<Vec<Operation>> {
-        self.get(route::OPERATIONS).await
+        let mut all = Vec::new();
+        let mut next = Some(route::OPERATIONS.to_owned());
+        while let Some(address) = next {
+            let response = self.send(Method::GET, &address, None).await?;
+            next = next_page(&response);
+            let page: Vec<Operation> = decode(&collect(response.into_body()).await?)?;
+            all.extend(page);
+        }
+        Ok(all)
+    }
+
+    /// Returns the newest operations, as many as are wanted, 1 to 1000.
+    pub async fn newest_operations(&self, limit: u32) -> Result<Vec<Operation>> {
+        self.get(&format!("{}?limit={limit}", route::OPERATIONS)).await
+    }
+
+    /// Returns operations that come after one in that order, as many as are wanted, 1 to 1000.
+    pub async fn operations_after(&self, id: &OperationId, limit: u32) -> Result<Vec<Operation>> {
+        self.get(&format!("{}?limit={limit}&after={id}", route::OPERATIONS)).await
     }
 
     /// Returns the operation of this id.
@@ -308,9 +361,9 @@ impl Client {
     }
 
     /// Follows an operation: it as it stands, then at each change, until it has ended.
-    pub async fn watch_operation(&self, id: &str) -> Result<Lines<Operation>> {
-        let path = route::path(route::OPERATION_WATCH, id);
-        Ok(Lines::new(self.send(Method::GET, &path, None).await?.into_body()))
+    pub async fn watch_operation(&self, id: &str) -> Result<Watch<Operation>> {
+        let query = EventQuery { operation: Some(id.to_owned()), current: true, ..EventQuery::default() };
+        Ok(Watch::new(self.clone(), self.events(&query).await?, id))
     }
 
     /// Asks an operation to stop.
@@ -346,14 +399,17 @@ impl Client {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(transport)?;
         // Ends by itself when the response has been read or dropped.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, "banger")
+            .header(USER_AGENT, &*self.program)
             .header(route::VERSION_HEADER, env!("CARGO_PKG_VERSION"))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(transport)?;
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.key {
+            request = request.header(route::IDEMPOTENCY_KEY_HEADER, &**key);
+        }
+        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(transport)?;
         let response = sender.send_request(request).await.map_err(transport)?;
         if let Some(version) = response.headers().get(route::VERSION_HEADER).and_then(|v| v.to_str().ok()) {
             self.server_version.get_or_init(|| version.to_owned());
@@ -363,6 +419,13 @@ impl Client {
         }
         Err(failure(response).await)
     }
+}
+
+/// Returns the address of the next part of a list (RFC 8288 section 3).
+fn next_page(response: &Response<Incoming>) -> Option<String> {
+    let link = response.headers().get(LINK)?.to_str().ok()?;
+    let (address, relation) = link.strip_prefix('<')?.split_once('>')?;
+    relation.contains("rel=\"next\"").then(|| address.to_owned())
 }
 
 async fn failure(response: Response<Incoming>) -> ClientError {
@@ -381,7 +444,7 @@ async fn collect(body: Incoming) -> Result<Bytes> {
     Ok(limited.collect().await.map_err(transport)?.to_bytes())
 }
 
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(answer)
 }
 
@@ -398,44 +461,11 @@ impl Chunks {
     }
 }
 
-async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>> {
+pub(crate) async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>> {
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(transport)?.into_data() {
             return Ok(Some(data));
         }
     }
     Ok(None)
-}
-
-/// A stream of newline-delimited JSON.
-#[derive(Debug)]
-pub struct Lines<T> {
-    body: Incoming,
-    buffer: BytesMut,
-    of: std::marker::PhantomData<fn() -> T>,
-}
-
-impl<T: DeserializeOwned> Lines<T> {
-    fn new(body: Incoming) -> Self {
-        Self { body, buffer: BytesMut::new(), of: std::marker::PhantomData }
-    }
-
-    /// Returns the next value, or `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<T>> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-                let line = self.buffer.split_to(end);
-                self.buffer.advance(1);
-                return decode(&line).map(Some);
-            }
-            if self.buffer.len() > BODY_LIMIT {
-                return Err(answer("a line without an end"));
-            }
-            match next_data(&mut self.body).await? {
-                Some(data) => self.buffer.extend_from_slice(&data),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(transport("the stream ended inside a line")),
-            }
-        }
-    }
 }

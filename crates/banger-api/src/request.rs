@@ -59,6 +59,32 @@ pub struct EngineInstallRequest {
     pub digest: Option<Digest>,
 }
 
+/// Query of lists that come in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PageQuery {
+    /// Most items that are wanted, 1 to 1000; 100 when there is none.
+    pub limit: Option<u32>,
+    /// The id of the item that they come after.
+    pub after: Option<String>,
+}
+
+/// Query of `GET /v1/events`. Each condition that is given has to be met.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventQuery {
+    /// What they are about: `operation`, `vm`, `image` or `kernel`, or several of them with commas in between.
+    pub kind: Option<String>,
+    /// Name or id of a VM: events of it, and of operations on it.
+    pub vm: Option<String>,
+    /// Id of an operation.
+    pub operation: Option<String>,
+    /// Whether to begin with what there is: an event for each, then `current`. What is named has to be there then.
+    pub current: bool,
+    /// Id of an event: those after it are told first. The header `Last-Event-ID` goes before it.
+    pub after: Option<String>,
+}
+
 /// Query of `DELETE /v1/vms/NAME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -5,6 +5,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 /// Header that carries the version of whoever sent the message.
 pub const VERSION_HEADER: &str = "banger-version";
 
+/// Header that makes a request that begins an operation the same as an earlier one with the same key and content.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
+
 /// Status of the daemon.
 pub const SYSTEM: &str = "/v1/system";
 /// Ends the daemon; VMs go on.
@@ -33,8 +36,6 @@ pub const VM_RESUME: &str = "/v1/vms/{name}/resume";
 pub const VM_TRIM: &str = "/v1/vms/{name}/trim";
 /// Give it another name.
 pub const VM_RENAME: &str = "/v1/vms/{name}/rename";
-/// The VM at each change, until it is deleted: a stream.
-pub const VM_WATCH: &str = "/v1/vms/{name}/watch";
 /// The ports of the host that lead into it.
 pub const VM_FORWARDS: &str = "/v1/vms/{name}/forwards";
 /// What a client needs to open a session.
@@ -63,12 +64,13 @@ pub const ENGINES: &str = "/v1/engines";
 pub const OPERATIONS: &str = "/v1/operations";
 /// One operation, by id.
 pub const OPERATION: &str = "/v1/operations/{name}";
-/// The operation at each change, until it has ended: a stream.
-pub const OPERATION_WATCH: &str = "/v1/operations/{name}/watch";
 /// Asks the operation to stop.
 pub const OPERATION_CANCEL: &str = "/v1/operations/{name}/cancel";
 /// The operation's log, as text.
 pub const OPERATION_LOG: &str = "/v1/operations/{name}/log";
+
+/// What changes: a stream of server-sent events.
+pub const EVENTS: &str = "/v1/events";
 
 /// Everything that RFC 3986 section 3.3 does not allow in a path segment.
 const SEGMENT: &AsciiSet = &CONTROLS
@@ -92,6 +94,11 @@ const SEGMENT: &AsciiSet = &CONTROLS
 /// Returns the address of the thing called `name` under the pattern `route`.
 pub fn path(route: &str, name: &str) -> String {
     route.replace("{name}", &utf8_percent_encode(name, SEGMENT).to_string())
+}
+
+/// Returns `value` as it stands in a query, so that it is one value.
+pub(crate) fn query_value(value: &str) -> String {
+    percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 #[cfg(test)]

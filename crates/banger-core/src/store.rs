@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
-use banger_types::operation::Operation;
+use banger_types::operation::{Operation, RequestKey};
 use banger_types::vm::VmSpec;
 use banger_types::{ImageId, KernelId, OperationId, VmId, VmName};
 
@@ -43,6 +43,15 @@ impl VmRecord {
     pub const fn was_alive(&self) -> bool {
         self.published.state.is_alive()
     }
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<Id> {
+    /// Most that it has.
+    pub limit: u32,
+    /// What it comes after, in the list's order; the list's beginning when there is nothing.
+    pub after: Option<Id>,
 }
 
 /// Why the store could not answer.
@@ -128,8 +137,14 @@ pub trait Store: Send + Sync {
     /// Forgets a kernel; fails with [`StoreError::InUse`] if a VM or a registered image uses it.
     fn delete_kernel(&self, id: &KernelId) -> Result<(), StoreError>;
 
-    /// Returns all operations, newest first.
-    fn operations(&self) -> Result<Vec<Operation>, StoreError>;
+    /// Returns operations, newest first. After one that is not known comes nothing.
+    fn operations(&self, page: &Page<OperationId>) -> Result<Vec<Operation>, StoreError>;
+    /// Returns the operations that have not ended, newest first.
+    fn unfinished_operations(&self) -> Result<Vec<Operation>, StoreError>;
+    /// Returns an operation, if it is there.
+    fn operation(&self, id: &OperationId) -> Result<Option<Operation>, StoreError>;
+    /// Returns the keys that operations were asked for with.
+    fn request_keys(&self) -> Result<Vec<(RequestKey, OperationId)>, StoreError>;
     /// Remembers an operation as it stands.
     fn put_operation(&self, operation: &Operation) -> Result<(), StoreError>;
     /// Forgets operations that ended before `before`. Returns their ids.

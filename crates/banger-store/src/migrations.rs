@@ -49,8 +49,13 @@ const WANTED: &str = "
 ALTER TABLE vms ADD COLUMN wanted TEXT NOT NULL DEFAULT '\"stopped\"';
 ";
 
+const OPERATIONS_IN_ORDER: &str = "
+CREATE INDEX operations_by_time ON operations (created_at DESC, id DESC);
+CREATE INDEX unfinished_operations ON operations (created_at DESC, id DESC) WHERE NOT is_final;
+";
+
 /// Every step, in order. Their number is the `user_version` of a database that is up to date.
-pub(crate) const MIGRATIONS: &[&str] = &[INITIAL, WANTED];
+pub(crate) const MIGRATIONS: &[&str] = &[INITIAL, WANTED, OPERATIONS_IN_ORDER];
 
 pub(crate) fn migrations() -> Migrations<'static> {
     Migrations::new(MIGRATIONS.iter().copied().map(M::up).collect())

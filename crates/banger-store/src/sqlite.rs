@@ -5,17 +5,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use banger_core::journal::Step;
-use banger_core::store::{Store, StoreError, VmRecord};
+use banger_core::store::{Page, Store, StoreError, VmRecord};
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
-use banger_types::operation::Operation;
+use banger_types::operation::{Operation, RequestKey};
 use banger_types::{ImageId, KernelId, OperationId, VmId};
 use rusqlite::{Connection, ErrorCode, MAIN_DB, Transaction, params};
 
 use crate::artifacts;
 use crate::look::look;
 use crate::migrations::migrations;
-use crate::rows::{VM_COLUMNS, from_json, to_json, vm};
+use crate::rows::{VM_COLUMNS, from_json, parsed, to_json, vm};
 
 /// Everything the daemon remembers, in one file.
 #[derive(Debug)]
@@ -239,9 +239,30 @@ impl Store for SqliteStore {
         self.write("forget it", |transaction| artifacts::delete_kernel(transaction, id))
     }
 
-    fn operations(&self) -> Result<Vec<Operation>, StoreError> {
-        let query = "SELECT document FROM operations ORDER BY created_at DESC, id";
+    fn operations(&self, page: &Page<OperationId>) -> Result<Vec<Operation>, StoreError> {
+        let query = "SELECT document FROM operations
+                     WHERE ?1 IS NULL
+                        OR (created_at, id) < (SELECT created_at, id FROM operations WHERE id = ?1)
+                     ORDER BY created_at DESC, id DESC LIMIT ?2";
+        let after = page.after.as_ref().map(OperationId::as_str);
+        self.read("list operations", query, params![after, page.limit], |row| from_json(row, 0))
+    }
+
+    fn unfinished_operations(&self) -> Result<Vec<Operation>, StoreError> {
+        let query = "SELECT document FROM operations WHERE NOT is_final ORDER BY created_at DESC, id DESC";
         self.read("list operations", query, [], |row| from_json(row, 0))
+    }
+
+    fn operation(&self, id: &OperationId) -> Result<Option<Operation>, StoreError> {
+        let query = "SELECT document FROM operations WHERE id = ?1";
+        let found = self.read("look for an operation", query, [id.as_str()], |row| from_json(row, 0))?;
+        Ok(found.into_iter().next())
+    }
+
+    fn request_keys(&self) -> Result<Vec<(RequestKey, OperationId)>, StoreError> {
+        let query = "SELECT json_extract(document, '$.request'), id FROM operations
+                     WHERE json_extract(document, '$.request') IS NOT NULL";
+        self.read("list requests", query, [], |row| Ok((from_json(row, 0)?, parsed(row, 1)?)))
     }
 
     fn put_operation(&self, operation: &Operation) -> Result<(), StoreError> {
@@ -274,12 +295,7 @@ impl Store for SqliteStore {
             "forget old operations",
             "DELETE FROM operations WHERE is_final AND updated_at < ?1 RETURNING id",
             [sortable(before)],
-            |row| {
-                let id: String = row.get(0)?;
-                id.parse().map_err(|error| {
-                    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-                })
-            },
+            |row| parsed(row, 0),
         )
     }
 

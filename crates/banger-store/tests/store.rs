@@ -8,7 +8,7 @@ use std::path::Path;
 
 use banger_core::journal::Step;
 use banger_core::process::ProcessIdentity;
-use banger_core::store::{Store, StoreError, VmRecord};
+use banger_core::store::{Page, Store, StoreError, VmRecord};
 use banger_core::vm::{Published, Wanted};
 use banger_store::SqliteStore;
 use banger_types::image::{FileSystem, FoundRoot, RegisteredFile, RegisteredRootfs};
@@ -114,6 +114,9 @@ fn operation(number: u64, status: OperationStatus, second: i64) -> Operation {
         subject: "web".to_owned(),
         status,
         progress: None,
+        asked_by: None,
+        request: None,
+        made: None,
         stop: None,
         finished_phases: Vec::new(),
         may_cancel: true,
@@ -122,6 +125,11 @@ fn operation(number: u64, status: OperationStatus, second: i64) -> Operation {
         created_at: time,
         updated_at: time,
     }
+}
+
+/// Everything that there is.
+fn all() -> Page<OperationId> {
+    Page { limit: u32::MAX, after: None }
 }
 
 fn open() -> (tempfile::TempDir, SqliteStore) {
@@ -257,7 +265,7 @@ fn only_old_operations_that_have_ended_are_forgotten() {
     store.put_operation(&operation(3, OperationStatus::Failed, 30)).unwrap();
     let pruned = store.prune_operations(jiff::Timestamp::from_second(20).unwrap()).unwrap();
     assert_eq!(pruned, vec![OperationId::from_random(1)]);
-    let left: Vec<_> = store.operations().unwrap().into_iter().map(|operation| operation.id).collect();
+    let left: Vec<_> = store.operations(&all()).unwrap().into_iter().map(|operation| operation.id).collect();
     assert_eq!(left, vec![OperationId::from_random(3), OperationId::from_random(2)]);
 }
 
@@ -314,8 +322,8 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
         assert!(contents(directory.path()) == before, "it was changed");
     }
     std::fs::write(&path, &whole).unwrap();
-    assert_eq!(SqliteStore::open(&path).unwrap().operations().unwrap().len(), 99);
+    assert_eq!(SqliteStore::open(&path).unwrap().operations(&all()).unwrap().len(), 99);
     // One that is empty is a new one.
     std::fs::write(&path, b"").unwrap();
-    assert_eq!(SqliteStore::open(&path).unwrap().operations().unwrap(), []);
+    assert_eq!(SqliteStore::open(&path).unwrap().operations(&all()).unwrap(), []);
 }

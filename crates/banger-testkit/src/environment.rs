@@ -135,6 +135,13 @@ impl Environment {
         self
     }
 
+    /// Writes the configuration file, which the next daemon reads.
+    pub fn configure(&self, text: &str) {
+        let directory = self.data.join(".config/banger");
+        std::fs::create_dir_all(&directory).expect("make a directory of configuration");
+        std::fs::write(directory.join("config.toml"), text).expect("write a configuration");
+    }
+
     /// Returns the data directory.
     pub fn data(&self) -> &Path {
         &self.data

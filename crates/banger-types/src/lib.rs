@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod digest;
 pub mod engine;
 pub mod error;
+pub mod event;
 pub mod guest;
 pub mod image;
 pub mod kernel;

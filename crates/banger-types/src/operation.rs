@@ -1,7 +1,10 @@
 //! Operations: long pieces of work with progress, a result and a cancel.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::error::ApiError;
 use crate::name::OperationId;
 use crate::vm::VmStopRequest;
@@ -54,18 +57,56 @@ impl OperationKind {
         )
     }
 
+    /// Returns whether operations of this kind wait for others to end when many run: those that load the host with more
+    /// than one VM. A request to a VM that exists has its order from that VM, and never waits for a download.
+    pub const fn takes_turns(self) -> bool {
+        matches!(
+            self,
+            Self::VmCreate
+                | Self::ImagePull
+                | Self::ImageRegister
+                | Self::KernelPull
+                | Self::KernelRegister
+                | Self::EngineInstall
+        )
+    }
+
+    /// Returns whether the subject of an operation of this kind is a VM.
+    pub const fn is_of_vm(self) -> bool {
+        match self {
+            Self::VmCreate
+            | Self::VmStart
+            | Self::VmStop
+            | Self::VmKill
+            | Self::VmRestart
+            | Self::VmPause
+            | Self::VmResume
+            | Self::VmTrim
+            | Self::VmDelete => true,
+            Self::ImagePull
+            | Self::ImageRegister
+            | Self::KernelPull
+            | Self::KernelRegister
+            | Self::EngineInstall => false,
+        }
+    }
+
     /// Returns whether an operation of this kind is a way out of a full disk.
     pub const fn makes_room(self) -> bool {
         matches!(self, Self::VmStop | Self::VmKill | Self::VmDelete | Self::VmTrim)
     }
 }
 
-/// Where an operation stands. Only the first is not final.
+/// Where an operation stands. The first three are not final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationStatus {
+    /// Remembered, and waiting for others to end.
+    Pending,
     /// Under way.
     Running,
+    /// Somebody cancelled it; what it had begun is being undone.
+    Cancelling,
     /// Done.
     Succeeded,
     /// Not done; what it had begun is undone.
@@ -77,7 +118,20 @@ pub enum OperationStatus {
 impl OperationStatus {
     /// Returns whether the operation has ended.
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Running)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for OperationStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Cancelling => "cancelling",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        })
     }
 }
 
@@ -102,6 +156,41 @@ pub struct Progress {
     pub total: Option<u64>,
     /// What is counted.
     pub unit: Unit,
+    /// How quickly, in `unit`s a second, over the last few seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+    /// How long the phase goes on if it goes on like that, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_ms: Option<u64>,
+    /// What of it goes on side by side, as layers that are downloaded do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<ProgressPart>,
+}
+
+impl Progress {
+    /// Returns the beginning of a phase.
+    pub fn of(stage: impl Into<String>) -> Self {
+        Self {
+            stage: stage.into(),
+            done: 0,
+            total: None,
+            unit: Unit::None,
+            rate: None,
+            remaining_ms: None,
+            parts: Vec::new(),
+        }
+    }
+}
+
+/// How far one of several things is that go on side by side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressPart {
+    /// What it is, for people: the beginning of a layer's digest.
+    pub name: String,
+    /// How much is done, bytes.
+    pub done: u64,
+    /// Of how much, bytes, when that is known.
+    pub total: Option<u64>,
 }
 
 /// A phase that has ended, and how long it took.
@@ -113,6 +202,35 @@ pub struct FinishedPhase {
     pub duration_ms: u64,
 }
 
+/// Who asked for an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asker {
+    /// The program, as it names itself (RFC 9110 section 10.1.5), or `bangerd`, which keeps to a VM's restart policy and the like.
+    pub program: String,
+    /// Its process, if the daemon can see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+/// What makes a request the same as an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestKey {
+    /// The header `Idempotency-Key`.
+    pub key: String,
+    /// Digest of the method, the address and the body.
+    pub digest: Digest,
+}
+
+/// What an operation has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// Id of the VM, image or kernel; nothing for an engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
 /// An operation as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
@@ -122,6 +240,12 @@ pub struct Operation {
     pub kind: OperationKind,
     /// To what: the VM's, image's, kernel's or engine's name.
     pub subject: String,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Asker>,
+    /// What it was asked with, if whoever asked gave a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestKey>,
     /// How the guest is to be stopped, by an operation that stops it. Another daemon may have to go on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<VmStopRequest>,
@@ -136,6 +260,9 @@ pub struct Operation {
     /// What whoever asked should know, in whole sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What it has made, if it makes something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Product>,
     /// Why it failed.
     pub error: Option<ApiError>,
     /// When it began.

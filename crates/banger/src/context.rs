@@ -41,7 +41,7 @@ impl Context {
 
     /// Returns a client of the daemon, whether it runs or not.
     pub(crate) fn daemon_as_it_is(&self) -> &Client {
-        self.client.get_or_init(|| Client::new(&self.locations.socket))
+        self.client.get_or_init(|| daemon::client(&self.locations))
     }
 
     /// Returns the error with a word on versions, when those differ and may be its cause.

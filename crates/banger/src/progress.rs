@@ -4,14 +4,15 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use banger_api::Client;
-use banger_types::operation::{Operation, OperationStatus, Progress, Unit};
+use banger_types::operation::{Operation, OperationStatus, Progress, ProgressPart, Unit};
 use banger_types::size::human_bytes;
 use banger_types::{ApiError, ErrorKind};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::arguments::OnInterrupt;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::printer::{Printer, duration, printable};
@@ -22,15 +23,22 @@ const DETACHED: u8 = 0;
 /// A phase that counts to an end.
 const WITH_END: &str = "{spinner} {msg} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 
+/// One of several things that go on side by side.
+const PART: &str = "  {msg} [{bar:24}] {bytes}/{total_bytes}";
+
 /// A phase of which nobody knows how long it takes.
 const WITHOUT_END: &str = "{spinner} {msg} {elapsed}";
 
 /// Follows an operation to its end and returns it. Its failure, and its cancel, are errors.
 ///
-/// Ctrl-C on a terminal asks whether to let it go on or to cancel it; elsewhere it cancels. A
-/// second one stops waiting at once.
-pub(crate) async fn follow(context: &Context, operation: Operation) -> Result<Operation, CommandError> {
-    show_until_end(context, operation, true).await
+/// Ctrl-C does what was chosen; if nothing was, it asks on a terminal whether to let it go on or to cancel it, and elsewhere
+/// cancels. A second one stops waiting at once.
+pub(crate) async fn follow(
+    context: &Context,
+    operation: Operation,
+    on_interrupt: Option<OnInterrupt>,
+) -> Result<Operation, CommandError> {
+    show_until_end(context, operation, Interruption { may_detach: true, chosen: on_interrupt }).await
 }
 
 /// Follows an operation as [`follow`] does, where it would not go on without this process: Ctrl-C
@@ -38,17 +46,26 @@ pub(crate) async fn follow(context: &Context, operation: Operation) -> Result<Op
 pub(crate) async fn follow_to_the_end(
     context: &Context,
     operation: Operation,
+    on_interrupt: Option<OnInterrupt>,
 ) -> Result<Operation, CommandError> {
-    show_until_end(context, operation, false).await
+    show_until_end(context, operation, Interruption { may_detach: false, chosen: on_interrupt }).await
+}
+
+/// What an interrupt may mean.
+#[derive(Debug, Clone, Copy)]
+struct Interruption {
+    may_detach: bool,
+    /// What was chosen beforehand, so that nobody is asked.
+    chosen: Option<OnInterrupt>,
 }
 
 async fn show_until_end(
     context: &Context,
     operation: Operation,
-    may_detach: bool,
+    interruption: Interruption,
 ) -> Result<Operation, CommandError> {
     let client = context.daemon().await?;
-    let mut display = Display::new(context.printer, may_detach);
+    let mut display = Display::new(context.printer, interruption);
     let ended = wait(client, operation, &mut display).await;
     display.clear();
     let operation = match ended? {
@@ -60,7 +77,7 @@ async fn show_until_end(
             operation
         }
         Waited::Detached(operation) => {
-            if may_detach {
+            if interruption.may_detach {
                 let id = &operation.id;
                 context.printer.note(&format!("operation {id} goes on; to follow it: banger op watch {id}"));
             }
@@ -82,7 +99,10 @@ pub(crate) async fn quietly(context: &Context, operation: Operation) -> Result<O
 /// Returns a succeeded operation, or what became of it as an error.
 pub(crate) fn into_result(operation: Operation) -> Result<Operation, CommandError> {
     let (kind, became) = match operation.status {
-        OperationStatus::Running | OperationStatus::Succeeded => return Ok(operation),
+        OperationStatus::Pending
+        | OperationStatus::Running
+        | OperationStatus::Cancelling
+        | OperationStatus::Succeeded => return Ok(operation),
         OperationStatus::Cancelled => (ErrorKind::Cancelled, "was cancelled"),
         OperationStatus::Failed => (ErrorKind::Failed, "failed"),
     };
@@ -187,21 +207,28 @@ impl Interrupts {
 /// Shows an operation on standard error.
 struct Display {
     bar: Option<ProgressBar>,
+    /// A line below for each thing that goes on beside others.
+    parts: Option<Parts>,
     quiet: bool,
-    may_detach: bool,
+    interruption: Interruption,
     finished: usize,
     warned: usize,
     stage: Option<String>,
 }
 
 impl Display {
-    fn new(printer: Printer, may_detach: bool) -> Self {
-        let bar = printer.shows_progress().then(|| bar(WITHOUT_END));
-        Self { bar, quiet: printer.is_json(), may_detach, finished: 0, warned: 0, stage: None }
+    fn new(printer: Printer, interruption: Interruption) -> Self {
+        let lines = printer.shows_progress().then(|| {
+            let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+            (lines.add(bar(WITHOUT_END)), Parts { lines, bars: Vec::new() })
+        });
+        let (bar, parts) = lines.unzip();
+        Self { bar, parts, quiet: printer.is_json(), interruption, finished: 0, warned: 0, stage: None }
     }
 
     fn hidden() -> Self {
-        Self { bar: None, quiet: true, may_detach: false, finished: 0, warned: 0, stage: None }
+        let interruption = Interruption { may_detach: false, chosen: None };
+        Self { bar: None, parts: None, quiet: true, interruption, finished: 0, warned: 0, stage: None }
     }
 
     fn note(&self, text: &str) {
@@ -222,30 +249,51 @@ impl Display {
             self.note(&format!("warning: {warning}"));
         }
         self.warned = self.warned.max(operation.warnings.len());
+        if operation.status == OperationStatus::Pending {
+            self.say_stage("wait for others to end");
+            return;
+        }
         let Some(progress) = operation.progress.as_ref().filter(|_| !operation.status.is_final()) else {
             return;
         };
         if let Some(bar) = &self.bar {
             show(bar, progress);
-        } else if self.stage.as_ref() != Some(&progress.stage) {
-            self.note(&format!("{} ...", progress.stage));
-            self.stage = Some(progress.stage.clone());
+            if let Some(parts) = &mut self.parts {
+                parts.show(&progress.parts);
+            }
+        } else {
+            self.say_stage(&progress.stage);
+        }
+    }
+
+    /// Says what is going on, once.
+    fn say_stage(&mut self, stage: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(printable(stage));
+        } else if self.stage.as_deref() != Some(stage) {
+            self.note(&format!("{stage} ..."));
+            self.stage = Some(stage.to_owned());
         }
     }
 
     /// Asks what an interrupt means; without a terminal it means to cancel.
     async fn ask(&self, interrupts: &mut Interrupts) -> Result<Answer, CommandError> {
+        match self.interruption.chosen {
+            Some(OnInterrupt::Detach) if self.interruption.may_detach => return Ok(Answer::Detach),
+            Some(OnInterrupt::Cancel | OnInterrupt::Detach) => return Ok(Answer::Cancel),
+            None => {}
+        }
         let (Some(bar), true) = (&self.bar, io::stdin().is_terminal()) else {
             return Ok(Answer::Cancel);
         };
-        bar.println(if self.may_detach {
+        bar.println(if self.interruption.may_detach {
             "Stop waiting? d: detach, it goes on by itself; c: cancel it; anything else: keep waiting"
         } else {
             "Cancel it? c: cancel it; anything else: keep waiting"
         });
         tokio::select! {
             line = line_from_terminal() => Ok(match line?.trim().to_lowercase().as_str() {
-                "d" | "detach" if self.may_detach => Answer::Detach,
+                "d" | "detach" if self.interruption.may_detach => Answer::Detach,
                 "c" | "cancel" => Answer::Cancel,
                 _ => Answer::Wait,
             }),
@@ -253,10 +301,48 @@ impl Display {
         }
     }
 
-    fn clear(&self) {
+    fn clear(&mut self) {
+        if let Some(parts) = &mut self.parts {
+            parts.show(&[]);
+        }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// The lines of things that go on side by side.
+struct Parts {
+    lines: MultiProgress,
+    bars: Vec<(String, ProgressBar)>,
+}
+
+impl Parts {
+    fn show(&mut self, parts: &[ProgressPart]) {
+        self.bars.retain(|(name, bar)| {
+            let goes_on = parts.iter().any(|part| part.name == *name);
+            if !goes_on {
+                bar.finish_and_clear();
+                self.lines.remove(bar);
+            }
+            goes_on
+        });
+        for part in parts {
+            let known = self.bars.iter().find(|(name, _)| *name == part.name).map(|(_, bar)| bar.clone());
+            let bar = known.unwrap_or_else(|| self.add(&part.name));
+            if let Some(total) = part.total {
+                bar.set_length(total);
+            }
+            bar.set_position(part.done);
+        }
+    }
+
+    fn add(&mut self, name: &str) -> ProgressBar {
+        let bar = self.lines.add(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        set_template(&bar, PART);
+        bar.set_message(printable(name));
+        self.bars.push((name.to_owned(), bar.clone()));
+        bar
     }
 }
 

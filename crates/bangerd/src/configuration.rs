@@ -1,6 +1,7 @@
 //! The configuration file.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(crate) struct Configuration {
     pub(crate) registry: BTreeMap<String, RegistrySettings>,
     /// `[debian]`: where Debian's packages come from.
     pub(crate) debian: Debian,
+    /// `[operations]`: how many run at once, and how long they are remembered.
+    pub(crate) operations: OperationSettings,
     /// `[[catalog]]`: catalogs from elsewhere, the later before the earlier.
     pub(crate) catalog: Vec<CatalogList>,
 }
@@ -54,6 +57,24 @@ impl Default for VmDefaults {
             disk: Mebibytes(20 << 10),
             boot_timeout: Duration::from_mins(5),
         }
+    }
+}
+
+/// How operations are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OperationSettings {
+    /// How many are done at once of those that make something; the others wait for their turn.
+    pub(crate) at_once: NonZeroU16,
+    /// How long one that has ended is remembered, with its log.
+    #[serde(deserialize_with = "long_time")]
+    pub(crate) kept: Duration,
+}
+
+impl Default for OperationSettings {
+    fn default() -> Self {
+        const AT_ONCE: NonZeroU16 = NonZeroU16::new(16).unwrap();
+        Self { at_once: AT_ONCE, kept: Duration::from_hours(24) }
     }
 }
 
@@ -133,6 +154,15 @@ enum Size {
 
 /// Reads a time: a whole number of seconds, or one with its unit, as in `90s`, `5m` or `1h`.
 fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    time_to(deserializer, LONGEST_TIME)
+}
+
+/// Reads a time that may be as long as 30 days.
+fn long_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    time_to(deserializer, 30 * LONGEST_TIME)
+}
+
+fn time_to<'de, D: serde::Deserializer<'de>>(deserializer: D, longest: u64) -> Result<Duration, D::Error> {
     let text = match Time::deserialize(deserializer)? {
         Time::Seconds(seconds) => seconds.to_string(),
         Time::Text(text) => text,
@@ -146,9 +176,10 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D
     };
     let seconds = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
     match seconds {
-        Some(seconds @ 1..=LONGEST_TIME) => Ok(Duration::from_secs(seconds)),
+        Some(seconds) if (1..=longest).contains(&seconds) => Ok(Duration::from_secs(seconds)),
         _ => Err(serde::de::Error::custom(format!(
-            "'{text}' is not a time from 1s to 24h; write a whole number with s, m or h, as in 90s or 5m"
+            "'{text}' is not a time from 1s to {}h; write a whole number with s, m or h, as in 90s or 5m",
+            longest / 3600
         ))),
     }
 }

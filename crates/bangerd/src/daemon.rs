@@ -4,8 +4,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use banger_api::request::{EngineInstallRequest, KernelRegisterRequest, PullRequest, RegisterRequest};
+use banger_api::request::{
+    EngineInstallRequest, EventQuery, KernelRegisterRequest, PageQuery, PullRequest, RegisterRequest,
+};
+use banger_api::route;
+use banger_core::store::Page;
 use banger_core::vm::Request;
+use banger_types::event::{Change, EventKind};
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationKind};
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
@@ -18,12 +23,18 @@ use banger_types::{ApiError, ErrorKind, VmName};
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{Artifacts, KernelRegistration, Registration, Wanted};
+use crate::event::{Filter, Listener, NamedVm};
 use crate::failure::FromStore as _;
 use crate::layout::vm_file;
-use crate::operation::{Handle, Operations};
+use crate::operation::{Handle, Operations, Requester, Terms};
 use crate::space;
 use crate::ssh::default_user;
 use crate::vm::{self, Context, Edit, Edited, Origin, VmHandle, blocking};
+
+/// How many items a part of a list has when nobody says.
+const PAGE: u32 = 100;
+/// How many it has at most.
+const LARGEST_PAGE: u32 = 1000;
 
 /// Everything that can be asked of the daemon.
 pub(crate) struct Daemon {
@@ -103,55 +114,203 @@ impl Daemon {
     }
 
     /// Begins to make a VM. `client` is the process that asks.
-    pub(crate) fn create_vm(&self, request: VmCreateRequest, client: u32) -> Result<Operation, ApiError> {
+    pub(crate) fn create_vm(
+        &self,
+        request: VmCreateRequest,
+        client: u32,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
         let prepared = vm::prepare_request(&self.artifacts, request, client)?;
-        let handle = self.begin(OperationKind::VmCreate, prepared.name.as_str())?;
-        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
-        tokio::spawn(async move {
-            let result = vm::create(&artifacts, prepared, &operation).await;
-            operation.finish(result);
-        });
-        Ok(handle.snapshot())
+        let name = prepared.name.to_string();
+        self.run(OperationKind::VmCreate, name.clone(), requester, async move |artifacts, operation| {
+            let made = vm::create(&artifacts, prepared, &operation).await?;
+            operation.made(Some(made.as_str()), &name);
+            Ok(())
+        })
     }
 
-    fn begin(&self, kind: OperationKind, subject: &str) -> Result<Arc<Handle>, ApiError> {
+    /// Begins an operation that does `work` when it is its turn.
+    fn run<Work>(
+        &self,
+        kind: OperationKind,
+        subject: String,
+        requester: Requester,
+        work: impl FnOnce(Arc<Artifacts>, Arc<Handle>) -> Work,
+    ) -> Result<Operation, ApiError>
+    where
+        Work: Future<Output = Result<(), ApiError>> + Send + 'static,
+    {
+        self.check_takes_work()?;
+        let terms = Terms { kind, subject, stop: None, waits: false, requester };
+        let begun = self.operations().begin(terms);
+        let handle = begun.map_err(ApiError::from_store("begin an operation"))?;
+        let (operation, shown) = (Arc::clone(&handle), handle.snapshot());
+        let work = work(Arc::clone(&self.artifacts), handle);
+        tokio::spawn(async move {
+            let result = match operation.turn().await {
+                Ok(()) => work.await,
+                Err(error) => Err(error),
+            };
+            operation.finish(result);
+        });
+        Ok(shown)
+    }
+
+    /// A daemon that ends begins nothing.
+    fn check_takes_work(&self) -> Result<(), ApiError> {
         if self.shutdown.is_cancelled() {
             return Err(ApiError::new(ErrorKind::Unreachable, "bangerd is about to end")
                 .fix("try again; the next command starts it anew"));
         }
-        self.operations().begin(kind, subject, None).map_err(ApiError::from_store("begin an operation"))
+        Ok(())
     }
 
-    pub(crate) async fn start_vm(&self, name: &str) -> Result<Operation, ApiError> {
-        self.request(name, Request::Start, VmStopRequest::default()).await
+    /// Returns a part of the operations, newest first, and the address of the next part.
+    pub(crate) async fn operations_page(
+        &self,
+        query: &PageQuery,
+    ) -> Result<(Vec<Operation>, Option<String>), ApiError> {
+        let wrong = |why: String| ApiError::new(ErrorKind::Usage, "cannot list operations").because(why);
+        let limit = query.limit.unwrap_or(PAGE);
+        if !(1..=LARGEST_PAGE).contains(&limit) {
+            return Err(wrong(format!("'limit' has to be a number from 1 to {LARGEST_PAGE}")));
+        }
+        let after = query.after.as_deref().map(str::parse).transpose();
+        let after = after.map_err(|_| wrong("'after' is not the id of an operation".to_owned()))?;
+        let operations = Arc::clone(&self.context().operations);
+        let list = move || operations.list(&Page { limit: limit + 1, after });
+        let mut items =
+            blocking("list operations", list).await?.map_err(ApiError::from_store("list operations"))?;
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let last = items.last().filter(|_| more);
+        let next = last.map(|last| format!("{}?limit={limit}&after={}", route::OPERATIONS, last.id));
+        Ok((items, next))
     }
 
-    pub(crate) async fn stop_vm(&self, name: &str, stop: VmStopRequest) -> Result<Operation, ApiError> {
-        self.request(name, Request::Stop, stop).await
+    /// Listens to what changes.
+    pub(crate) async fn listen(&self, query: EventQuery) -> Result<(Listener, Filter), ApiError> {
+        let mut filter = self.filter(&query)?;
+        let after = query.after.as_deref();
+        if !query.current {
+            return Ok((self.context().events.listen(after, Vec::new), filter));
+        }
+        let mut listener = self.context().events.listen(after, || {
+            let mut present = self.what_changes_often(&filter);
+            present.retain(|change| filter.lets_through(change));
+            present
+        });
+        listener.add(self.what_is_stored(&filter).await?);
+        listener.add([Change::Current]);
+        Ok((listener, filter))
     }
 
-    pub(crate) async fn kill_vm(&self, name: &str) -> Result<Operation, ApiError> {
-        self.request(name, Request::Kill, VmStopRequest::default()).await
+    fn filter(&self, query: &EventQuery) -> Result<Filter, ApiError> {
+        let kinds = query.kind.as_deref().into_iter().flat_map(|kinds| kinds.split(','));
+        let kind = |name: &str| {
+            EventKind::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| {
+                let all = EventKind::ALL.map(EventKind::as_str).join(", ");
+                ApiError::new(ErrorKind::Usage, format!("there are no events of '{name}'"))
+                    .fix(format!("choose among {all}"))
+            })
+        };
+        let kinds = kinds.map(kind).collect::<Result<Vec<_>, _>>()?;
+        let unknown = |id: &str| ApiError::not_found("operation", id);
+        let operation = query.operation.as_deref();
+        let operation = operation.map(|id| id.parse().map_err(|_| unknown(id))).transpose()?;
+        if let Some(id) = operation.as_ref().filter(|_| query.current) {
+            self.operations().get(id)?;
+        }
+        let vm = match &query.vm {
+            None => None,
+            Some(name) => Some(match self.find(name) {
+                Ok(vm) => NamedVm { name: vm.snapshot().name.to_string(), id: Some(vm.id().to_string()) },
+                Err(error) if query.current => return Err(error),
+                Err(_) => NamedVm { name: name.clone(), id: None },
+            }),
+        };
+        Ok(Filter { kinds, vm, operation })
     }
 
-    pub(crate) async fn delete_vm(&self, name: &str, force: bool) -> Result<Operation, ApiError> {
-        self.request(name, Request::Delete { force }, VmStopRequest::default()).await
+    /// Returns the operations that are under way, and the VMs.
+    fn what_changes_often(&self, filter: &Filter) -> Vec<Change> {
+        let mut present = Vec::new();
+        if filter.wants(EventKind::Operation) {
+            let running = self.operations().running().into_iter();
+            present.extend(running.map(|operation| Change::Operation { operation: Box::new(operation) }));
+        }
+        if filter.wants(EventKind::Vm) {
+            let vms = self.context().vms.list().into_iter();
+            present.extend(vms.map(|vm| Change::Vm { vm: Box::new(vm) }));
+        }
+        present
     }
 
-    pub(crate) async fn restart_vm(&self, name: &str, stop: VmStopRequest) -> Result<Operation, ApiError> {
-        self.request(name, Request::Restart, stop).await
+    /// Returns images and kernels, and the operation that is asked for if it has ended.
+    async fn what_is_stored(&self, filter: &Filter) -> Result<Vec<Change>, ApiError> {
+        let mut present = Vec::new();
+        if let Some(id) = filter.operation.as_ref().filter(|_| filter.wants(EventKind::Operation)) {
+            let operation = self.operations().get(id)?;
+            if operation.status.is_final() {
+                present.push(Change::Operation { operation: Box::new(operation) });
+            }
+        }
+        if filter.wants(EventKind::Image) {
+            let images = self.artifacts.images().await?.into_iter();
+            present.extend(images.map(|image| Change::Image { image: Box::new(image) }));
+        }
+        if filter.wants(EventKind::Kernel) {
+            let kernels = self.artifacts.kernels().await?.into_iter();
+            present.extend(kernels.map(|kernel| Change::Kernel { kernel: Box::new(kernel) }));
+        }
+        Ok(present)
     }
 
-    pub(crate) async fn pause_vm(&self, name: &str) -> Result<Operation, ApiError> {
-        self.request(name, Request::Pause, VmStopRequest::default()).await
+    pub(crate) async fn start_vm(&self, name: &str, requester: Requester) -> Result<Operation, ApiError> {
+        self.request(name, Request::Start, VmStopRequest::default(), requester).await
     }
 
-    pub(crate) async fn resume_vm(&self, name: &str) -> Result<Operation, ApiError> {
-        self.request(name, Request::Resume, VmStopRequest::default()).await
+    pub(crate) async fn stop_vm(
+        &self,
+        name: &str,
+        stop: VmStopRequest,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
+        self.request(name, Request::Stop, stop, requester).await
     }
 
-    pub(crate) async fn trim_vm(&self, name: &str) -> Result<Operation, ApiError> {
-        self.request(name, Request::Trim, VmStopRequest::default()).await
+    pub(crate) async fn kill_vm(&self, name: &str, requester: Requester) -> Result<Operation, ApiError> {
+        self.request(name, Request::Kill, VmStopRequest::default(), requester).await
+    }
+
+    pub(crate) async fn delete_vm(
+        &self,
+        name: &str,
+        force: bool,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
+        self.request(name, Request::Delete { force }, VmStopRequest::default(), requester).await
+    }
+
+    pub(crate) async fn restart_vm(
+        &self,
+        name: &str,
+        stop: VmStopRequest,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
+        self.request(name, Request::Restart, stop, requester).await
+    }
+
+    pub(crate) async fn pause_vm(&self, name: &str, requester: Requester) -> Result<Operation, ApiError> {
+        self.request(name, Request::Pause, VmStopRequest::default(), requester).await
+    }
+
+    pub(crate) async fn resume_vm(&self, name: &str, requester: Requester) -> Result<Operation, ApiError> {
+        self.request(name, Request::Resume, VmStopRequest::default(), requester).await
+    }
+
+    pub(crate) async fn trim_vm(&self, name: &str, requester: Requester) -> Result<Operation, ApiError> {
+        self.request(name, Request::Trim, VmStopRequest::default(), requester).await
     }
 
     pub(crate) async fn set_vm(&self, name: &str, wanted: VmSetRequest) -> Result<Vm, ApiError> {
@@ -199,11 +358,6 @@ impl Daemon {
         self.find(name)?.edit(Edit::RemoveForward(listen)).await.map(drop)
     }
 
-    /// Returns a VM's states as they change.
-    pub(crate) fn watch_vm(&self, name: &str) -> Result<tokio::sync::watch::Receiver<Vm>, ApiError> {
-        Ok(self.find(name)?.watch())
-    }
-
     pub(crate) async fn ssh_configuration(&self) -> Result<SshConfiguration, ApiError> {
         self.context().ssh.show(self.context()).await
     }
@@ -213,8 +367,10 @@ impl Daemon {
         name: &str,
         request: Request,
         stop: VmStopRequest,
+        requester: Requester,
     ) -> Result<Operation, ApiError> {
-        self.find(name)?.request(request, stop, Origin::Own).await
+        self.check_takes_work()?;
+        self.find(name)?.request(request, stop, Origin::Own(requester)).await
     }
 
     /// Returns what a client needs to open a session. Waits for a VM that is still booting.
@@ -254,62 +410,71 @@ impl Daemon {
         Ok(record.ok_or_else(|| ApiError::not_found("VM", name.as_str()))?.host_public_key)
     }
 
-    pub(crate) fn pull_image(&self, request: PullRequest) -> Result<Operation, ApiError> {
-        let subject = request.name.as_deref().unwrap_or(&request.source);
-        let handle = self.begin(OperationKind::ImagePull, subject)?;
-        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
-        tokio::spawn(async move {
+    pub(crate) fn pull_image(
+        &self,
+        request: PullRequest,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
+        let subject = request.name.clone().unwrap_or_else(|| request.source.clone());
+        self.run(OperationKind::ImagePull, subject, requester, async move |artifacts, operation| {
             let name = request.name.as_deref();
-            let pulled = artifacts.pull_image(&request.source, name, Wanted::Newest, &operation).await;
-            operation.finish(pulled.map(drop));
-        });
-        Ok(handle.snapshot())
+            let image = artifacts.pull_image(&request.source, name, Wanted::Newest, &operation).await?;
+            operation.made(Some(image.id.as_str()), &image.name);
+            Ok(())
+        })
     }
 
-    pub(crate) async fn register_image(&self, request: RegisterRequest) -> Result<Operation, ApiError> {
+    pub(crate) async fn register_image(
+        &self,
+        request: RegisterRequest,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
         let registration = blocking("look at files", || Registration::of(request)).await??;
-        let handle = self.begin(OperationKind::ImageRegister, &registration.name)?;
-        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
-        tokio::spawn(async move {
-            let registered = artifacts.register_image(registration, &operation).await;
-            operation.finish(registered.map(drop));
-        });
-        Ok(handle.snapshot())
+        let name = registration.name.clone();
+        self.run(OperationKind::ImageRegister, name, requester, async move |artifacts, operation| {
+            let image = artifacts.register_image(registration, &operation).await?;
+            operation.made(Some(image.id.as_str()), &image.name);
+            Ok(())
+        })
     }
 
-    pub(crate) fn pull_kernel(&self, request: PullRequest) -> Result<Operation, ApiError> {
-        let subject = request.name.as_deref().unwrap_or(&request.source);
-        let handle = self.begin(OperationKind::KernelPull, subject)?;
-        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
-        tokio::spawn(async move {
-            let pulled = artifacts.pull_kernel(&request.source, request.name.as_deref(), &operation).await;
-            operation.finish(pulled.map(drop));
-        });
-        Ok(handle.snapshot())
+    pub(crate) fn pull_kernel(
+        &self,
+        request: PullRequest,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
+        let subject = request.name.clone().unwrap_or_else(|| request.source.clone());
+        self.run(OperationKind::KernelPull, subject, requester, async move |artifacts, operation| {
+            let name = request.name.as_deref();
+            let kernel = artifacts.pull_kernel(&request.source, name, &operation).await?;
+            operation.made(Some(kernel.id.as_str()), &kernel.name);
+            Ok(())
+        })
     }
 
     pub(crate) async fn register_kernel(
         &self,
         request: KernelRegisterRequest,
+        requester: Requester,
     ) -> Result<Operation, ApiError> {
         let registration = blocking("look at files", || KernelRegistration::of(request)).await??;
-        let handle = self.begin(OperationKind::KernelRegister, &registration.name)?;
-        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
-        tokio::spawn(async move {
-            let registered = artifacts.register_kernel(registration, &operation).await;
-            operation.finish(registered.map(drop));
-        });
-        Ok(handle.snapshot())
+        let name = registration.name.clone();
+        self.run(OperationKind::KernelRegister, name, requester, async move |artifacts, operation| {
+            let kernel = artifacts.register_kernel(registration, &operation).await?;
+            operation.made(Some(kernel.id.as_str()), &kernel.name);
+            Ok(())
+        })
     }
 
-    pub(crate) fn install_engine(&self, request: EngineInstallRequest) -> Result<Operation, ApiError> {
-        let handle = self.begin(OperationKind::EngineInstall, &request.engine.to_string())?;
-        let (artifacts, operation) = (Arc::clone(&self.artifacts), Arc::clone(&handle));
-        tokio::spawn(async move {
-            let installed = artifacts.install_engine(request, &operation).await;
-            operation.finish(installed);
-        });
-        Ok(handle.snapshot())
+    pub(crate) fn install_engine(
+        &self,
+        request: EngineInstallRequest,
+        requester: Requester,
+    ) -> Result<Operation, ApiError> {
+        let name = request.engine.to_string();
+        self.run(OperationKind::EngineInstall, name, requester, async move |artifacts, operation| {
+            artifacts.install_engine(request, &operation).await
+        })
     }
 }
 

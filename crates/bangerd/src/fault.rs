@@ -5,6 +5,8 @@
 /// What the daemon has just done when it gets there, by the operation that it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FaultPoint {
+    /// A cancel: it is remembered, and the work has not heard of it.
+    CancelRemembered,
     /// `vm create`: the steps are in the journal, the row is there.
     CreateReserved,
     /// `vm create`: the directory is made under its temporary name.
@@ -79,7 +81,8 @@ mod active {
 
     impl FaultPoint {
         /// All points.
-        pub(crate) const ALL: [Self; 31] = [
+        pub(crate) const ALL: [Self; 32] = [
+            Self::CancelRemembered,
             Self::CreateReserved,
             Self::CreateStaged,
             Self::CreatePublished,

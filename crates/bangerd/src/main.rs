@@ -7,6 +7,7 @@ mod artifact;
 mod catalog;
 mod configuration;
 mod daemon;
+mod event;
 mod failure;
 mod fault;
 mod layout;

@@ -20,6 +20,7 @@ use banger_types::vm::{Vm, VmState, VmStopRequest};
 
 use crate::artifact::{Artifacts, stored_layers, unpacked_layers};
 use crate::layout::vm_file;
+use crate::operation::Requester;
 use crate::take_up::take_up_operations;
 use crate::vm::{self, Context, Found, Origin, VmHandle, remove_files};
 
@@ -193,7 +194,7 @@ async fn start_by_policy(context: &Arc<Context>, handle: &VmHandle) -> bool {
     if !at_rest || !starts_with_the_daemon(vm.spec.restart, wanted.unwrap_or(Wanted::Stopped)) {
         return false;
     }
-    match handle.request(Request::Start, VmStopRequest::default(), Origin::Own).await {
+    match handle.request(Request::Start, VmStopRequest::default(), Origin::Own(Requester::daemon())).await {
         Ok(_) => true,
         Err(error) => {
             tracing::info!(vm = %vm.name, why = ?error.why, "not started");
@@ -205,7 +206,9 @@ async fn start_by_policy(context: &Arc<Context>, handle: &VmHandle) -> bool {
 fn finish_deleting(handle: VmHandle) {
     tokio::spawn(async move {
         let request = Request::Delete { force: true };
-        if let Err(error) = handle.request(request, VmStopRequest::default(), Origin::Own).await {
+        if let Err(error) =
+            handle.request(request, VmStopRequest::default(), Origin::Own(Requester::daemon())).await
+        {
             tracing::warn!(vm = %handle.id(), why = ?error.why, "not deleted");
         }
     });

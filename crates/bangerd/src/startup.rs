@@ -22,10 +22,11 @@ use crate::api::{self, Client, PrivateListener};
 use crate::artifact::Artifacts;
 use crate::configuration::Configuration;
 use crate::daemon::Daemon;
+use crate::event::Events;
 use crate::failure::FromStore as _;
 use crate::fault::FaultPoint;
 use crate::layout::{Layout, vm_file};
-use crate::operation::Operations;
+use crate::operation::{Operations, Settings};
 use crate::programs::Programs;
 use crate::ready::Ready;
 use crate::reconcile::reconcile;
@@ -178,6 +179,8 @@ async fn serve(
     let listener = PrivateListener::new(listener)?;
     let daemon = Arc::new(Daemon::new(Arc::clone(&artifacts), locations.socket.clone(), unknown_vms));
     end_on_signals(&daemon)?;
+    let forget = Arc::clone(&artifacts.context().operations).prune_until(daemon.shutdown().clone());
+    tokio::spawn(forget);
     ready.tell(&Ok(daemon.system().await?));
     let service = api::router(Arc::clone(&daemon)).into_make_service_with_connect_info::<Client>();
     let shutdown = daemon.shutdown().clone();
@@ -209,7 +212,13 @@ fn compose(
 ) -> anyhow::Result<Arc<Artifacts>> {
     let store: Arc<dyn Store> = Arc::new(open_store(&layout)?);
     let commands: Arc<dyn Commands> = Arc::new(HostCommands);
-    let operations = Arc::new(Operations::new(Arc::clone(&store), layout.clone()));
+    let events = Arc::new(Events::new());
+    let settings = Settings {
+        at_once: configuration.operations.at_once.get().into(),
+        kept: configuration.operations.kept,
+    };
+    let operations = Operations::new(Arc::clone(&store), layout.clone(), Arc::clone(&events), settings);
+    let operations = Arc::new(operations.map_err(ApiError::from_store("list operations"))?);
     let context = vm::Context {
         engines: Engines::new(
             Arc::new(Firecracker::new(Arc::clone(&commands), Arc::new(HostProcesses), layout.engines())),
@@ -225,6 +234,7 @@ fn compose(
         store,
         programs,
         operations,
+        events,
         boot_limit: configuration.vm.boot_timeout,
     };
     let catalog = locations.configuration.as_ref().map(|path| path.with_file_name(CATALOG_FILE));
@@ -282,8 +292,8 @@ fn end_on_signals(daemon: &Arc<Daemon>) -> std::io::Result<()> {
 async fn end_operations(artifacts: &Arc<Artifacts>) {
     let operations = &artifacts.context().operations;
     let mut cancelled = Vec::new();
-    for watch in operations.running() {
-        let operation = watch.borrow().clone();
+    for operation in operations.running() {
+        let Some(watch) = operations.watch(&operation.id) else { continue };
         if operation.kind.is_undone_at_shutdown() && operations.cancel(&operation.id).is_ok() {
             cancelled.push(watch);
         }

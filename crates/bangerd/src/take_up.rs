@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use banger_core::store::Store;
 use banger_core::vm::{Request, Wanted};
-use banger_types::operation::{Operation, OperationKind};
+use banger_types::operation::{Operation, OperationKind, OperationStatus};
 use banger_types::vm::VmState;
 use banger_types::{ApiError, ErrorKind};
 
@@ -18,16 +18,18 @@ const WORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// Takes all of them up. Returns the names of the VMs that are deleted by one of them.
 pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet<String>, ApiError> {
-    let operations = context.store("list operations", |store| store.operations()).await?;
+    let operations = context.store("list operations", |store| store.unfinished_operations()).await?;
     let mut deleted = HashSet::new();
-    for operation in operations.into_iter().filter(|operation| !operation.status.is_final()) {
+    for operation in operations {
         let vm = context.vms.find(&operation.subject).ok();
         let wanted = match &vm {
             Some(vm) => wanted(context, vm).await,
             None => Wanted::Stopped,
         };
         let pulled = is_pulled(context, &operation).await;
-        let left = Left { context: Arc::clone(context), vm, wanted, pulled, began: operation.created_at };
+        let cancelling = operation.status == OperationStatus::Cancelling;
+        let began = operation.created_at;
+        let left = Left { context: Arc::clone(context), vm, wanted, pulled, cancelling, began };
         let kind = operation.kind;
         if kind == OperationKind::VmDelete {
             deleted.insert(operation.subject.clone());
@@ -75,6 +77,8 @@ struct Left {
     wanted: Wanted,
     /// The image or kernel is complete.
     pulled: bool,
+    /// Somebody has cancelled it.
+    cancelling: bool,
     /// When the operation was begun.
     began: jiff::Timestamp,
 }
@@ -92,6 +96,9 @@ impl Left {
         if makes_artifact && self.pulled {
             return Some(Ok(()));
         }
+        if self.cancelling && (makes_artifact || kind == OperationKind::EngineInstall) {
+            return Some(Err(was_cancelled(handle)));
+        }
         if kind == OperationKind::EngineInstall {
             let interrupted = interrupted(handle, "what has come is kept");
             return Some(Err(interrupted.fix("`banger engine install` goes on with it")));
@@ -99,13 +106,32 @@ impl Left {
         // Deleting is finished by every start; all else that has no VM was undone.
         let without_vm = || match kind {
             OperationKind::VmDelete => Ok(()),
+            _ if self.cancelling => Err(was_cancelled(handle)),
             _ => Err(interrupted(handle, "what it had begun was undone")),
         };
         self.vm.is_none().then(without_vm)
     }
 
+    /// Takes back what an operation has done that was being cancelled.
+    async fn undo(&self, kind: OperationKind, vm: &VmHandle, handle: &Arc<Handle>) -> Result<(), ApiError> {
+        match kind {
+            OperationKind::VmCreate => vm.request_within(Request::Delete { force: true }, handle).await?,
+            OperationKind::VmStart | OperationKind::VmRestart if vm.snapshot().state == VmState::Starting => {
+                bring_to(vm, Request::Kill, is_at_rest, handle).await?;
+            }
+            // It came before the cancel did.
+            OperationKind::VmStart if vm.snapshot().state == VmState::Running => return Ok(()),
+            _ => {}
+        }
+        Err(was_cancelled(handle))
+    }
+
     async fn go_on(&self, kind: OperationKind, handle: &Arc<Handle>) -> Result<(), ApiError> {
         let Some(vm) = &self.vm else { return Ok(()) };
+        // What was past the point where it could be undone goes on.
+        if self.cancelling && !matches!(kind, OperationKind::VmKill | OperationKind::VmDelete) {
+            return self.undo(kind, vm, handle).await;
+        }
         let state = vm.snapshot().state;
         let ran_before =
             kind == OperationKind::VmRestart && started_at(vm).await.is_none_or(|at| at < self.began);
@@ -188,6 +214,11 @@ async fn follow_boot(vm: &VmHandle, limit: Duration, handle: &Arc<Handle>) -> Re
     }
     let reason = vm.snapshot().reason.unwrap_or_else(|| "the guest did not become ready".to_owned());
     Err(interrupted(handle, &reason))
+}
+
+/// Returns the error of an operation that was being cancelled when the daemon ended.
+fn was_cancelled(handle: &Handle) -> ApiError {
+    crate::failure::cancelled(format!("work on '{}' was cancelled", handle.snapshot().subject))
 }
 
 fn interrupted(handle: &Handle, became: &str) -> ApiError {

@@ -11,7 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::session::{SessionOptions, variable};
-use super::{WaitOptions, parse};
+use super::{OnInterrupt, WaitOptions, parse};
 
 /// What a VM is made of.
 #[derive(Debug, Args)]
@@ -154,6 +154,9 @@ pub struct RunArguments {
     /// Where and as whom to run.
     #[command(flatten)]
     pub session: SessionOptions,
+    /// What Ctrl-C does while it is made: cancel that, or detach [default: ask; cancel without a terminal]
+    #[arg(long, value_name = "detach|cancel", hide_possible_values = true)]
+    pub on_interrupt: Option<OnInterrupt>,
     /// The command and its arguments, taken as they are
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,

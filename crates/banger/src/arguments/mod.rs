@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use banger_types::digest::Digest;
+use banger_types::event::EventKind;
 use banger_types::vm::EngineKind;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +65,8 @@ pub enum Command {
     /// Look after operations: long pieces of work
     #[command(subcommand, name = "op", arg_required_else_help = true)]
     Operation(OperationCommand),
+    /// Print what changes, as it happens
+    Events(EventsArguments),
     /// Look after bangerd, the daemon that owns your VMs and images
     #[command(subcommand, arg_required_else_help = true)]
     Daemon(DaemonCommand),
@@ -184,7 +187,7 @@ pub enum OperationCommand {
     /// Show everything about an operation
     Show(IdArguments),
     /// Follow an operation until it ends; its failure is the exit code
-    Watch(IdArguments),
+    Watch(WatchArguments),
     /// Cancel an operation; what it had begun is undone
     Cancel(IdArguments),
     /// Print an operation's log
@@ -292,6 +295,34 @@ pub struct IdArguments {
     pub id: String,
 }
 
+/// Arguments of `op watch`.
+#[derive(Debug, Args)]
+pub struct WatchArguments {
+    /// The operation's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub id: String,
+    /// What Ctrl-C does: cancel it, or detach, so that it goes on by itself [default: ask; cancel without a terminal]
+    #[arg(long, value_name = "detach|cancel", hide_possible_values = true)]
+    pub on_interrupt: Option<OnInterrupt>,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub struct EventsArguments {
+    /// Only what is about these: operation, vm, image, kernel
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse::event_kind)]
+    pub kind: Vec<EventKind>,
+    /// Only what is about this VM, and operations on it
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub vm: Option<String>,
+    /// Begin with what there is
+    #[arg(long)]
+    pub current: bool,
+    /// Begin after the event of this id, as --json prints it
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub after: Option<String>,
+}
+
 /// Arguments of `ssh-config`.
 #[derive(Debug, Args)]
 pub struct SshConfigArguments {
@@ -317,6 +348,18 @@ pub struct WaitOptions {
     /// Print the operation and return at once
     #[arg(long)]
     pub no_wait: bool,
+    /// What Ctrl-C does: cancel it, or detach, so that it goes on by itself [default: ask; cancel without a terminal]
+    #[arg(long, value_name = "detach|cancel", hide_possible_values = true, conflicts_with = "no_wait")]
+    pub on_interrupt: Option<OnInterrupt>,
+}
+
+/// What an interrupt means to work that is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnInterrupt {
+    /// It goes on without whoever waits.
+    Detach,
+    /// It is cancelled, and what it had begun is undone.
+    Cancel,
 }
 
 /// Returns the duration that `text`, a number of seconds, says.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use banger_types::bytes::ByteString;
+use banger_types::event::EventKind;
 use banger_types::monitor::Forward;
 use banger_types::vm::{EngineKind, check_label};
 
@@ -13,6 +14,12 @@ pub(super) fn engine_kind(text: &str) -> Result<EngineKind, String> {
     let kinds = [EngineKind::Firecracker, EngineKind::Qemu];
     let names = kinds.map(|kind| format!("'{kind}'")).join(" and ");
     kinds.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| format!("there are {names}"))
+}
+
+/// Returns the kind of event of this name.
+pub(super) fn event_kind(text: &str) -> Result<EventKind, String> {
+    let names = EventKind::ALL.map(|kind| format!("'{kind}'")).join(", ");
+    EventKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("there are {names}"))
 }
 
 /// Returns the forward that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`.

@@ -49,7 +49,7 @@ pub(super) async fn stop(context: &Context) -> Outcome {
 /// Stops the daemon if it runs, waits until its process is gone, and starts it.
 pub(super) async fn restart(context: &Context) -> Outcome {
     // Not the context's client: that would remember the version of the daemon that goes.
-    let stopped = stop_if_running(&Client::new(&context.locations.socket)).await?;
+    let stopped = stop_if_running(&process::client(&context.locations)).await?;
     if let Some(status) = stopped.filter(|_| !context.printer.is_json()) {
         note_stopped(context, &status);
     }

@@ -5,6 +5,7 @@ mod catalog;
 mod completion;
 mod daemon;
 mod engine;
+mod events;
 mod image;
 mod input;
 mod kernel;
@@ -69,6 +70,7 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
             OperationCommand::Cancel(arguments) => operation::cancel(context, &arguments).await,
             OperationCommand::Logs(arguments) => operation::logs(context, &arguments).await,
         },
+        Command::Events(arguments) => events::events(context, arguments).await,
         Command::Daemon(command) => match command {
             DaemonCommand::Start => daemon::start(context).await,
             DaemonCommand::Stop => daemon::stop(context).await,
@@ -164,7 +166,7 @@ async fn follow_or_print(
     wait: WaitOptions,
 ) -> Result<Option<Operation>, CommandError> {
     if !wait.no_wait {
-        return progress::follow(context, operation).await.map(Some);
+        return progress::follow(context, operation, wait.on_interrupt).await.map(Some);
     }
     if context.printer.is_json() {
         context.printer.item(&operation)?;

@@ -1,12 +1,12 @@
 //! `banger op …`.
 
 use banger_types::ErrorKind;
-use banger_types::operation::{Operation, OperationKind, OperationStatus, Unit};
+use banger_types::operation::{Asker, Operation, OperationKind, Progress, Unit};
 use banger_types::size::human_bytes;
 use jiff::Timestamp;
 
 use super::{DONE, Outcome};
-use crate::arguments::{IdArguments, ListArguments};
+use crate::arguments::{IdArguments, ListArguments, WatchArguments};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::printer::{Table, ago, duration};
@@ -27,7 +27,7 @@ pub(super) async fn list(context: &Context, arguments: &ListArguments) -> Outcom
                 operation.id.to_string(),
                 kind(operation.kind).to_owned(),
                 operation.subject.clone(),
-                status(operation.status).to_owned(),
+                operation.status.to_string(),
                 ago(operation.created_at, now),
                 phase(&operation),
             ]);
@@ -49,7 +49,8 @@ pub(super) async fn show(context: &Context, arguments: &IdArguments) -> Outcome 
     table.property("Id", operation.id.to_string());
     table.property("Kind", kind(operation.kind));
     table.property("Subject", operation.subject.clone());
-    table.property("Status", status(operation.status));
+    table.property("Status", operation.status.to_string());
+    table.properties("Asked by", operation.asked_by.as_ref().map(asker));
     table.property("Began", ago(operation.created_at, now));
     table.property("Changed", ago(operation.updated_at, now));
     table.property("Phase", phase(&operation));
@@ -61,6 +62,11 @@ pub(super) async fn show(context: &Context, arguments: &IdArguments) -> Outcome 
     if !operation.status.is_final() {
         table.property("Can be cancelled", if operation.may_cancel { "yes" } else { "not now" });
     }
+    table.properties("Warning", &operation.warnings);
+    if let Some(made) = &operation.made {
+        let id = made.id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
+        table.property("Made", format!("{}{id}", made.name));
+    }
     if let Some(error) = &operation.error {
         table.property("Error", error.what.clone());
         table.properties("Because", &error.why);
@@ -71,10 +77,11 @@ pub(super) async fn show(context: &Context, arguments: &IdArguments) -> Outcome 
 }
 
 /// Follows an operation; with `--json`, each of its changes is a line.
-pub(super) async fn watch(context: &Context, arguments: &IdArguments) -> Outcome {
+pub(super) async fn watch(context: &Context, arguments: &WatchArguments) -> Outcome {
     let client = context.daemon().await?;
     if !context.printer.is_json() {
-        let operation = progress::follow(context, client.operation(&arguments.id).await?).await?;
+        let operation =
+            progress::follow(context, client.operation(&arguments.id).await?, arguments.on_interrupt).await?;
         context.printer.line(&operation.subject)?;
         return Ok(DONE);
     }
@@ -98,7 +105,7 @@ pub(super) async fn watch(context: &Context, arguments: &IdArguments) -> Outcome
 pub(super) async fn cancel(context: &Context, arguments: &IdArguments) -> Outcome {
     let client = context.daemon().await?;
     let operation = client.cancel_operation(&arguments.id).await?;
-    let operation = match progress::follow(context, operation).await {
+    let operation = match progress::follow(context, operation, None).await {
         // That is what was wanted.
         Err(error) if error.is(ErrorKind::Cancelled) => client.operation(&arguments.id).await?,
         other => other?,
@@ -106,7 +113,7 @@ pub(super) async fn cancel(context: &Context, arguments: &IdArguments) -> Outcom
     if context.printer.is_json() {
         context.printer.document(&operation)?;
     } else {
-        context.printer.line(status(operation.status))?;
+        context.printer.line(&operation.status.to_string())?;
     }
     Ok(DONE)
 }
@@ -122,7 +129,7 @@ pub(super) async fn logs(context: &Context, arguments: &IdArguments) -> Outcome 
     Ok(DONE)
 }
 
-const fn kind(kind: OperationKind) -> &'static str {
+pub(super) const fn kind(kind: OperationKind) -> &'static str {
     match kind {
         OperationKind::VmCreate => "create VM",
         OperationKind::VmStart => "start VM",
@@ -141,22 +148,26 @@ const fn kind(kind: OperationKind) -> &'static str {
     }
 }
 
-const fn status(status: OperationStatus) -> &'static str {
-    match status {
-        OperationStatus::Running => "running",
-        OperationStatus::Succeeded => "succeeded",
-        OperationStatus::Failed => "failed",
-        OperationStatus::Cancelled => "cancelled",
+fn asker(asker: &Asker) -> String {
+    match asker.pid {
+        Some(pid) => format!("{}, process {pid}", asker.program),
+        None => asker.program.clone(),
     }
 }
 
-fn phase(operation: &Operation) -> String {
+pub(super) fn phase(operation: &Operation) -> String {
     let Some(progress) = &operation.progress else { return String::new() };
-    match (progress.unit, progress.total) {
-        (Unit::Bytes, Some(total)) => {
-            format!("{} ({} of {})", progress.stage, human_bytes(progress.done), human_bytes(total))
-        }
-        (Unit::Bytes, None) => format!("{} ({})", progress.stage, human_bytes(progress.done)),
-        (Unit::None, _) => progress.stage.clone(),
-    }
+    let counted = match (progress.unit, progress.total) {
+        (Unit::Bytes, Some(total)) => format!("{} of {}", human_bytes(progress.done), human_bytes(total)),
+        (Unit::Bytes, None) => human_bytes(progress.done),
+        (Unit::None, _) => return progress.stage.clone(),
+    };
+    format!("{} ({counted}{})", progress.stage, pace(progress))
+}
+
+/// Returns how quickly it goes and how long that takes, as far as that is known.
+fn pace(progress: &Progress) -> String {
+    let rate = progress.rate.map(|rate| format!(", {}/s", human_bytes(rate))).unwrap_or_default();
+    let left = progress.remaining_ms.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
+    rate + &left
 }

@@ -43,12 +43,17 @@ fn nobody_is_there(error: &io::Error, locations: &Locations) -> bool {
     }
 }
 
+/// Returns a client of the daemon, whether it runs or not.
+pub(crate) fn client(locations: &Locations) -> Client {
+    Client::new(&locations.socket).of_program(concat!("banger/", env!("CARGO_PKG_VERSION")))
+}
+
 /// Returns a client of the running daemon, after starting it when there is none.
 pub(crate) async fn reach(locations: &Locations, printer: Printer) -> Result<Client, CommandError> {
     if !is_listening(locations).await? {
         start(locations, printer).await?;
     }
-    Ok(Client::new(&locations.socket))
+    Ok(client(locations))
 }
 
 /// Says so when there are disks that belong to no VM of the list.

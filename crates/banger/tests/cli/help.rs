@@ -18,6 +18,7 @@ fn the_help_names_what_exists() {
       kernel      Look after kernels that VMs boot
       engine      Look after engines: the programs that run VMs
       op          Look after operations: long pieces of work
+      events      Print what changes, as it happens
       daemon      Look after bangerd, the daemon that owns your VMs and images
       system      See what takes space, and delete what nobody uses
       ssh-config  Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger
@@ -236,6 +237,10 @@ fn the_help_of_sessions_tells_their_exit_codes() {
 
       -w, --workdir <DIR>
               Directory to run in [default: the image's, else the user's home]
+
+          --on-interrupt <detach|cancel>
+              What Ctrl-C does while it is made: cancel that, or detach [default: ask; cancel without a
+              terminal]
 
       -h, --help
               Print help (see a summary with '-h')

@@ -101,6 +101,18 @@ fn a_cancelled_operation_says_itself_what_is_left() {
 }
 
 #[test]
+fn one_that_waits_for_its_turn_says_so() {
+    let world = World::new();
+    let mut steps = succeeded(OperationKind::VmCreate, "web");
+    steps[0].status = OperationStatus::Pending;
+    steps[0].progress = None;
+    world.daemon().shown(|shown| shown.operations.push_back(steps));
+    let ended = world.run(["vm", "create", "web"]);
+    assert_eq!(ended.code, 0);
+    assert!(ended.to_string().contains("--- stderr\nwait for others to end ...\n"), "{ended}");
+}
+
+#[test]
 fn a_cancel_waits_until_all_is_undone() {
     let world = World::new();
     world.daemon().prepare(vec![operation(OperationKind::ImagePull, "mine")]);
@@ -108,13 +120,13 @@ fn a_cancel_waits_until_all_is_undone() {
     assert_eq!(world.daemon().requests()[0].path, "/v1/operations/0000000000c1/cancel");
 }
 
-#[test]
-fn an_interrupt_without_a_terminal_cancels() {
-    let world = World::new();
+/// Interrupts `vm create`, without a terminal, while it waits. Returns its exit code and what it said after that.
+fn interrupted(world: &World, arguments: &[&str]) -> (i32, String) {
     world.daemon().shown(|shown| {
         shown.operations.push_back(vec![operation(OperationKind::VmCreate, "web")]);
     });
-    let mut child = world.command(["vm", "create", "web"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = world.command([&["vm", "create", "web"], arguments].concat());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
@@ -122,8 +134,23 @@ fn an_interrupt_without_a_terminal_cancels() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut errors, &mut rest).unwrap();
-    let ended = world.end(child);
-    assert_eq!(ended.code, 7);
+    (world.end(child).code, rest)
+}
+
+#[test]
+fn an_interrupt_without_a_terminal_detaches_if_that_was_chosen() {
+    let world = World::new();
+    let (code, said) = interrupted(&world, &["--on-interrupt", "detach"]);
+    assert_eq!(code, 0);
+    assert_eq!(said, "operation 0000000000c1 goes on; to follow it: banger op watch 0000000000c1\n");
+    assert_eq!(world.daemon().requests().len(), 1, "nothing is cancelled");
+}
+
+#[test]
+fn an_interrupt_without_a_terminal_cancels() {
+    let world = World::new();
+    let (code, rest) = interrupted(&world, &[]);
+    assert_eq!(code, 7);
     insta::assert_snapshot!(rest, @r"
     cancelling; once more to stop waiting
     error: the operation on 'web' was cancelled

@@ -1,6 +1,6 @@
 //! On a real terminal: raw mode, sizes, bars, questions.
 
-use banger_types::operation::OperationKind;
+use banger_types::operation::{OperationKind, Progress, ProgressPart};
 use banger_types::vm::VmState;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -80,6 +80,39 @@ fn an_interrupt_asks_whether_to_detach_or_cancel() {
         let cancelled = world.daemon().requests().iter().any(|request| request.path.ends_with("/cancel"));
         assert_eq!(cancelled, cancels);
     }
+}
+
+#[test]
+fn an_interrupt_does_what_was_chosen_without_a_question() {
+    for (chosen, code, cancels) in [("detach", 0, false), ("cancel", 7, true)] {
+        let world = World::new();
+        world.daemon().shown(|shown| {
+            shown.operations.push_back(vec![operation(OperationKind::VmCreate, "web")]);
+        });
+        let mut terminal = Terminal::new(100, 24);
+        let child = terminal.spawn(world.command(["vm", "create", "web", "--on-interrupt", chosen]));
+        terminal.wait_for("disk: copy template");
+        terminal.type_keys(b"\x03");
+        assert_eq!(world.end(child).code, code, "{chosen}");
+        let cancelled = world.daemon().requests().iter().any(|request| request.path.ends_with("/cancel"));
+        assert_eq!(cancelled, cancels);
+    }
+}
+
+#[test]
+fn layers_that_come_side_by_side_have_a_line_each() {
+    let world = World::new();
+    let mut pull = operation(OperationKind::ImagePull, "mine");
+    let part = |name: &str, done| ProgressPart { name: name.to_owned(), done, total: Some(10 << 20) };
+    let parts = vec![part("0123456789ab", 5 << 20), part("ba9876543210", 1 << 20)];
+    pull.progress = Some(Progress { parts, ..Progress::of("image: layers") });
+    world.daemon().shown(|shown| shown.operations.push_back(vec![pull]));
+    let mut terminal = Terminal::new(100, 24);
+    let child = terminal.spawn(world.command(["pull", "mine", "--on-interrupt", "detach"]));
+    let seen = terminal.wait_for("ba9876543210 [##");
+    assert!(seen.contains("0123456789ab [############") && seen.contains("5.00 MiB/10.00 MiB"), "{seen}");
+    terminal.type_keys(b"\x03");
+    assert_eq!(world.end(child).code, 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use banger_api::route;
 use banger_types::operation::Operation;
@@ -46,6 +46,29 @@ impl IntoResponse for Begun {
     fn into_response(self) -> Response {
         let location = route::path(route::OPERATION, self.0.id.as_str());
         (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(self.0)).into_response()
+    }
+}
+
+/// Most that a request's body may have, bytes.
+pub(super) const BODY_LIMIT: usize = 1 << 20;
+
+pub(super) fn too_large() -> Response {
+    let error = ApiError::new(ErrorKind::Usage, "the request's body is too large")
+        .because(format!("it may have {BODY_LIMIT} bytes"));
+    (StatusCode::PAYLOAD_TOO_LARGE, Json(error)).into_response()
+}
+
+/// A part of a list, with the address of the next one (RFC 8288 section 3).
+pub(crate) struct Listed<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) next: Option<String>,
+}
+
+impl<T: serde::Serialize> IntoResponse for Listed<T> {
+    fn into_response(self) -> Response {
+        let next = self.next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok());
+        let link = next.map(|next| [(header::LINK, next)]);
+        (link.map_or_else(HeaderMap::new, HeaderMap::from_iter), Json(self.items)).into_response()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use banger_api::request::{EngineInstallRequest, KernelRegisterRequest, PullRequest, RegisterRequest};
 use banger_types::ApiError;
 use banger_types::catalog::Catalog;
@@ -13,6 +13,7 @@ use banger_types::kernel::Kernel;
 
 use super::answer::{Answer, Begun, Body, to_the_end};
 use crate::daemon::Daemon;
+use crate::operation::Requester;
 
 pub(super) async fn images(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Image>>> {
     Ok(Json(daemon.artifacts().shown_images().await?))
@@ -28,16 +29,18 @@ pub(super) async fn image(
 
 pub(super) async fn pull_image(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Body(request): Body<PullRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.pull_image(request)?))
+    Ok(Begun(daemon.pull_image(request, requester)?))
 }
 
 pub(super) async fn register_image(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Body(request): Body<RegisterRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.register_image(request).await?))
+    Ok(Begun(daemon.register_image(request, requester).await?))
 }
 
 pub(super) async fn delete_image(
@@ -62,16 +65,18 @@ pub(super) async fn kernel(
 
 pub(super) async fn pull_kernel(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Body(request): Body<PullRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.pull_kernel(request)?))
+    Ok(Begun(daemon.pull_kernel(request, requester)?))
 }
 
 pub(super) async fn register_kernel(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Body(request): Body<KernelRegisterRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.register_kernel(request).await?))
+    Ok(Begun(daemon.register_kernel(request, requester).await?))
 }
 
 pub(super) async fn delete_kernel(
@@ -92,7 +97,8 @@ pub(super) async fn engines(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Ve
 
 pub(super) async fn install_engine(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Body(request): Body<EngineInstallRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.install_engine(request)?))
+    Ok(Begun(daemon.install_engine(request, requester)?))
 }

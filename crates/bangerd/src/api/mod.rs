@@ -2,8 +2,10 @@
 
 mod answer;
 mod artifacts;
+mod events;
 mod listener;
 mod operations;
+mod requester;
 mod stream;
 mod system;
 mod vms;
@@ -11,6 +13,7 @@ mod vms;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use banger_api::route;
 
@@ -35,7 +38,6 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::VM_RESUME, post(vms::resume))
         .route(route::VM_TRIM, post(vms::trim))
         .route(route::VM_RENAME, post(vms::rename))
-        .route(route::VM_WATCH, get(vms::watch))
         .route(route::VM_FORWARDS, get(vms::forwards).post(vms::add_forward).delete(vms::remove_forward))
         .route(route::VM_SESSION, get(vms::session))
         .route(route::SSH_CONFIG, get(system::ssh_configuration))
@@ -50,11 +52,13 @@ pub(crate) fn router(daemon: Arc<Daemon>) -> Router {
         .route(route::ENGINES, get(artifacts::engines).post(artifacts::install_engine))
         .route(route::OPERATIONS, get(operations::list))
         .route(route::OPERATION, get(operations::show))
-        .route(route::OPERATION_WATCH, get(operations::watch))
         .route(route::OPERATION_CANCEL, post(operations::cancel))
         .route(route::OPERATION_LOG, get(operations::log))
+        .route(route::EVENTS, get(events::listen))
         .fallback(answer::no_such_route)
         .method_not_allowed_fallback(answer::no_such_method)
+        .layer(DefaultBodyLimit::max(answer::BODY_LIMIT))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&daemon), requester::know))
         .layer(axum::middleware::map_response(answer::with_version))
         .with_state(daemon)
 }

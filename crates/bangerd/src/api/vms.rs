@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::Response;
+use axum::{Extension, Json};
 use banger_api::request::{DeleteQuery, ForwardQuery, LogKind, LogQuery};
 use banger_types::monitor::{Forward, file};
 use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest};
@@ -13,6 +13,7 @@ use super::answer::{Answer, Begun, Body, Query};
 use super::listener::Client;
 use super::stream;
 use crate::daemon::Daemon;
+use crate::operation::Requester;
 
 pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Vm>> {
     Json(daemon.vms())
@@ -21,9 +22,10 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Vm>> {
 pub(super) async fn create(
     State(daemon): State<Arc<Daemon>>,
     ConnectInfo(client): ConnectInfo<Client>,
+    Extension(requester): Extension<Requester>,
     Body(request): Body<VmCreateRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.create_vm(request, client.pid)?))
+    Ok(Begun(daemon.create_vm(request, client.pid, requester)?))
 }
 
 pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Json<Vm>> {
@@ -32,46 +34,69 @@ pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<Str
 
 pub(super) async fn delete(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
     Query(query): Query<DeleteQuery>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.delete_vm(&name, query.force).await?))
+    Ok(Begun(daemon.delete_vm(&name, query.force, requester).await?))
 }
 
-pub(super) async fn start(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
-    Ok(Begun(daemon.start_vm(&name).await?))
+pub(super) async fn start(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
+    Path(name): Path<String>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.start_vm(&name, requester).await?))
 }
 
 pub(super) async fn stop(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
     Body(request): Body<VmStopRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.stop_vm(&name, request).await?))
+    Ok(Begun(daemon.stop_vm(&name, request, requester).await?))
 }
 
-pub(super) async fn kill(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
-    Ok(Begun(daemon.kill_vm(&name).await?))
+pub(super) async fn kill(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
+    Path(name): Path<String>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.kill_vm(&name, requester).await?))
 }
 
 pub(super) async fn restart(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
     Body(request): Body<VmStopRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.restart_vm(&name, request).await?))
+    Ok(Begun(daemon.restart_vm(&name, request, requester).await?))
 }
 
-pub(super) async fn pause(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
-    Ok(Begun(daemon.pause_vm(&name).await?))
+pub(super) async fn pause(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
+    Path(name): Path<String>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.pause_vm(&name, requester).await?))
 }
 
-pub(super) async fn resume(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
-    Ok(Begun(daemon.resume_vm(&name).await?))
+pub(super) async fn resume(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
+    Path(name): Path<String>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.resume_vm(&name, requester).await?))
 }
 
-pub(super) async fn trim(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Begun> {
-    Ok(Begun(daemon.trim_vm(&name).await?))
+pub(super) async fn trim(
+    State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
+    Path(name): Path<String>,
+) -> Answer<Begun> {
+    Ok(Begun(daemon.trim_vm(&name, requester).await?))
 }
 
 pub(super) async fn set(
@@ -88,12 +113,6 @@ pub(super) async fn rename(
     Body(request): Body<VmRenameRequest>,
 ) -> Answer<Json<Vm>> {
     Ok(Json(daemon.rename_vm(&name, &request).await?))
-}
-
-pub(super) async fn watch(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Response> {
-    let published = daemon.watch_vm(&name)?;
-    // It ends when the VM's task does, which is when the VM is deleted.
-    Ok(stream::changes(published, daemon.shutdown().clone(), |_| false))
 }
 
 pub(super) async fn forwards(

@@ -15,7 +15,7 @@ use banger_download::DownloadError;
 use banger_download::registry::Places;
 use banger_image::oci::Layer;
 use banger_types::digest::Digest;
-use banger_types::operation::Unit;
+use banger_types::operation::{ProgressPart, Unit};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,7 @@ impl Layers {
         if let Some(flight) =
             flights.get(&digest).and_then(Weak::upgrade).filter(|flight| !flight.has_failed())
         {
+            flight.shared.follow(operation);
             return flight;
         }
         let path = self.stored.join(digest.digits());
@@ -81,7 +82,10 @@ impl Layers {
         flights.insert(digest, Arc::downgrade(&flight));
         let (shared, places, turns) =
             (Arc::clone(&flight.shared), Arc::clone(places), Arc::clone(&self.turns));
-        let work = FlightWork { shared: Arc::clone(&shared), operation: Arc::clone(operation) };
+        shared.follow(operation);
+        // As Docker calls layers.
+        let name = digest.digits()[..12].to_owned();
+        let work = FlightWork { shared: Arc::clone(&shared), operation: Arc::clone(operation), name, size };
         tokio::spawn(async move {
             let outcome = async {
                 let _turn = tokio::select! {
@@ -95,6 +99,7 @@ impl Layers {
                 FaultPoint::LayerCame.reach();
             }
             shared.change(|state| state.end = Some(outcome.map_err(Arc::new)));
+            shared.tell(|operation| operation.part_ended(&work.name));
             shared.ended.cancel();
         });
         flight
@@ -150,6 +155,8 @@ struct Shared {
     changed: Condvar,
     cancel: Cancel,
     ended: CancellationToken,
+    /// The operations that are told how far it is.
+    followers: Mutex<Vec<Weak<Handle>>>,
 }
 
 #[derive(Default)]
@@ -177,6 +184,19 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn follow(&self, operation: &Arc<Handle>) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|follower| follower.strong_count() > 0);
+        followers.push(Arc::downgrade(operation));
+    }
+
+    fn tell(&self, tell: impl Fn(&Handle)) {
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        followers.iter().filter_map(Weak::upgrade).for_each(|operation| tell(&operation));
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
         self.shared.cancel.cancel();
@@ -192,6 +212,7 @@ impl Flight {
             changed: Condvar::new(),
             cancel: Cancel::default(),
             ended: CancellationToken::new(),
+            followers: Mutex::default(),
         };
         Self { shared: Arc::new(shared), size, known }
     }
@@ -257,6 +278,8 @@ impl Flight {
 struct FlightWork {
     shared: Arc<Shared>,
     operation: Arc<Handle>,
+    name: String,
+    size: u64,
 }
 
 impl Work for FlightWork {
@@ -266,6 +289,9 @@ impl Work for FlightWork {
         self.shared.change(|state| {
             state.began_again |= done < state.available;
             state.available = done;
+        });
+        self.shared.tell(|operation| {
+            operation.part(ProgressPart { name: self.name.clone(), done, total: Some(self.size) });
         });
     }
 

@@ -5,13 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use banger_core::store::Store;
 use banger_core::work::{CancelGuard, Cancelled, Work};
-use banger_types::operation::{FinishedPhase, Operation, OperationStatus, Progress, Unit};
+use banger_types::operation::{
+    FinishedPhase, Operation, OperationStatus, Product, Progress, ProgressPart, Unit,
+};
 use banger_types::{ApiError, ErrorKind, OperationId};
-use tokio::sync::watch;
 
 use super::cancel::Cancel;
+use super::pace::Pace;
+use super::record::{Record, Remember};
+use super::registry::Ended;
+use super::turns::{Place, Turn};
+use crate::failure::cancelled;
 
 /// Progress is passed on no more often than this: nobody reads quicker.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -22,23 +27,28 @@ const LOG_LIMIT: u64 = 4 << 20;
 /// it is then marked as failed.
 pub(crate) struct Handle {
     id: OperationId,
-    published: watch::Sender<Operation>,
+    record: Arc<Record>,
     cancel: Cancel,
-    store: Arc<dyn Store>,
     log: Mutex<Log>,
     pace: Mutex<Pace>,
+    parts: Mutex<Parts>,
+    place: Mutex<Option<Place>>,
+    turn: Mutex<Option<Turn>>,
+    ended: Ended,
     /// The daemon ends: work that is dropped is not lost, but left to the next one.
     ending: Arc<AtomicBool>,
+}
+
+/// What goes on side by side.
+#[derive(Default)]
+struct Parts {
+    all: Vec<ProgressPart>,
+    told: Option<Instant>,
 }
 
 struct Log {
     file: Option<std::fs::File>,
     left: u64,
-}
-
-struct Pace {
-    phase_began: Instant,
-    last_progress: Option<Instant>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -47,20 +57,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Handle {
     pub(super) fn new(
-        published: watch::Sender<Operation>,
-        cancel: Cancel,
-        store: Arc<dyn Store>,
+        (record, cancel): (Arc<Record>, Cancel),
+        place: Option<Place>,
         log: Option<std::fs::File>,
+        ended: Ended,
         ending: Arc<AtomicBool>,
     ) -> Self {
-        let id = published.borrow().id.clone();
         Self {
-            id,
-            published,
+            id: record.snapshot().id,
+            record,
             cancel,
-            store,
             log: Mutex::new(Log { file: log, left: LOG_LIMIT }),
-            pace: Mutex::new(Pace { phase_began: Instant::now(), last_progress: None }),
+            pace: Mutex::new(Pace::new(Instant::now())),
+            parts: Mutex::default(),
+            place: Mutex::new(place),
+            turn: Mutex::new(None),
+            ended,
             ending,
         }
     }
@@ -70,7 +82,32 @@ impl Handle {
     }
 
     pub(crate) fn snapshot(&self) -> Operation {
-        self.published.borrow().clone()
+        self.record.snapshot()
+    }
+
+    /// Waits until it is this operation's turn. To be called before anything of it is done.
+    pub(crate) async fn turn(&self) -> Result<(), ApiError> {
+        let place = lock(&self.place).take();
+        let turn = match place {
+            None => None,
+            Some(Place::Now(turn)) => Some(turn),
+            Some(Place::Later(turn)) => tokio::select! {
+                turn = turn => turn.ok(),
+                () = self.cancelled() => return Err(cancelled("it had not begun")),
+            },
+        };
+        *lock(&self.turn) = turn;
+        self.started();
+        Ok(())
+    }
+
+    /// It waits no more.
+    pub(crate) fn started(&self) {
+        self.change(Remember::First, |operation| {
+            let waited = operation.status == OperationStatus::Pending;
+            waited.then(|| operation.status = OperationStatus::Running)
+        });
+        lock(&self.pace).begin(Instant::now());
     }
 
     /// Waits for a cancel.
@@ -80,58 +117,123 @@ impl Handle {
 
     /// From now on a cancel is refused: the work is past the point where it could be undone.
     pub(crate) fn forbid_cancel(&self) {
-        self.published.send_modify(|operation| operation.may_cancel = false);
+        self.change(Remember::No, |operation| {
+            std::mem::replace(&mut operation.may_cancel, false).then_some(())
+        });
+    }
+
+    /// Says what has been made.
+    pub(crate) fn made(&self, id: Option<&str>, name: &str) {
+        let product = Product { id: id.map(str::to_owned), name: name.to_owned() };
+        self.change(Remember::No, |operation| {
+            operation.made = Some(product);
+            Some(())
+        });
     }
 
     /// Tells whoever asked something that they should know. Said once.
     pub(crate) fn warn(&self, warning: String) {
         self.log(&format!("warning: {warning}"));
-        self.published.send_if_modified(|operation| {
+        self.change(Remember::No, |operation| {
             let new = !operation.warnings.contains(&warning);
-            if new {
-                operation.warnings.push(warning);
-            }
-            new
+            new.then(|| operation.warnings.push(warning))
         });
+    }
+
+    /// Says how far one of the things is that go on side by side.
+    pub(crate) fn part(&self, part: ProgressPart) {
+        let parts = {
+            let mut parts = lock(&self.parts);
+            let now = Instant::now();
+            let recent = parts.told.is_some_and(|told| now.duration_since(told) < PROGRESS_INTERVAL);
+            if let Some(known) = parts.all.iter_mut().find(|known| known.name == part.name) {
+                *known = part;
+                if recent {
+                    return;
+                }
+            } else {
+                parts.all.push(part);
+            }
+            parts.told = Some(now);
+            parts.all.clone()
+        };
+        self.show_parts(parts);
+    }
+
+    /// It goes on no more.
+    pub(crate) fn part_ended(&self, name: &str) {
+        let parts = {
+            let mut parts = lock(&self.parts);
+            parts.all.retain(|part| part.name != name);
+            parts.all.clone()
+        };
+        self.show_parts(parts);
+    }
+
+    fn show_parts(&self, parts: Vec<ProgressPart>) {
+        self.change(Remember::No, |operation| {
+            operation.progress.as_mut().map(|progress| progress.parts = parts)
+        });
+    }
+
+    fn change(&self, remember: Remember, change: impl FnOnce(&mut Operation) -> Option<()>) {
+        let (_, remembered) = self.record.change(remember, |operation| {
+            // What has ended stays as it is.
+            if operation.status.is_final() { None } else { change(operation) }
+        });
+        if let Err(error) = remembered {
+            tracing::error!(operation = %self.id, %error, "cannot remember an operation's state");
+        }
     }
 
     /// Ends the operation. Only the first call counts.
     pub(crate) fn finish(&self, result: Result<(), ApiError>) {
-        if self.published.borrow().status.is_final() {
-            return;
-        }
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !self.snapshot().status.is_final()
+        {
             self.log(&format!("failed: {error}: {}", error.why.join(": ")));
         }
-        let mut operation = self.snapshot();
-        self.close_phase(&mut operation);
-        operation.may_cancel = false;
-        operation.updated_at = jiff::Timestamp::now();
-        operation.status = match &result {
-            Ok(()) => OperationStatus::Succeeded,
-            Err(error) if error.kind == ErrorKind::Cancelled => OperationStatus::Cancelled,
-            Err(_) => OperationStatus::Failed,
-        };
-        operation.error = result.err();
-        // Remembered before it is shown: who has seen the end will see it again after a restart.
-        if let Err(error) = self.store.put_operation(&operation) {
-            tracing::error!(operation = %self.id, %error, "cannot remember how an operation ended");
+        let (ended, remembered) = self.record.change(Remember::First, |operation| {
+            if operation.status.is_final() {
+                return None;
+            }
+            self.close_phase(operation);
+            operation.may_cancel = false;
+            operation.status = match &result {
+                Ok(()) => OperationStatus::Succeeded,
+                Err(error) if error.kind == ErrorKind::Cancelled => OperationStatus::Cancelled,
+                Err(_) => OperationStatus::Failed,
+            };
+            operation.error = result.err();
+            Some(())
+        });
+        if ended.is_none() {
+            return;
         }
-        tracing::info!(operation = %self.id, status = ?operation.status, subject = operation.subject, "ended");
-        self.published.send_replace(operation);
+        lock(&self.place).take();
+        lock(&self.turn).take();
+        let operation = self.snapshot();
+        tracing::info!(operation = %self.id, status = %operation.status, subject = operation.subject, "ended");
+        match remembered {
+            Ok(()) => self.ended.forget(&self.id),
+            Err(error) => {
+                tracing::error!(operation = %self.id, %error, "cannot remember how an operation ended");
+            }
+        }
     }
 
     fn close_phase(&self, operation: &mut Operation) {
         let mut pace = lock(&self.pace);
-        if let Some(progress) = &operation.progress {
-            let elapsed = pace.phase_began.elapsed().as_millis();
+        let now = Instant::now();
+        if let Some(progress) = &mut operation.progress {
             operation.finished_phases.push(FinishedPhase {
                 stage: progress.stage.clone(),
-                duration_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+                duration_ms: u64::try_from(pace.elapsed(now).as_millis()).unwrap_or(u64::MAX),
             });
+            (progress.rate, progress.remaining_ms) = (None, None);
+            progress.parts.clear();
         }
-        pace.phase_began = Instant::now();
-        pace.last_progress = None;
+        pace.begin(now);
     }
 }
 
@@ -154,28 +256,29 @@ impl std::fmt::Debug for Handle {
 impl Work for Handle {
     fn stage(&self, stage: &str) {
         self.log(stage);
-        let mut operation = self.snapshot();
-        self.close_phase(&mut operation);
-        operation.progress =
-            Some(Progress { stage: stage.to_owned(), done: 0, total: None, unit: Unit::None });
-        operation.updated_at = jiff::Timestamp::now();
-        self.published.send_replace(operation);
+        self.change(Remember::No, |operation| {
+            self.close_phase(operation);
+            operation.progress = Some(Progress::of(stage));
+            Some(())
+        });
     }
 
     fn progress(&self, done: u64, total: Option<u64>, unit: Unit) {
-        {
+        let (rate, remaining_ms) = {
             let mut pace = lock(&self.pace);
-            let recent = pace.last_progress.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL);
-            if recent && total != Some(done) {
+            let now = Instant::now();
+            if pace.is_too_soon(now, PROGRESS_INTERVAL) && total != Some(done) {
                 return;
             }
-            pace.last_progress = Some(Instant::now());
-        }
-        self.published.send_modify(|operation| {
-            if let Some(progress) = &mut operation.progress {
-                (progress.done, progress.total, progress.unit) = (done, total, unit);
-            }
-            operation.updated_at = jiff::Timestamp::now();
+            pace.note(now, done);
+            let rate = pace.rate().filter(|_| unit == Unit::Bytes);
+            (rate, rate.and_then(|rate| total?.saturating_sub(done).saturating_mul(1000).checked_div(rate)))
+        };
+        self.change(Remember::No, |operation| {
+            let progress = operation.progress.as_mut()?;
+            (progress.done, progress.total, progress.unit) = (done, total, unit);
+            (progress.rate, progress.remaining_ms) = (rate, remaining_ms);
+            Some(())
         });
     }
 

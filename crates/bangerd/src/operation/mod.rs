@@ -2,10 +2,15 @@
 
 mod cancel;
 mod handle;
+mod pace;
 mod part;
+mod record;
 mod registry;
+mod request;
+mod turns;
 
 pub(crate) use cancel::Cancel;
 pub(crate) use handle::Handle;
 pub(crate) use part::Part;
-pub(crate) use registry::Operations;
+pub(crate) use registry::{Operations, Settings};
+pub(crate) use request::{Requester, Terms};

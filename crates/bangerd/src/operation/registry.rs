@@ -3,80 +3,140 @@
 use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use banger_core::store::{Store, StoreError};
-use banger_types::operation::{Operation, OperationKind, OperationStatus};
-use banger_types::vm::VmStopRequest;
+use banger_core::store::{Page, Store, StoreError};
+use banger_types::operation::{Operation, OperationStatus};
 use banger_types::{ApiError, ErrorKind, OperationId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::cancel::Cancel;
 use super::handle::Handle;
+use super::record::{Record, Remember};
+use super::request::{Keys, Terms};
+use super::turns::{Place, Turns};
+use crate::event::Events;
 use crate::failure::FromStore as _;
+use crate::fault::FaultPoint;
 use crate::layout::Layout;
 use crate::random;
 
-/// How long an operation that has ended is remembered.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// What is forgotten is looked for this often, or as often as an operation is kept, if that is less.
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+
+/// What a user may set of operations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// How many run at once of those that take turns.
+    pub(crate) at_once: usize,
+    /// How long one that has ended is remembered.
+    pub(crate) kept: Duration,
+}
 
 struct Entry {
-    published: watch::Receiver<Operation>,
+    record: Arc<Record>,
     cancel: Cancel,
+}
+
+type Entries = Arc<Mutex<HashMap<OperationId, Entry>>>;
+
+fn lock(entries: &Entries) -> MutexGuard<'_, HashMap<OperationId, Entry>> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an operation that has ended tells.
+pub(super) struct Ended(Entries);
+
+impl Ended {
+    /// The database knows how it ended: nobody needs more.
+    pub(super) fn forget(&self, id: &OperationId) {
+        lock(&self.0).remove(id);
+    }
 }
 
 /// The operations of this daemon, and of those before it.
 pub(crate) struct Operations {
     store: Arc<dyn Store>,
     layout: Layout,
-    entries: Mutex<HashMap<OperationId, Entry>>,
+    events: Arc<Events>,
+    settings: Settings,
+    /// Those that are under way, and those whose end could not be remembered.
+    entries: Entries,
+    keys: Keys,
+    turns: Turns,
     ending: Arc<AtomicBool>,
 }
 
 impl Operations {
-    pub(crate) fn new(store: Arc<dyn Store>, layout: Layout) -> Self {
-        Self { store, layout, entries: Mutex::default(), ending: Arc::default() }
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        layout: Layout,
+        events: Arc<Events>,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
+        let keys = Keys::default();
+        for (request, id) in store.request_keys()? {
+            keys.remember(&request, &id);
+        }
+        let turns = Turns::new(settings.at_once);
+        let (entries, ending) = Default::default();
+        Ok(Self { store, layout, events, settings, entries, keys, turns, ending })
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, HashMap<OperationId, Entry>> {
+        lock(&self.entries)
+    }
+
+    /// The keys that requests came with.
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Begins an operation. It is remembered before anything of it is done; but what makes room is done on a full disk as
-    /// well. `stop` says how a guest is stopped, by an operation that does that.
-    pub(crate) fn begin(
-        &self,
-        kind: OperationKind,
-        subject: &str,
-        stop: Option<VmStopRequest>,
-    ) -> Result<Arc<Handle>, StoreError> {
+    /// well.
+    pub(crate) fn begin(&self, terms: Terms) -> Result<Arc<Handle>, StoreError> {
         let now = Timestamp::now();
+        let kind = terms.kind;
+        let place = kind.takes_turns().then(|| self.turns.next());
+        let waits = terms.waits || matches!(place, Some(Place::Later(_)));
         let operation = Operation {
             id: random::operation_id(),
             kind,
-            subject: subject.to_owned(),
-            stop,
-            status: OperationStatus::Running,
+            subject: terms.subject,
+            asked_by: Some(terms.requester.asker),
+            request: terms.requester.key,
+            stop: terms.stop,
+            status: if waits { OperationStatus::Pending } else { OperationStatus::Running },
             progress: None,
             finished_phases: Vec::new(),
             may_cancel: true,
             warnings: Vec::new(),
+            made: None,
             error: None,
             created_at: now,
             updated_at: now,
         };
-        match self.store.put_operation(&operation).and_then(|()| self.prune(now)) {
+        match self.store.put_operation(&operation) {
             Err(error @ StoreError::Full { .. }) if kind.makes_room() => {
                 tracing::warn!(operation = %operation.id, %error, "begun without being remembered");
             }
             other => other?,
         }
-        Ok(self.resume(operation))
+        if let Some(request) = &operation.request {
+            self.keys.remember(request, &operation.id);
+        }
+        Ok(self.add(operation, place))
     }
 
     /// Takes an operation up that an earlier daemon left.
     pub(crate) fn resume(&self, operation: Operation) -> Arc<Handle> {
+        self.add(operation, None)
+    }
+
+    fn add(&self, operation: Operation, place: Option<Place>) -> Arc<Handle> {
         let id = operation.id.clone();
         tracing::info!(operation = %id, kind = ?operation.kind, subject = operation.subject, "begun");
         let log = std::fs::OpenOptions::new()
@@ -86,75 +146,110 @@ impl Operations {
             .open(self.layout.operation_log(&id))
             .inspect_err(|error| tracing::warn!(operation = %id, %error, "cannot keep its log"))
             .ok();
-        let (sender, published) = watch::channel(operation);
+        let record = Arc::new(Record::new(operation, Arc::clone(&self.store), Arc::clone(&self.events)));
         let cancel = Cancel::default();
-        self.entries().insert(id, Entry { published, cancel: cancel.clone() });
-        Arc::new(Handle::new(sender, cancel, Arc::clone(&self.store), log, Arc::clone(&self.ending)))
+        let entry = Entry { record: Arc::clone(&record), cancel: cancel.clone() };
+        self.entries().insert(id, entry);
+        record.announce();
+        let ended = Ended(Arc::clone(&self.entries));
+        Arc::new(Handle::new((record, cancel), place, log, ended, Arc::clone(&self.ending)))
     }
 
-    /// Done at each beginning: there is nothing to forget while nothing is begun, and so no timer.
-    fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
-        for id in self.store.prune_operations(now - KEPT)? {
-            self.entries().remove(&id);
-            fs_err::remove_file(self.layout.operation_log(&id)).ok();
+    /// Forgets operations that ended long ago, with their logs, until the daemon ends.
+    pub(crate) async fn prune_until(self: Arc<Self>, shutdown: CancellationToken) {
+        let interval = PRUNE_INTERVAL.min(self.settings.kept);
+        loop {
+            let operations = Arc::clone(&self);
+            let prune = move || operations.prune(Timestamp::now());
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(prune).await {
+                tracing::warn!(%error, "old operations are not forgotten");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = shutdown.cancelled() => return,
+            }
         }
+    }
+
+    fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
+        let kept = SignedDuration::try_from(self.settings.kept).unwrap_or(SignedDuration::MAX);
+        // A time before all times forgets nothing.
+        let Ok(before) = now.checked_sub(kept) else { return Ok(()) };
+        let forgotten = self.store.prune_operations(before)?;
+        for id in &forgotten {
+            self.entries().remove(id);
+            fs_err::remove_file(self.layout.operation_log(id)).ok();
+        }
+        self.keys.forget(&forgotten);
         Ok(())
     }
 
-    /// Returns all operations, newest first; those under way as they stand now.
-    pub(crate) fn list(&self) -> Result<Vec<Operation>, StoreError> {
-        let mut operations = self.store.operations()?;
+    /// Returns operations, newest first; those under way as they stand now.
+    pub(crate) fn list(&self, page: &Page<OperationId>) -> Result<Vec<Operation>, StoreError> {
+        let mut operations = self.store.operations(page)?;
         let entries = self.entries();
         for operation in &mut operations {
             if let Some(entry) = entries.get(&operation.id) {
-                *operation = entry.published.borrow().clone();
+                *operation = entry.record.snapshot();
             }
         }
         Ok(operations)
     }
 
-    /// Returns the present state of an operation, and its changes if it is one of this daemon's.
-    pub(crate) fn watch(&self, id: &OperationId) -> Result<watch::Receiver<Operation>, ApiError> {
-        if let Some(entry) = self.entries().get(id) {
-            return Ok(entry.published.clone());
-        }
-        let remembered = self.store.operations().map_err(ApiError::from_store("look for an operation"))?;
-        let operation = remembered.into_iter().find(|operation| operation.id == *id);
-        let operation = operation.ok_or_else(|| ApiError::not_found("operation", id.as_str()))?;
-        Ok(watch::channel(operation).1)
+    /// Returns those that are under way.
+    pub(crate) fn running(&self) -> Vec<Operation> {
+        let entries = self.entries();
+        let all = entries.values().map(|entry| entry.record.snapshot());
+        all.filter(|operation| !operation.status.is_final()).collect()
     }
 
-    /// Asks an operation to stop.
+    /// Returns the present state of an operation.
+    pub(crate) fn get(&self, id: &OperationId) -> Result<Operation, ApiError> {
+        if let Some(entry) = self.entries().get(id) {
+            return Ok(entry.record.snapshot());
+        }
+        let remembered = self.store.operation(id).map_err(ApiError::from_store("look for an operation"))?;
+        remembered.ok_or_else(|| ApiError::not_found("operation", id.as_str()))
+    }
+
+    /// Returns an operation's changes, if it is under way.
+    pub(crate) fn watch(&self, id: &OperationId) -> Option<watch::Receiver<Operation>> {
+        self.entries().get(id).map(|entry| entry.record.watch())
+    }
+
+    /// Asks an operation to stop. That is remembered before anybody hears of it: a daemon that is killed in between is
+    /// followed by one that undoes what was being cancelled. To ask twice is to ask once.
     pub(crate) fn cancel(&self, id: &OperationId) -> Result<Operation, ApiError> {
-        let operation = self.watch(id)?.borrow().clone();
-        let refused = |reason: &str| {
+        let found = self.entries().get(id).map(|entry| (Arc::clone(&entry.record), entry.cancel.clone()));
+        let refused = |reason: String| {
             Err(ApiError::new(ErrorKind::Conflict, format!("cannot cancel operation {id}")).because(reason))
         };
-        if operation.status.is_final() {
-            return refused("it has ended");
-        }
-        if !operation.may_cancel {
-            return refused("it is past the point where it could be undone");
-        }
-        let cancel = self.entries().get(id).map(|entry| entry.cancel.clone());
-        if let Some(cancel) = cancel {
+        let Some((record, cancel)) = found else {
+            return refused(format!("it has ended: {}", self.get(id)?.status));
+        };
+        let (begun, remembered) = record.change(Remember::First, |operation| {
+            let takes_it = operation.may_cancel
+                && matches!(operation.status, OperationStatus::Pending | OperationStatus::Running);
+            takes_it.then(|| operation.status = OperationStatus::Cancelling)
+        });
+        let operation = record.snapshot();
+        if begun.is_some() {
+            if let Err(error) = remembered {
+                tracing::warn!(operation = %id, %error, "a cancel is not remembered");
+            }
+            FaultPoint::CancelRemembered.reach();
             cancel.cancel();
+            return Ok(operation);
         }
-        Ok(operation)
+        match operation.status {
+            OperationStatus::Cancelling => Ok(operation),
+            ended if ended.is_final() => refused(format!("it has ended: {ended}")),
+            _ => refused("it is past the point where it could be undone".to_owned()),
+        }
     }
 
     /// From now on, work that is dropped is left to the next daemon.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Release);
-    }
-
-    /// Returns the operations of this daemon that are under way.
-    pub(crate) fn running(&self) -> Vec<watch::Receiver<Operation>> {
-        let entries = self.entries();
-        entries
-            .values()
-            .map(|entry| entry.published.clone())
-            .filter(|it| !it.borrow().status.is_final())
-            .collect()
     }
 }

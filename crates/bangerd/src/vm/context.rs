@@ -9,10 +9,12 @@ use banger_core::network::Networks;
 use banger_core::store::{Store, StoreError, VmRecord};
 use banger_host::MonitorLauncher;
 use banger_types::ApiError;
+use banger_types::event::Change;
 
 use super::directory::VmDirectory;
 use super::engines::Engines;
 use super::kvm::Verdicts;
+use crate::event::{Events, Lasting};
 use crate::failure::{FromStore as _, failed};
 use crate::layout::Layout;
 use crate::operation::Operations;
@@ -30,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) launcher: MonitorLauncher,
     pub(crate) programs: Programs,
     pub(crate) operations: Arc<Operations>,
+    pub(crate) events: Arc<Events>,
     pub(crate) vms: VmDirectory,
     pub(crate) ssh: SshConfig,
     /// How long a guest may take to its first session.
@@ -40,6 +43,11 @@ impl Context {
     /// Returns the engine that runs a VM.
     pub(crate) fn engine(&self, vm: &VmRecord) -> Arc<dyn Engine> {
         Arc::clone(self.engines.get(vm.spec.engine))
+    }
+
+    /// Tells everybody who listens of a change that lasts.
+    pub(crate) fn tell(&self, change: Change) {
+        self.events.publish(change, Lasting::Yes);
     }
 
     /// Calls the store from a thread that may block.

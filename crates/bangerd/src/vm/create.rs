@@ -12,7 +12,7 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{RestartPolicy, VmCreateRequest, VmSpec, check_label};
-use banger_types::{ApiError, ErrorKind, KernelId, VmName};
+use banger_types::{ApiError, ErrorKind, KernelId, VmId, VmName};
 
 use super::context::{Context, blocking};
 use super::directory::Reservation;
@@ -88,15 +88,16 @@ fn owner(name: &VmName, client: u32) -> Result<ProcessIdentity, ApiError> {
     })
 }
 
-/// Makes the VM, and boots it unless it was asked not to.
+/// Makes the VM, and boots it unless it was asked not to. Returns its id.
 pub(crate) async fn create(
     artifacts: &Arc<Artifacts>,
     prepared: Prepared,
     operation: &Arc<Handle>,
-) -> Result<(), ApiError> {
+) -> Result<VmId, ApiError> {
     let start = !prepared.request.no_start;
     let handle = make(artifacts, prepared, operation).await?;
-    finish(artifacts.context(), &handle, start, operation).await
+    finish(artifacts.context(), &handle, start, operation).await?;
+    Ok(handle.id().clone())
 }
 
 /// Does what is left to do for a VM that is complete: boots it, if it is to be. A cancel leaves nothing of it.

@@ -9,12 +9,12 @@ use banger_types::{ApiError, ErrorKind, VmId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::edit::{Edit, Edited};
-use crate::operation::Handle;
+use crate::operation::{Handle, Requester};
 
 /// Whose operation a request is part of.
 pub(crate) enum Origin {
     /// It gets one of its own.
-    Own,
+    Own(Requester),
     /// It is a part of this one, which goes on when it hears how the request ended.
     PartOf(Arc<Handle>, oneshot::Sender<Result<(), ApiError>>),
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use banger_api::Client;
+use banger_api::request::PullRequest;
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
 use banger_testkit::layers::{Layout, Packing, add, archive};
@@ -18,13 +19,13 @@ use banger_testkit::{
 };
 use banger_types::location::variable;
 use banger_types::monitor::Forward;
-use banger_types::operation::Operation;
+use banger_types::operation::{Operation, OperationStatus};
 use banger_types::size::Mebibytes;
 use banger_types::vm::{VmRenameRequest, VmSetRequest, VmStopRequest};
 
 use tar::EntryType;
 
-use crate::support::SMALL;
+use crate::support::{Pipe, SMALL};
 
 /// What the daemon is doing when it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,7 @@ enum Work {
     AddForward,
     RemoveForward,
     Pull,
+    CancelPull,
     PullRemote,
     Register,
     RegisterKernel,
@@ -51,7 +53,7 @@ enum Work {
 impl Work {
     /// Whether an image comes of it.
     const fn makes_image(self) -> bool {
-        matches!(self, Self::Pull | Self::PullRemote | Self::Register | Self::Remake)
+        matches!(self, Self::Pull | Self::CancelPull | Self::PullRemote | Self::Register | Self::Remake)
     }
 }
 
@@ -66,6 +68,7 @@ enum Outcome {
 
 /// Every point, in which work it is met, what comes of it, and whether it is tried with a real VM every day.
 const POINTS: &[(&str, Work, Outcome, bool)] = &[
+    ("CancelRemembered", Work::CancelPull, Outcome::Gone, true),
     ("CreateReserved", Work::Create, Outcome::Gone, false),
     ("CreateStaged", Work::Create, Outcome::Gone, false),
     ("CreatePublished", Work::Create, Outcome::Gone, true),
@@ -161,6 +164,7 @@ struct World {
     /// Whether there are machines in the VMs.
     real: bool,
     registry: OnceCell<Registry>,
+    pipe: Pipe,
 }
 
 impl World {
@@ -169,7 +173,7 @@ impl World {
         let witness = environment.vm(WITNESS);
         let client = Client::new(environment.data().join("run/bangerd.sock"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { environment, client, runtime, witness, real, registry: OnceCell::new() }
+        Self { environment, client, runtime, witness, real, registry: OnceCell::new(), pipe: Pipe::new() }
     }
 
     fn try_point(&self, point: &str, work: Work, outcome: Outcome) {
@@ -204,7 +208,12 @@ impl World {
     fn prepare(&self, work: Work) {
         let create = [&["vm", "create", SUBJECT, "-p", "0:7"], &SMALL[..]].concat();
         match work {
-            Work::Create | Work::Pull | Work::PullRemote | Work::Register | Work::RegisterKernel => {}
+            Work::Create
+            | Work::Pull
+            | Work::CancelPull
+            | Work::PullRemote
+            | Work::Register
+            | Work::RegisterKernel => {}
             Work::Remake => {
                 std::fs::write(self.kernel(), b"\x7fELF and so on").unwrap();
                 self.register(false);
@@ -263,6 +272,11 @@ impl World {
             Work::Pull => {
                 let tar = format!("tar:{}", seed::directory().join("probe.tar").display());
                 self.environment.run(&["image", "pull", &tar, "--name", SUBJECT, "--no-wait"]);
+            }
+            Work::CancelPull => {
+                let request = PullRequest { source: self.pipe.source(), name: Some(SUBJECT.to_owned()) };
+                let begun = self.call(self.client.pull_image(&request)).unwrap();
+                drop(self.call(self.client.cancel_operation(begun.id.as_str())));
             }
             Work::PullRemote => {
                 let source = format!("docker://{}/subject", self.registry().host());
@@ -334,6 +348,11 @@ impl World {
 
     fn check(&self, point: &str, work: Work, outcome: Outcome, operation: &Operation) {
         let context = || format!("{point} in {work:?}: {operation:?}\n{}", self.environment.last_words());
+        let status = operation.status;
+        if work == Work::CancelPull {
+            // The one before it ended, and whoever asked was heard.
+            assert_eq!(status, OperationStatus::Cancelled, "{}", context());
+        }
         if work.makes_image() {
             let images = self.environment.succeed(&["image", "ls", "-q"]);
             let there = images.lines().any(|line| line == SUBJECT);

@@ -76,6 +76,23 @@ impl Daemon {
         assert_eq!(operation.status, OperationStatus::Succeeded, "{operation:?}");
     }
 
+    /// Follows an operation until it is as it should be, and returns it.
+    pub(crate) fn follow_until(
+        &self,
+        operation: &Operation,
+        is_there: impl Fn(&Operation) -> bool,
+    ) -> Operation {
+        self.call(async {
+            let mut changes = self.client.watch_operation(operation.id.as_str()).await.unwrap();
+            while let Some(operation) = changes.next().await.unwrap() {
+                if is_there(&operation) {
+                    return operation;
+                }
+            }
+            panic!("{} ended before", operation.id)
+        })
+    }
+
     /// Follows an operation until it is in a phase.
     pub(crate) fn reach(&self, operation: &Operation, stage: &str) {
         self.follow(operation, |progress| progress.stage == stage);
@@ -144,6 +161,30 @@ impl Daemon {
     pub(crate) fn guest(&self, name: &str, command: &str) {
         use std::io::Write as _;
         self.environment.connect(name, 1).write_all(format!("{command}\n").as_bytes()).unwrap();
+    }
+}
+
+/// A pipe that nobody writes to: whoever makes an image of it waits until they are told not to.
+pub(crate) struct Pipe {
+    directory: tempfile::TempDir,
+    /// Somebody could write to it for as long as it is open.
+    _open: std::fs::File,
+}
+
+impl Pipe {
+    pub(crate) fn new() -> Self {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        // Opened for both, it does not wait for anybody.
+        let open = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        Self { directory, _open: open }
+    }
+
+    /// Returns what an image can be pulled from.
+    pub(crate) fn source(&self) -> String {
+        format!("tar:{}", self.directory.path().join("pipe").display())
     }
 }
 
@@ -216,7 +257,9 @@ pub(crate) fn assert_left(environment: &Environment, vms: usize, images: usize, 
         assert!(names.iter().all(|name| !name.starts_with('.')), "{directory}: {names:?}");
     }
     let operations = environment.run(&["op", "ls", "--json"]).json();
-    let running = operations.as_array().unwrap().iter().filter(|it| it["status"] == "running");
+    let under_way = ["pending", "running", "cancelling"];
+    let running = operations.as_array().unwrap().iter();
+    let running = running.filter(|it| under_way.iter().any(|status| it["status"] == *status));
     assert_eq!(running.count(), 0, "{operations}");
     let listed = environment.run(&["vm", "ls", "--json"]).json();
     let listed = listed.as_array().unwrap();

@@ -26,13 +26,14 @@ pub(in crate::command) async fn run(context: &Context, arguments: RunArguments) 
     let session = request(&arguments)?;
     let create =
         VmCreateRequest { name: arguments.name, remove: arguments.rm, ..machine_request(arguments.machine)? };
+    let on_interrupt = arguments.on_interrupt;
     let client = context.daemon().await?;
     let operation = client.create_vm(&create).await?;
     // With --rm it is this process that the VM lives as long as.
     let followed = if arguments.rm {
-        progress::follow_to_the_end(context, operation).await
+        progress::follow_to_the_end(context, operation, on_interrupt).await
     } else {
-        progress::follow(context, operation).await
+        progress::follow(context, operation, on_interrupt).await
     };
     let name = match followed {
         Ok(operation) => operation.subject,
@@ -59,8 +60,9 @@ async fn service(context: &Context, arguments: RunArguments) -> Outcome {
     }
     let create =
         VmCreateRequest { name: arguments.name, service: true, ..machine_request(arguments.machine)? };
+    let on_interrupt = arguments.on_interrupt;
     let operation = context.daemon().await?.create_vm(&create).await?;
-    follow_and_print_vm(context, operation, WaitOptions { no_wait: false }).await?;
+    follow_and_print_vm(context, operation, WaitOptions { no_wait: false, on_interrupt }).await?;
     Ok(DONE)
 }
 

@@ -11,6 +11,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use banger_api::route;
 use banger_types::engine::EngineStatus;
+use banger_types::event::{Change, Event};
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
@@ -133,11 +134,8 @@ impl Daemon {
     fn watch_vm(&self) -> Body {
         let (changes, goes_on) = self.shown(|shown| (shown.changes.clone(), shown.watch_goes_on));
         self.watched.notify_one();
-        let lines = changes.into_iter().map(|vm| {
-            let mut line = serde_json::to_vec(&vm).unwrap();
-            line.push(b'\n');
-            Ok::<_, std::io::Error>(Bytes::from(line))
-        });
+        let lines =
+            changes.into_iter().map(|vm| Ok::<_, std::io::Error>(event(Change::Vm { vm: Box::new(vm) })));
         let lines = futures_util::stream::iter(lines);
         if goes_on {
             Body::from_stream(lines.chain(futures_util::stream::pending()))
@@ -166,13 +164,18 @@ impl Daemon {
                     }
                     None => return None,
                 };
-                let mut line = serde_json::to_vec(&step).unwrap();
-                line.push(b'\n');
-                Some((Ok::<_, std::io::Error>(Bytes::from(line)), (daemon, open)))
+                let told = event(Change::Operation { operation: Box::new(step) });
+                Some((Ok::<_, std::io::Error>(told), (daemon, open)))
             }
         });
         Body::from_stream(stream)
     }
+}
+
+/// Returns what the daemon says of a change.
+fn event(change: Change) -> Bytes {
+    let event = Event { id: "1-1".to_owned(), at: jiff::Timestamp::UNIX_EPOCH, change };
+    Bytes::from(format!("id: 1-1\ndata: {}\n\n", serde_json::to_string(&event).unwrap()))
 }
 
 async fn answer(State(daemon): State<Arc<Daemon>>, method: Method, uri: Uri, body: Bytes) -> Response {
@@ -219,7 +222,17 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
         }
         ("GET", ["vms"]) => json(&daemon.shown(|shown| shown.vms.clone())),
         ("GET" | "PATCH", ["vms", name]) => json(&vm(name)?),
-        ("GET", ["vms", _, "watch"]) => daemon.watch_vm(),
+        ("GET", ["events"]) => {
+            let query = uri.query().unwrap_or_default();
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            match pairs.find(|(name, _)| *name == "operation") {
+                None => daemon.watch_vm(),
+                Some((_, id)) => {
+                    daemon.current(id)?;
+                    Arc::clone(daemon).watch()
+                }
+            }
+        }
         ("GET", ["vms", name, "forwards"]) => json(&vm(name)?.forwards),
         ("POST", ["vms", name, "forwards"]) => {
             vm(name)?;
@@ -269,10 +282,6 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
         ("GET", ["engines"]) => json(&daemon.shown(|shown| shown.engines.clone())),
         ("GET", ["operations"]) => json(&*daemon.current.lock().unwrap()),
         ("GET", ["operations", id]) => json(&daemon.current(id)?),
-        ("GET", ["operations", id, "watch"]) => {
-            daemon.current(id)?;
-            Arc::clone(daemon).watch()
-        }
         ("GET", ["operations", id, "log"]) => {
             daemon.current(id)?;
             Body::from("line of the log\n")

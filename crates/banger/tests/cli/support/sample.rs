@@ -108,12 +108,10 @@ pub(crate) fn operation(kind: OperationKind, subject: &str) -> Operation {
         kind,
         subject: subject.to_owned(),
         status: OperationStatus::Running,
-        progress: Some(Progress {
-            stage: "disk: copy template".to_owned(),
-            done: 0,
-            total: None,
-            unit: Unit::None,
-        }),
+        progress: Some(Progress::of("disk: copy template")),
+        asked_by: None,
+        request: None,
+        made: None,
         stop: None,
         finished_phases: Vec::new(),
         may_cancel: true,
@@ -130,10 +128,10 @@ pub(crate) fn succeeded(kind: OperationKind, subject: &str) -> Vec<Operation> {
     let finished = |stage: &str, duration_ms| FinishedPhase { stage: stage.to_owned(), duration_ms };
     let middle = Operation {
         progress: Some(Progress {
-            stage: "boot".to_owned(),
             done: 10 << 20,
             total: Some(20 << 20),
             unit: Unit::Bytes,
+            ..Progress::of("boot")
         }),
         finished_phases: vec![finished("disk: copy template", 12)],
         ..begun.clone()

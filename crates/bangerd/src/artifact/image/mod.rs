@@ -12,6 +12,7 @@ use banger_core::work::Work as _;
 use banger_image::publish::Staging;
 use banger_image::source::{self, BuildError, BuildOptions, BuiltRootfs, Content};
 use banger_types::digest::Digest;
+use banger_types::event::{Change, Gone};
 use banger_types::image::{Image, ImageConfig};
 use banger_types::kernel::Kernel;
 use banger_types::source::{ImageSource, ImageSourceError};
@@ -236,11 +237,17 @@ impl Artifacts {
         kernel: Option<Kernel>,
         operation: &Arc<Handle>,
     ) -> Result<(), ApiError> {
-        let (row, id) = (image.clone(), operation.id().clone());
-        let insert = move |store: &dyn Store| store.insert_image(&row, kernel.as_ref(), &id);
-        if let Some(before) = self.context().store(what, insert).await? {
-            operation.log(&format!("what was called '{}' is '{}' from now on", image.name, before.name));
+        let (row, made, id) = (image.clone(), kernel.clone(), operation.id().clone());
+        let insert = move |store: &dyn Store| store.insert_image(&row, made.as_ref(), &id);
+        let before = self.context().store(what, insert).await?;
+        if let Some(kernel) = kernel {
+            self.context().tell(Change::Kernel { kernel: Box::new(kernel) });
         }
+        if let Some(before) = before {
+            operation.log(&format!("what was called '{}' is '{}' from now on", image.name, before.name));
+            self.context().tell(Change::Image { image: Box::new(before) });
+        }
+        self.context().tell(Change::Image { image: Box::new(image.clone()) });
         Ok(())
     }
 
@@ -330,7 +337,12 @@ impl Artifacts {
             .store(&what, move |store| store.delete_image(&id))
             .await
             .map_err(|error| error.fix("delete those VMs first, with `banger vm rm`"))?;
+        let gone = Gone { id: image.id.to_string(), name: image.name.clone() };
+        self.context().tell(Change::ImageDeleted { gone });
         if let Some(kernel) = kernel {
+            // One that came with an image has its name.
+            let gone = Gone { id: kernel.to_string(), name: image.name.clone() };
+            self.context().tell(Change::KernelDeleted { gone });
             crate::vm::remove_files(&self.context().layout.kernel(&kernel)).await?;
         }
         crate::vm::remove_files(&self.context().layout.image(&image.id)).await

@@ -12,6 +12,7 @@ use banger_core::work::Work as _;
 use banger_download::{DownloadError, Downloader, Source};
 use banger_image::kernel::{self, Ingredients, KernelBundle, KernelPackage, KernelSource};
 use banger_types::digest::Digest;
+use banger_types::event::{Change, Gone};
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, ErrorKind};
 
@@ -186,6 +187,7 @@ impl Artifacts {
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
         let (row, operation_id) = (kernel.clone(), operation.id().clone());
         self.context().store(what, move |store| store.insert_kernel(&row, &operation_id)).await?;
+        self.context().tell(Change::Kernel { kernel: Box::new(kernel.clone()) });
         FaultPoint::PullSettled.reach();
         Ok(kernel)
     }
@@ -201,6 +203,8 @@ impl Artifacts {
             .store(&what, move |store| store.delete_kernel(&id))
             .await
             .map_err(|error| error.fix("delete those first, with `banger vm rm` and `banger image rm`"))?;
+        let gone = Gone { id: kernel.id.to_string(), name: kernel.name };
+        self.context().tell(Change::KernelDeleted { gone });
         crate::vm::remove_files(&self.context().layout.kernel(&kernel.id)).await
     }
 }

@@ -7,6 +7,7 @@ use banger_api::request::KernelRegisterRequest;
 use banger_core::journal::Step;
 use banger_core::work::Work as _;
 use banger_image::kernel::Ingredients;
+use banger_types::event::Change;
 use banger_types::kernel::{Kernel, RegisteredKernel};
 use banger_types::{ApiError, ErrorKind};
 
@@ -79,6 +80,7 @@ impl Artifacts {
         let (row, id) = (kernel.clone(), operation.id().clone());
         let kept = self.context().store(what, move |store| store.insert_kernel(&row, &id)).await;
         kept.map_err(another_name)?;
+        self.context().tell(Change::Kernel { kernel: Box::new(kernel.clone()) });
         FaultPoint::RegisterSettled.reach();
         Ok(kernel)
     }

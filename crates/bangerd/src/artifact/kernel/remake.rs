@@ -6,6 +6,7 @@ use std::sync::Arc;
 use banger_core::work::Work as _;
 use banger_image::kernel::{self, Ingredients, KernelBundle};
 use banger_image::publish::{self, PARTIAL_PREFIX};
+use banger_types::event::Change;
 use banger_types::image::RegisteredFile;
 use banger_types::kernel::{Kernel, RegisteredKernel};
 use banger_types::{ApiError, ErrorKind};
@@ -119,7 +120,9 @@ impl Artifacts {
 
     async fn remember_kernel(&self, what: &str, kernel: &Kernel) -> Result<(), ApiError> {
         let row = kernel.clone();
-        self.context().store(what, move |store| store.update_kernel(&row)).await
+        self.context().store(what, move |store| store.update_kernel(&row)).await?;
+        self.context().tell(Change::Kernel { kernel: Box::new(kernel.clone()) });
+        Ok(())
     }
 }
 

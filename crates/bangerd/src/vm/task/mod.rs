@@ -11,6 +11,7 @@ use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request, RequestQueue, Restarts, wanted_after};
 use banger_host::StatusStream;
 use banger_types::ApiError;
+use banger_types::event::Change;
 use banger_types::monitor::{MonitorPhase, MonitorStatus};
 use banger_types::vm::{Vm, VmState, VmStopRequest};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +20,8 @@ use super::context::Context;
 use super::handle::{Asked, Message, Origin, VmHandle};
 use super::jobs;
 use super::{monitors, watches};
+use crate::event::Lasting;
+use crate::operation::Requester;
 
 pub(super) use events::Event;
 use requests::{Admitted, Running};
@@ -41,6 +44,8 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
     let (messages, inbox) = mpsc::channel(QUEUE);
     let (events, event_inbox) = mpsc::channel(QUEUE);
     let (publisher, published) = watch::channel(shown(context, &record, None));
+    let vm = Box::new(published.borrow().clone());
+    context.events.publish(Change::Vm { vm }, Lasting::Yes);
     let id = record.id.clone();
     let task = Task {
         context: Arc::clone(context),
@@ -229,7 +234,7 @@ impl Task {
         self.restart_at = None;
         let (admitted, answer) = oneshot::channel();
         let (request, stop) = (Request::Start, VmStopRequest::default());
-        self.take_request(Asked { request, stop, origin: Origin::Own, admitted }).await;
+        self.take_request(Asked { request, stop, origin: Origin::Own(Requester::daemon()), admitted }).await;
         if let Ok(Err(error)) = answer.await {
             tracing::warn!(vm = %self.record.name, why = ?error.why, "not started again");
         }
@@ -240,7 +245,15 @@ impl Task {
         let accelerator = self.inspected.filter(|_| live.is_some()).map(|(_, status)| status.accelerator);
         let restart_at = self.restart_at.and_then(as_timestamp);
         let shown = Vm { accelerator, restart_at, ..shown(&self.context, &self.record, live) };
-        self.publisher.send_replace(shown);
+        let told = Box::new(shown.clone());
+        let changed = self.publisher.send_if_modified(|before| {
+            let changed = *before != shown;
+            *before = shown;
+            changed
+        });
+        if changed {
+            self.context.events.publish(Change::Vm { vm: told }, Lasting::Yes);
+        }
     }
 
     async fn remember(&self) {
@@ -258,7 +271,12 @@ impl Task {
         tracing::info!(vm = %self.record.name, why, "removing");
         let (admitted, answer) = oneshot::channel();
         let request = Request::Delete { force: true };
-        let asked = Asked { request, stop: VmStopRequest::default(), origin: Origin::Own, admitted };
+        let asked = Asked {
+            request,
+            stop: VmStopRequest::default(),
+            origin: Origin::Own(Requester::daemon()),
+            admitted,
+        };
         self.take_request(asked).await;
         if let Ok(Err(error)) = answer.await {
             tracing::info!(vm = %self.record.name, why = ?error.why, "not removed");

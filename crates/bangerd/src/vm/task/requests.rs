@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use banger_core::vm::{Admission, Request, Wanted};
+use banger_types::event::{Change, Gone};
 use banger_types::operation::{Operation, OperationKind};
 use banger_types::vm::{VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind};
 use tokio::sync::oneshot;
 
 use super::Task;
+use crate::event::Lasting;
 use crate::failure::{FromStore as _, denied};
-use crate::operation::Handle;
+use crate::operation::{Handle, Terms};
 use crate::vm::handle::{Asked, Origin};
 use crate::vm::jobs::{self, Job};
 
@@ -47,7 +49,8 @@ impl Task {
                 return;
             }
         };
-        let ticket = match self.ticket(request, stop, origin) {
+        let waits = matches!(admission, Admission::AfterCancelled(_));
+        let ticket = match self.ticket(request, stop, origin, waits) {
             Ok(ticket) => ticket,
             Err(error) => {
                 // Let in and cannot be begun: its place goes to nobody.
@@ -83,7 +86,7 @@ impl Task {
     ) -> Result<Operation, ApiError> {
         self.note_wish(request).await;
         self.publish();
-        let ticket = self.ticket(request, stop, origin)?;
+        let ticket = self.ticket(request, stop, origin, false)?;
         let begun = ticket.operation.snapshot();
         settle(ticket, Ok(()));
         Ok(begun)
@@ -103,12 +106,24 @@ impl Task {
         }
     }
 
-    fn ticket(&self, request: Request, stop: VmStopRequest, origin: Origin) -> Result<Admitted, ApiError> {
+    fn ticket(
+        &self,
+        request: Request,
+        stop: VmStopRequest,
+        origin: Origin,
+        waits: bool,
+    ) -> Result<Admitted, ApiError> {
         let (operation, done) = match origin {
             Origin::PartOf(operation, done) => (operation, Some(done)),
-            Origin::Own => {
-                let terms = matches!(request, Request::Stop | Request::Restart).then(|| stop.clone());
-                let begun = self.context.operations.begin(kind(request), self.record.name.as_str(), terms);
+            Origin::Own(requester) => {
+                let terms = Terms {
+                    kind: kind(request),
+                    subject: self.record.name.to_string(),
+                    stop: matches!(request, Request::Stop | Request::Restart).then(|| stop.clone()),
+                    waits,
+                    requester,
+                };
+                let begun = self.context.operations.begin(terms);
                 (begun.map_err(ApiError::from_store("begin an operation"))?, None)
             }
         };
@@ -116,6 +131,7 @@ impl Task {
     }
 
     fn begin(&mut self, admitted: Admitted) {
+        admitted.operation.started();
         let job = jobs::begin(jobs::Terms {
             context: Arc::clone(&self.context),
             record: self.record.clone(),
@@ -139,6 +155,8 @@ impl Task {
         if self.deleted {
             // The name is free before anybody hears that the VM is gone.
             self.context.vms.remove(&self.record.name, &self.record.id);
+            let gone = Gone { id: self.record.id.to_string(), name: self.record.name.to_string() };
+            self.context.events.publish(Change::VmDeleted { gone }, Lasting::Yes);
         }
         settle(admitted, result);
         if self.queue.finished().is_some()

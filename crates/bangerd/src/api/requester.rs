@@ -1,0 +1,89 @@
+//! Who asks, and whether they ask once more: every request that is no GET passes here.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Method, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use banger_api::route;
+use banger_types::digest::Digest;
+use banger_types::operation::{Asker, RequestKey};
+use banger_types::{ApiError, ErrorKind};
+use sha2::Digest as _;
+
+use super::answer::{Answer, BODY_LIMIT, Begun, too_large};
+use super::listener::Client;
+use crate::daemon::Daemon;
+use crate::operation::Requester;
+
+/// Longest name of a program that is kept, characters.
+const LONGEST_PROGRAM: usize = 100;
+/// Longest key, bytes.
+const LONGEST_KEY: usize = 255;
+
+/// Finds out who asks. A request with a key that has begun an operation gets that operation again.
+pub(super) async fn know(
+    State(daemon): State<Arc<Daemon>>,
+    ConnectInfo(client): ConnectInfo<Client>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if request.method() == Method::GET {
+        return next.run(request).await;
+    }
+    let asker = Asker { program: program(request.headers()), pid: Some(client.pid).filter(|pid| *pid > 0) };
+    let (key, body) = match key(request.headers()) {
+        Err(error) => return error.into_response(),
+        Ok(None) => {
+            request.extensions_mut().insert(Requester { asker, key: None });
+            return next.run(request).await;
+        }
+        Ok(Some(key)) => (key, std::mem::take(request.body_mut())),
+    };
+    let Ok(body) = to_bytes(body, BODY_LIMIT).await else { return too_large().into_response() };
+    let digest = digest(request.method(), request.uri(), &body);
+    let key = RequestKey { key, digest };
+    let operations = daemon.operations();
+    // Two at once with one key: the second waits for what the first begins.
+    let _alone = operations.keys().enter(&key.key).await;
+    let known = operations.keys().operation(&key).and_then(|id| id.map(|id| operations.get(&id)).transpose());
+    match known {
+        Err(error) => super::answer::Failure(error).into_response(),
+        Ok(Some(operation)) => Begun(operation).into_response(),
+        Ok(None) => {
+            *request.body_mut() = Body::from(body);
+            request.extensions_mut().insert(Requester { asker, key: Some(key) });
+            next.run(request).await
+        }
+    }
+}
+
+/// Returns what a program calls itself, as far as it can be shown.
+fn program(headers: &HeaderMap) -> String {
+    let name = headers.get(header::USER_AGENT).and_then(|name| name.to_str().ok()).unwrap_or_default();
+    let name: String = name.chars().take(LONGEST_PROGRAM).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+fn key(headers: &HeaderMap) -> Answer<Option<String>> {
+    let mut keys = headers.get_all(route::IDEMPOTENCY_KEY_HEADER).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let is_good = |key: &&str| !key.is_empty() && key.len() <= LONGEST_KEY;
+    match key.to_str().ok().filter(is_good) {
+        Some(key) if keys.next().is_none() => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::new(ErrorKind::Usage, "cannot read the idempotency key")
+            .because(format!("it has to be one header of 1 to {LONGEST_KEY} printable characters"))
+            .into()),
+    }
+}
+
+/// Returns what two equal requests have in common.
+fn digest(method: &Method, uri: &Uri, body: &Bytes) -> Digest {
+    let mut hash = sha2::Sha256::new();
+    // None of the first two has a line break in it.
+    hash.update(format!("{method}\n{uri}\n"));
+    hash.update(body);
+    Digest::from_bytes(hash.finalize().into())
+}
