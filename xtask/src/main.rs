@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod fuzz;
 mod layers;
+mod openapi;
 mod packages;
 mod process;
 mod run;
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
                    run the fuzz targets, or one, for 60 seconds each
   bench            compare with other ways to do the same, and write bench/RESULTS.md
   check-layers     which crate may use which
+  openapi          write the API's description anew, crates/banger-api/openapi.json
   build            build the programs, for release
 ";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         },
         ["bench"] => bench::bench(),
         ["check-layers"] => layers::check(),
+        ["openapi"] => openapi::write(),
         ["build"] => build::build(build::Profile::Release).map(drop),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

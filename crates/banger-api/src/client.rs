@@ -11,7 +11,9 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
+use banger_types::problem::Problem;
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
+use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest,
@@ -188,6 +190,12 @@ impl Client {
         self.call(Method::PATCH, &route::path(route::VM, name), request).await
     }
 
+    /// Changes what is wanted of a VM if it still has the generation that it was seen to have.
+    pub async fn set_vm_of(&self, generation: u64, name: &str, request: &VmSetRequest) -> Result<Vm> {
+        let path = format!("{}?generation={generation}", route::path(route::VM, name));
+        self.call(Method::PATCH, &path, request).await
+    }
+
     /// Gives a VM another name. Returns the VM as it is then.
     pub async fn rename_vm(&self, name: &str, request: &VmRenameRequest) -> Result<Vm> {
         self.call(Method::POST, &route::path(route::VM_RENAME, name), request).await
@@ -235,6 +243,11 @@ impl Client {
     /// Returns how OpenSSH's programs reach the VMs.
     pub async fn ssh_configuration(&self) -> Result<SshConfiguration> {
         self.get(route::SSH_CONFIG).await
+    }
+
+    /// Returns what a VM takes at this moment.
+    pub async fn vm_stats(&self, name: &str) -> Result<VmStats> {
+        self.get(&route::path(route::VM_STATS, name)).await
     }
 
     /// Begins to stop a VM without asking its guest.
@@ -431,8 +444,8 @@ fn next_page(response: &Response<Incoming>) -> Option<String> {
 async fn failure(response: Response<Incoming>) -> ClientError {
     let status: StatusCode = response.status();
     match collect(response.into_body()).await {
-        Ok(body) => match serde_json::from_slice::<ApiError>(&body) {
-            Ok(error) => ClientError::Api(error),
+        Ok(body) => match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => ClientError::Api(problem.into()),
             Err(_) => answer(format!("HTTP status {status}: {}", String::from_utf8_lossy(&body).trim())),
         },
         Err(error) => error,

@@ -2,13 +2,19 @@
 //!
 //! Bodies are JSON. A request that begins long work answers 202 with an
 //! [`Operation`](banger_types::operation::Operation), its address in `Location`; a failure answers
-//! with an [`ApiError`](banger_types::ApiError). What changes is told by server-sent events.
+//! with a [`Problem`](banger_types::problem::Problem). What changes is told by server-sent events.
 
 mod client;
 mod connect;
+#[cfg(feature = "schema")]
+pub mod description;
+pub mod endpoint;
 mod events;
 pub mod request;
 pub mod route;
+
+/// The API's description (OpenAPI 3.1), as the daemon serves it.
+pub const OPENAPI: &str = include_str!("../openapi.json");
 
 pub use client::{Chunks, Client, ClientError};
 pub use connect::{connect, connect_path};

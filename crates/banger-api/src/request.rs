@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Body of `POST /v1/images` and `POST /v1/kernels`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PullRequest {
     /// A name of the catalog, or a source: `debian:bookworm`, `tar:/home/me/rootfs.tar`.
@@ -18,6 +19,7 @@ pub struct PullRequest {
 
 /// Body of `POST /v1/registered-images`: files that are used where they are. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     /// The root file system: ext4, squashfs or erofs, or a raw disk with a partition that is one of them.
@@ -35,6 +37,7 @@ pub struct RegisterRequest {
 
 /// Body of `POST /v1/registered-kernels`. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KernelRegisterRequest {
     /// The kernel: a bzImage or an ELF file.
@@ -49,6 +52,7 @@ pub struct KernelRegisterRequest {
 
 /// Body of `POST /v1/engines`: an address and a digest, or neither for the release that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EngineInstallRequest {
     /// Which one.
@@ -61,6 +65,7 @@ pub struct EngineInstallRequest {
 
 /// Query of lists that come in parts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PageQuery {
     /// Most items that are wanted, 1 to 1000; 100 when there is none.
@@ -71,6 +76,7 @@ pub struct PageQuery {
 
 /// Query of `GET /v1/events`. Each condition that is given has to be met.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct EventQuery {
     /// What they are about: `operation`, `vm`, `image` or `kernel`, or several of them with commas in between.
@@ -85,8 +91,18 @@ pub struct EventQuery {
     pub after: Option<String>,
 }
 
+/// Query of changes of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ChangeQuery {
+    /// The VM's generation when whoever asks last looked at it; if it has another by now, nothing is changed.
+    pub generation: Option<u64>,
+}
+
 /// Query of `DELETE /v1/vms/NAME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DeleteQuery {
     /// Whether a running VM is killed first; otherwise it is a conflict.
@@ -95,13 +111,16 @@ pub struct DeleteQuery {
 
 /// Query of `DELETE /v1/vms/NAME/forwards`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForwardQuery {
     /// The host's address and port of the forward to end, as `127.0.0.1:8080`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub listen: std::net::SocketAddr,
 }
 
 /// Which of a VM's logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
     /// What the guest printed on its serial console.
@@ -117,6 +136,7 @@ pub enum LogKind {
 
 /// Query of `GET /v1/vms/NAME/logs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct LogQuery {
     /// Which log.

@@ -2,6 +2,9 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+/// The version of the API, as paths begin with it.
+pub const VERSION: &str = "v1";
+
 /// Header that carries the version of whoever sent the message.
 pub const VERSION_HEADER: &str = "banger-version";
 
@@ -38,6 +41,8 @@ pub const VM_TRIM: &str = "/v1/vms/{name}/trim";
 pub const VM_RENAME: &str = "/v1/vms/{name}/rename";
 /// The ports of the host that lead into it.
 pub const VM_FORWARDS: &str = "/v1/vms/{name}/forwards";
+/// What it takes of its own resources and of the host's.
+pub const VM_STATS: &str = "/v1/vms/{name}/stats";
 /// What a client needs to open a session.
 pub const VM_SESSION: &str = "/v1/vms/{name}/session";
 /// Its logs, as text.
@@ -71,6 +76,9 @@ pub const OPERATION_LOG: &str = "/v1/operations/{name}/log";
 
 /// What changes: a stream of server-sent events.
 pub const EVENTS: &str = "/v1/events";
+
+/// The API's description (OpenAPI 3.1).
+pub const OPENAPI: &str = "/v1/openapi.json";
 
 /// Everything that RFC 3986 section 3.3 does not allow in a path segment.
 const SEGMENT: &AsciiSet = &CONTROLS

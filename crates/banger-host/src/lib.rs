@@ -14,6 +14,7 @@ mod process;
 mod resources;
 mod scope;
 mod socket;
+mod usage;
 
 pub use commands::HostCommands;
 pub use follow::LogReader;
@@ -29,3 +30,4 @@ pub use probe::{inspect, trim};
 pub use process::{HostProcesses, ProcessWatch, identity_of};
 pub use resources::{free_space, give_back_memory, memory};
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};
+pub use usage::usage_of_tree;

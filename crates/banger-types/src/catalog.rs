@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What can be had by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Catalog {
     /// Images, ordered by name.
     pub images: Vec<CatalogEntry>,
@@ -15,6 +16,7 @@ pub struct Catalog {
 
 /// An image or a kernel of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CatalogEntry {
     /// Its name.
     pub name: String,

@@ -55,6 +55,17 @@ const fn value(digit: u8) -> Option<u8> {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Digest {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^(sha256:)?[0-9a-f]{64}$" })
+    }
+}
+
 impl TryFrom<String> for Digest {
     type Error = DigestError;
 

@@ -8,6 +8,7 @@ use crate::vm::EngineKind;
 
 /// An engine, as it is on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EngineStatus {
     /// Which one.
     pub kind: EngineKind,

@@ -1,9 +1,14 @@
 //! The one shape in which an error reaches a user, whatever it went through.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use crate::name::OperationId;
 
 /// What kind of failure it was; decides the HTTP status and the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// It was tried and did not work. Exit code 1.
@@ -49,6 +54,20 @@ impl ErrorKind {
     }
 }
 
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Unreachable => "unreachable",
+            Self::NotPermitted => "not_permitted",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
 /// Returns an error and all its causes in one line, outermost first.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |error| error.source());
@@ -57,6 +76,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// What failed, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{what}")]
 pub struct ApiError {
     /// The kind, for programs.
@@ -69,12 +89,15 @@ pub struct ApiError {
     /// What to do about it, commands included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// The operation that is in the way, or that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<OperationId>,
 }
 
 impl ApiError {
     /// Returns an error of `kind` that says `what` failed.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), why: Vec::new(), fix: None }
+        Self { kind, what: what.into(), why: Vec::new(), fix: None, operation: None }
     }
 
     /// Returns an error whose reasons are `source` and everything beneath it.
@@ -102,6 +125,13 @@ impl ApiError {
     #[must_use]
     pub fn fix(mut self, advice: impl Into<String>) -> Self {
         self.fix = Some(advice.into());
+        self
+    }
+
+    /// Returns the error with the operation that it is about.
+    #[must_use]
+    pub fn about(mut self, operation: OperationId) -> Self {
+        self.operation = Some(operation);
         self
     }
 

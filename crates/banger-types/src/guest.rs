@@ -68,6 +68,7 @@ pub struct Inspection {
 
 /// What a guest may need of its kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KernelFeature {
     /// `CONFIG_OVERLAY_FS`: the image and the private disk as one.
@@ -381,7 +382,8 @@ pub enum GuestReply {
 }
 
 /// The guest's own view of its resources.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GuestStats {
     /// Time since boot, milliseconds.
     pub uptime_ms: u64,
@@ -389,10 +391,38 @@ pub struct GuestStats {
     pub memory_total: u64,
     /// Memory that programs could still get, bytes (`MemAvailable`).
     pub memory_available: u64,
+    /// Memory that nobody uses for anything, bytes (`MemFree`). This and what follows is of newer guests.
+    #[serde(default)]
+    pub memory_free: Option<u64>,
+    /// Memory that holds what is on disks, bytes (`Buffers`, `Cached` and `SReclaimable`).
+    #[serde(default)]
+    pub memory_cached: Option<u64>,
+    /// Time that its processors have worked since it was booted, all of them together, milliseconds.
+    #[serde(default)]
+    pub cpu_busy_ms: Option<u64>,
+    /// The same with the time that they had nothing to do, milliseconds.
+    #[serde(default)]
+    pub cpu_total_ms: Option<u64>,
+    /// Load averages over 1, 5 and 15 minutes, in hundredths.
+    #[serde(default)]
+    pub load_hundredths: Option<[u32; 3]>,
+    /// Of its root file system, bytes.
+    #[serde(default)]
+    pub disk_total: Option<u64>,
+    /// What is used of that, bytes.
+    #[serde(default)]
+    pub disk_used: Option<u64>,
+    /// What has come through its network cards, bytes.
+    #[serde(default)]
+    pub network_received: Option<u64>,
+    /// What has gone out through them, bytes.
+    #[serde(default)]
+    pub network_sent: Option<u64>,
 }
 
 /// How to go down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ShutdownAction {
     /// Stop, for good.

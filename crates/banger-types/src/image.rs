@@ -12,6 +12,7 @@ use crate::name::{ImageId, KernelId};
 /// What an image says about how its programs want to run: the fields of the OCI image
 /// configuration's `config` object (OCI image-spec, config.md, "Properties") that banger honours.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ImageConfig {
     /// `User`: `user`, `uid`, `user:group` or `uid:gid`; empty is root.
@@ -34,6 +35,7 @@ pub struct ImageConfig {
 
 /// An image as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Image {
     /// Its id.
     pub id: ImageId,
@@ -64,6 +66,7 @@ pub struct Image {
 
 /// A root file system in a file of the user's own, which banger never writes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisteredRootfs {
     /// The file as it was when it was looked at.
     pub file: RegisteredFile,
@@ -75,6 +78,7 @@ pub struct RegisteredRootfs {
 
 /// A file of the user's own that is used where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisteredFile {
     /// Its absolute path.
     pub path: PathBuf,
@@ -86,6 +90,7 @@ pub struct RegisteredFile {
 
 /// A root file system as a guest's kernel found it on a drive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FoundRoot {
     /// Its kind.
     pub file_system: FileSystem,
@@ -101,6 +106,7 @@ pub struct FoundRoot {
 
 /// Kinds of file system that a root may be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FileSystem {
     /// ext4; ext2 and ext3 are mounted by the same driver.

@@ -8,6 +8,7 @@ use crate::name::KernelId;
 
 /// A kernel as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Kernel {
     /// Its id.
     pub id: KernelId,
@@ -36,6 +37,7 @@ pub struct Kernel {
 
 /// A kernel in files of the user's own, which banger never writes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisteredKernel {
     /// The kernel: a bzImage or an ELF file.
     pub kernel: RegisteredFile,

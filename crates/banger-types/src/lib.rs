@@ -15,11 +15,13 @@ pub mod location;
 pub mod monitor;
 pub mod name;
 pub mod operation;
+pub mod problem;
 pub mod reference;
 pub mod sftp;
 pub mod size;
 pub mod source;
 pub mod space;
+pub mod stats;
 pub mod system;
 pub mod vm;
 

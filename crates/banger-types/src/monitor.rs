@@ -193,8 +193,10 @@ pub struct MonitorStatus {
 
 /// A TCP port of the host that leads to a port of the guest, through the control channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forward {
     /// The host's address and port, as `127.0.0.1:8080`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub listen: std::net::SocketAddr,
     /// The port of the guest's loopback address.
     pub guest_port: u16,

@@ -30,6 +30,8 @@ macro_rules! identifier {
         ///
         /// Twelve lower-case hexadecimal digits, so that it is safe in a path and short in a socket's.
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[0-9a-f]{12}$")))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -103,6 +105,8 @@ identifier!(
 
 /// The name of a VM: a host name label (RFC 1123 section 2.1), for it becomes the guest's host name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct VmName(String);
 

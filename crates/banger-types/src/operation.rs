@@ -11,6 +11,7 @@ use crate::vm::VmStopRequest;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
     /// Make (and boot) a VM.
@@ -99,6 +100,7 @@ impl OperationKind {
 
 /// Where an operation stands. The first three are not final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperationStatus {
     /// Remembered, and waiting for others to end.
@@ -137,6 +139,7 @@ impl fmt::Display for OperationStatus {
 
 /// What `done` and `total` of a [`Progress`] count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Bytes.
@@ -147,6 +150,7 @@ pub enum Unit {
 
 /// How far the present phase is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Progress {
     /// The phase, for people: "image: unpack packages".
     pub stage: String,
@@ -184,6 +188,7 @@ impl Progress {
 
 /// How far one of several things is that go on side by side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgressPart {
     /// What it is, for people: the beginning of a layer's digest.
     pub name: String,
@@ -195,6 +200,7 @@ pub struct ProgressPart {
 
 /// A phase that has ended, and how long it took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FinishedPhase {
     /// The phase, for people.
     pub stage: String,
@@ -204,6 +210,7 @@ pub struct FinishedPhase {
 
 /// Who asked for an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Asker {
     /// The program, as it names itself (RFC 9110 section 10.1.5), or `bangerd`, which keeps to a VM's restart policy and the like.
     pub program: String,
@@ -214,6 +221,7 @@ pub struct Asker {
 
 /// What makes a request the same as an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RequestKey {
     /// The header `Idempotency-Key`.
     pub key: String,
@@ -223,6 +231,7 @@ pub struct RequestKey {
 
 /// What an operation has made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Product {
     /// Id of the VM, image or kernel; nothing for an engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,6 +242,7 @@ pub struct Product {
 
 /// An operation as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Operation {
     /// Its id.
     pub id: OperationId,

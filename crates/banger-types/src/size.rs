@@ -10,6 +10,7 @@ pub const MIB: u64 = 1 << 20;
 
 /// A size in whole MiB. A number in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Mebibytes(pub u64);
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Kinds of things that take space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SpaceKind {
     /// Root file systems.
@@ -24,6 +25,7 @@ pub enum SpaceKind {
 
 /// One thing that takes space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SpaceItem {
     /// What it is.
     pub kind: SpaceKind,
@@ -39,6 +41,7 @@ pub struct SpaceItem {
 
 /// Answer to `GET /v1/system/space`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SpaceUsage {
     /// Everything that takes space, by kind and name.
     pub items: Vec<SpaceItem>,
@@ -50,6 +53,7 @@ pub struct SpaceUsage {
 
 /// Body of `POST /v1/system/prune`. Nothing that is in use goes, whatever is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PruneRequest {
     /// Images and the layers of images alone.
@@ -74,6 +78,7 @@ pub struct PruneRequest {
 
 /// What one thing is called that takes space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SpaceName {
     /// Its kind.
@@ -84,6 +89,7 @@ pub struct SpaceName {
 
 /// Answer to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pruned {
     /// What is gone, or would be.
     pub items: Vec<SpaceItem>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Answer to `GET /v1/system`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SystemStatus {
     /// Version of `bangerd`.
     pub version: String,

@@ -12,6 +12,7 @@ use crate::size::Mebibytes;
 
 /// How a VM is connected to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
     /// Outward connections through a user-space network stack; needs no root.
@@ -23,6 +24,7 @@ pub enum NetworkMode {
 
 /// What runs a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
     /// Firecracker, with KVM.
@@ -42,6 +44,7 @@ impl std::fmt::Display for EngineKind {
 
 /// What isolates a guest from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Accelerator {
     /// Hardware virtualisation.
@@ -53,6 +56,7 @@ pub enum Accelerator {
 /// When a VM that has ended is started again without anybody asking. Nothing restarts a VM that a user has
 /// stopped, until a user starts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RestartPolicy {
     /// Never.
@@ -66,6 +70,7 @@ pub enum RestartPolicy {
 
 /// What a client asks for in `POST /v1/vms`. Everything has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct VmCreateRequest {
     /// Its name; one is made up when there is none.
@@ -104,6 +109,7 @@ pub struct VmCreateRequest {
 ///
 /// vCPUs, memory, disk and engine change only while the VM is stopped; the others at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct VmSetRequest {
     /// Number of virtual CPUs.
@@ -122,6 +128,7 @@ pub struct VmSetRequest {
 
 /// Body of `POST /v1/vms/NAME/rename`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VmRenameRequest {
     /// The new name. The guest's host name follows at the next start.
@@ -159,6 +166,7 @@ pub fn check_label(name: &str, value: &str) -> Result<(), LabelError> {
 
 /// What is wanted of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VmSpec {
     /// The image it is made from.
     pub image: ImageId,
@@ -200,6 +208,7 @@ pub struct VmSpec {
 
 /// The state that is shown of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VmState {
     /// Being made.
@@ -244,6 +253,7 @@ impl std::fmt::Display for VmState {
 
 /// A VM as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Vm {
     /// Its id.
     pub id: VmId,
@@ -284,6 +294,7 @@ pub struct Vm {
 /// Sessions go from the client to the monitor without the daemon, so that they live on when the
 /// daemon does not.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionTarget {
     /// The VM's id.
     pub id: VmId,
@@ -307,6 +318,7 @@ impl std::fmt::Debug for SessionTarget {
 
 /// Answer to `GET /v1/ssh-config`: how OpenSSH's programs reach the VMs, as `NAME.banger`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SshConfiguration {
     /// The file, which the daemon keeps up to date; for an `Include` line of `ssh_config(5)`.
     pub file: PathBuf,
@@ -316,6 +328,7 @@ pub struct SshConfiguration {
 
 /// Body of `POST /v1/vms/NAME/stop` and of `…/restart`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VmStopRequest {
     /// How long the guest may take before it is killed, milliseconds.
     pub timeout_ms: u64,

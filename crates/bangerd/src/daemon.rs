@@ -14,6 +14,7 @@ use banger_types::event::{Change, EventKind};
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationKind};
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
+use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmState,
@@ -313,27 +314,38 @@ impl Daemon {
         self.request(name, Request::Trim, VmStopRequest::default(), requester).await
     }
 
-    pub(crate) async fn set_vm(&self, name: &str, wanted: VmSetRequest) -> Result<Vm, ApiError> {
+    /// Changes what is wanted of a VM; with a generation, only if that is still the VM's.
+    pub(crate) async fn set_vm(
+        &self,
+        name: &str,
+        wanted: VmSetRequest,
+        generation: Option<u64>,
+    ) -> Result<Vm, ApiError> {
         let configured_vcpus = self.artifacts.defaults().vcpus;
         let wanted = Box::new(wanted);
         let edit = Edit::Set { wanted, configured_vcpus };
-        self.edited_vm(name, edit).await
+        self.edited_vm(name, edit, generation).await
     }
 
-    pub(crate) async fn rename_vm(&self, name: &str, request: &VmRenameRequest) -> Result<Vm, ApiError> {
+    pub(crate) async fn rename_vm(
+        &self,
+        name: &str,
+        request: &VmRenameRequest,
+        generation: Option<u64>,
+    ) -> Result<Vm, ApiError> {
         let handle = self.find(name)?;
         if handle.snapshot().name == request.name {
             return Ok(with_disk(handle.snapshot()));
         }
         let reservation = self.context().vms.reserve(&request.name)?;
-        let vm = self.edited_vm(name, Edit::Rename(reservation)).await?;
+        let vm = self.edited_vm(name, Edit::Rename(reservation), generation).await?;
         self.context().ssh.update(self.context()).await;
         Ok(vm)
     }
 
-    async fn edited_vm(&self, name: &str, edit: Edit) -> Result<Vm, ApiError> {
+    async fn edited_vm(&self, name: &str, edit: Edit, generation: Option<u64>) -> Result<Vm, ApiError> {
         let handle = self.find(name)?;
-        handle.edit(edit).await?;
+        handle.edit(edit, generation).await?;
         Ok(with_disk(handle.snapshot()))
     }
 
@@ -344,7 +356,7 @@ impl Daemon {
     }
 
     pub(crate) async fn add_forward(&self, name: &str, forward: Forward) -> Result<Forward, ApiError> {
-        match self.find(name)?.edit(Edit::AddForward(forward.clone())).await? {
+        match self.find(name)?.edit(Edit::AddForward(forward.clone()), None).await? {
             Edited::Forward(forward) => Ok(forward),
             Edited::Done => Ok(forward),
         }
@@ -355,7 +367,7 @@ impl Daemon {
         name: &str,
         listen: std::net::SocketAddr,
     ) -> Result<(), ApiError> {
-        self.find(name)?.edit(Edit::RemoveForward(listen)).await.map(drop)
+        self.find(name)?.edit(Edit::RemoveForward(listen), None).await.map(drop)
     }
 
     pub(crate) async fn ssh_configuration(&self) -> Result<SshConfiguration, ApiError> {
@@ -401,6 +413,22 @@ impl Daemon {
             default_user: default_user(&self.artifacts.images().await?, &vm.spec.image),
             id: vm.id,
             name: vm.name,
+        })
+    }
+
+    /// Returns what a VM takes at this moment.
+    pub(crate) async fn stats(&self, name: &str) -> Result<VmStats, ApiError> {
+        let vm = self.vm(name)?;
+        let (guest, host) =
+            if vm.state.is_alive() { vm::look_at(self.context(), &vm.id).await? } else { (None, None) };
+        Ok(VmStats {
+            id: vm.id,
+            name: vm.name,
+            at: jiff::Timestamp::now(),
+            vcpus: vm.spec.vcpus,
+            guest,
+            host,
+            disk_allocated: vm.disk_usage,
         })
     }
 

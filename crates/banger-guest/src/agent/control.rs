@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use banger_types::guest::{
-    GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, PROTOCOL_NEWEST,
-    PROTOCOL_OLDEST, ShutdownAction,
+    GuestHello, GuestMessage, GuestReply, GuestRequest, HostMessage, PROTOCOL_NEWEST, PROTOCOL_OLDEST,
+    ShutdownAction,
 };
 use rustix::process::Pid;
 use tokio::io::{
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::clock;
 use super::mux::{Mux, MuxStream};
+use super::stats::stats;
 use super::stopping::Stopping;
 use crate::trim::trim;
 use crate::{boot, init, log};
@@ -170,26 +171,6 @@ fn trim_private_disk() -> io::Result<u64> {
     trimmed
 }
 
-fn stats() -> io::Result<GuestStats> {
-    let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let uptime = uptime.tv_sec.saturating_mul(1000).saturating_add(uptime.tv_nsec / 1_000_000);
-    let memory = std::fs::read_to_string("/proc/meminfo")?;
-    Ok(GuestStats {
-        uptime_ms: u64::try_from(uptime).unwrap_or(0),
-        memory_total: memory_field(&memory, "MemTotal")?,
-        memory_available: memory_field(&memory, "MemAvailable")?,
-    })
-}
-
-/// Returns a field of `/proc/meminfo` in bytes; the kernel writes `NAME:   NUMBER kB` (proc(5)).
-fn memory_field(memory: &str, name: &str) -> io::Result<u64> {
-    let value = memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    value
-        .and_then(|value| value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
-        .and_then(|kibibytes| kibibytes.checked_mul(1024))
-        .ok_or_else(|| invalid(&format!("/proc/meminfo has no {name}")))
-}
-
 /// The host's lines.
 struct Lines<R> {
     reader: BufReader<R>,
@@ -261,14 +242,5 @@ mod tests {
         assert_eq!(next().await, (1, Ok(GuestReply::Trimmed(7))));
         drop((writer, answers));
         served.await.unwrap().unwrap();
-    }
-
-    #[test]
-    fn memory_is_read_in_bytes() {
-        let text = "MemTotal:         245000 kB\nMemFree:  1 kB\nMemAvailable:\t 2 kB\n";
-        assert_eq!(memory_field(text, "MemTotal").unwrap(), 245_000 * 1024);
-        assert_eq!(memory_field(text, "MemAvailable").unwrap(), 2048);
-        assert!(memory_field(text, "Mem").is_err());
-        assert!(memory_field("MemTotal: lots", "MemTotal").is_err());
     }
 }

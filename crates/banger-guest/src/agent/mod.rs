@@ -9,6 +9,7 @@ mod link;
 mod mux;
 mod port;
 mod socket;
+mod stats;
 mod stopping;
 
 use std::process::ExitCode;

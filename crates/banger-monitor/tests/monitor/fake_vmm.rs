@@ -248,7 +248,12 @@ impl Guest {
             GuestRequest::Stats if self.script.contains("mute") => return None,
             GuestRequest::Stats => {
                 say("the agent is asked for statistics");
-                Ok(GuestReply::Stats(GuestStats { uptime_ms: 1, memory_total: 2, memory_available: 3 }))
+                Ok(GuestReply::Stats(GuestStats {
+                    uptime_ms: 1,
+                    memory_total: 2,
+                    memory_available: 3,
+                    ..GuestStats::default()
+                }))
             }
             GuestRequest::SetClock(0) => return None,
             GuestRequest::SetClock(time) => {

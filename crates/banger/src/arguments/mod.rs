@@ -31,7 +31,7 @@ pub use session::{ExecArguments, ProxyArguments, SessionOptions, SshArguments};
 pub use space::{DfArguments, PruneArguments, SystemCommand};
 pub use vm::{
     LogsArguments, NameArguments, NamesArguments, RemoveArguments, RenameArguments, StateArgument,
-    StopArguments, VmCommand, VmListArguments, WaitArguments,
+    StatsArguments, StopArguments, VmCommand, VmListArguments, WaitArguments,
 };
 
 /// Real virtual machines for developers, in about the time a container takes.

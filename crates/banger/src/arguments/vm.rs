@@ -51,6 +51,10 @@ pub enum VmCommand {
     Set(SetArguments),
     /// Wait until VMs are in a state
     Wait(WaitArguments),
+    /// Print what VMs take: processors, memory, disk, network, and what that costs the host
+    Stats(StatsArguments),
+    /// Show what all VMs that run take, those that take most first
+    Top,
     /// Look after the ports of this host that lead into a VM
     #[command(subcommand, arg_required_else_help = true)]
     Forward(ForwardCommand),
@@ -59,6 +63,17 @@ pub enum VmCommand {
     /// Connect standard input and output to a VM's SSH server, as ssh's proxy
     #[command(hide = true)]
     Proxy(ProxyArguments),
+}
+
+/// Arguments of `vm stats`.
+#[derive(Debug, Args)]
+pub struct StatsArguments {
+    /// Names or ids of VMs [default: all that run]
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub names: Vec<String>,
+    /// Look again each second, until it is interrupted
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 /// The VM that a verb is about.

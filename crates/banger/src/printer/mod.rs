@@ -75,6 +75,13 @@ impl Printer {
         output.flush()
     }
 
+    /// Empties the terminal that data goes to, for what is drawn anew.
+    #[expect(clippy::unused_self, reason = "all output goes through a printer")]
+    pub(crate) fn clear(self) -> io::Result<()> {
+        // ECMA-48, CUP and ED: to the first line, and nothing from there on.
+        io::stdout().lock().write_all(b"\x1b[H\x1b[J")
+    }
+
     /// Prints the only document of a command.
     #[expect(clippy::unused_self, reason = "all output goes through a printer")]
     pub(crate) fn document(self, value: &impl Serialize) -> io::Result<()> {

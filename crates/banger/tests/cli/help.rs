@@ -68,6 +68,8 @@ fn the_help_names_what_exists() {
       rename   Give a VM another name
       set      Change what a VM is made of
       wait     Wait until VMs are in a state
+      stats    Print what VMs take: processors, memory, disk, network, and what that costs the host
+      top      Show what all VMs that run take, those that take most first
       forward  Look after the ports of this host that lead into a VM
       logs     Print a VM's serial console, or another of its logs
 

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use banger_api::route;
 use banger_types::operation::Operation;
+use banger_types::problem::{MEDIA_TYPE, Problem};
 use banger_types::{ApiError, ErrorKind};
 
 use crate::failure::failed;
@@ -22,10 +23,15 @@ impl From<ApiError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.0)).into_response()
+        problem(self.0.kind.http_status(), self.0)
     }
+}
+
+/// Returns an error as an answer with a status of its own (RFC 9457).
+fn problem(status: u16, error: ApiError) -> Response {
+    let problem = Json(Problem::with_status(error, status));
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], problem).into_response()
 }
 
 /// What a handler returns.
@@ -55,7 +61,7 @@ pub(super) const BODY_LIMIT: usize = 1 << 20;
 pub(super) fn too_large() -> Response {
     let error = ApiError::new(ErrorKind::Usage, "the request's body is too large")
         .because(format!("it may have {BODY_LIMIT} bytes"));
-    (StatusCode::PAYLOAD_TOO_LARGE, Json(error)).into_response()
+    problem(413, error)
 }
 
 /// A part of a list, with the address of the next one (RFC 8288 section 3).
@@ -74,13 +80,25 @@ impl<T: serde::Serialize> IntoResponse for Listed<T> {
 
 /// A JSON body whose mistakes are answered in our form.
 #[derive(FromRequest)]
-#[from_request(via(Json), rejection(Failure))]
+#[from_request(via(Json), rejection(BadBody))]
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl From<JsonRejection> for Failure {
+/// What is wrong with a body.
+pub(crate) struct BadBody(JsonRejection);
+
+impl From<JsonRejection> for BadBody {
     fn from(rejection: JsonRejection) -> Self {
+        Self(rejection)
+    }
+}
+
+impl IntoResponse for BadBody {
+    fn into_response(self) -> Response {
+        if self.0.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return too_large();
+        }
         let error = ApiError::new(ErrorKind::Usage, "cannot read the request's body");
-        Self(error.because(rejection.body_text()))
+        Failure(error.because(self.0.body_text())).into_response()
     }
 }
 
@@ -103,10 +121,27 @@ pub(super) async fn with_version(mut response: Response) -> Response {
 }
 
 pub(super) async fn no_such_route(uri: Uri) -> Failure {
-    ApiError::new(ErrorKind::NotFound, format!("the API has no '{}'", uri.path())).into()
+    let error = ApiError::new(ErrorKind::NotFound, format!("the API has no '{}'", uri.path()));
+    let version = uri.path().split('/').nth(1).unwrap_or_default();
+    let is_other = version != route::VERSION && version.strip_prefix('v').is_some_and(is_number);
+    if !is_other {
+        return error.into();
+    }
+    // Whoever asks is of another time.
+    let own = env!("CARGO_PKG_VERSION");
+    error
+        .because(format!("this is bangerd {own}, which speaks {}", route::VERSION))
+        .fix(
+            "use a banger of the same version: `banger daemon restart` starts the bangerd that belongs to it",
+        )
+        .into()
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
     let error = ApiError::new(ErrorKind::Usage, format!("'{}' cannot be asked with {method}", uri.path()));
-    (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response()
+    problem(405, error)
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::SshConfiguration;
@@ -29,6 +31,11 @@ pub(super) async fn prune(
 
 pub(super) async fn ssh_configuration(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SshConfiguration>> {
     Ok(Json(daemon.ssh_configuration().await?))
+}
+
+/// The API's description. It is part of the program, and as it is in git.
+pub(super) async fn description() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], banger_api::OPENAPI)
 }
 
 pub(super) async fn shut_down(State(daemon): State<Arc<Daemon>>) -> Json<()> {

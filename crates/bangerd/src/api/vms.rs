@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
-use banger_api::request::{DeleteQuery, ForwardQuery, LogKind, LogQuery};
+use banger_api::request::{ChangeQuery, DeleteQuery, ForwardQuery, LogKind, LogQuery};
 use banger_types::monitor::{Forward, file};
+use banger_types::stats::VmStats;
 use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest};
 
 use super::answer::{Answer, Begun, Body, Query};
@@ -102,17 +103,19 @@ pub(super) async fn trim(
 pub(super) async fn set(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
+    Query(query): Query<ChangeQuery>,
     Body(request): Body<VmSetRequest>,
 ) -> Answer<Json<Vm>> {
-    Ok(Json(daemon.set_vm(&name, request).await?))
+    Ok(Json(daemon.set_vm(&name, request, query.generation).await?))
 }
 
 pub(super) async fn rename(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
+    Query(query): Query<ChangeQuery>,
     Body(request): Body<VmRenameRequest>,
 ) -> Answer<Json<Vm>> {
-    Ok(Json(daemon.rename_vm(&name, &request).await?))
+    Ok(Json(daemon.rename_vm(&name, &request, query.generation).await?))
 }
 
 pub(super) async fn forwards(
@@ -136,6 +139,13 @@ pub(super) async fn remove_forward(
     Query(query): Query<ForwardQuery>,
 ) -> Answer<Json<()>> {
     Ok(Json(daemon.remove_forward(&name, query.listen).await?))
+}
+
+pub(super) async fn stats(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Answer<Json<VmStats>> {
+    Ok(Json(daemon.stats(&name).await?))
 }
 
 pub(super) async fn session(

@@ -70,6 +70,7 @@ impl Keys {
                 let what = format!("the idempotency key '{}' is another request's", request.key);
                 Err(ApiError::new(ErrorKind::Conflict, what)
                     .because(format!("operation {id} was begun with it"))
+                    .about(id.clone())
                     .fix("give each request a key of its own"))
             }
         }

@@ -56,8 +56,18 @@ impl Edit {
 
 impl Task {
     /// Does a change, if this is a time for it.
-    pub(super) async fn take_edit(&mut self, edit: Edit) -> Result<Edited, ApiError> {
+    pub(super) async fn take_edit(
+        &mut self,
+        edit: Edit,
+        generation: Option<u64>,
+    ) -> Result<Edited, ApiError> {
         let name = self.record.name.to_string();
+        let now = self.record.published.generation;
+        if let Some(seen) = generation.filter(|seen| *seen != now) {
+            return Err(ApiError::new(ErrorKind::Conflict, format!("cannot {} '{name}'", edit.verb()))
+                .because(format!("it has changed meanwhile: its generation was {seen} and is {now}"))
+                .fix(format!("look at it again, as with `banger vm show {name}`")));
+        }
         let forwards = matches!(edit, Edit::AddForward(_) | Edit::RemoveForward(_));
         let deleting = self.record.published.state == VmState::Deleting;
         // A start reads what is wanted once; forwards of a VM that has come up by then are the monitor's.

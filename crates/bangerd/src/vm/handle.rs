@@ -23,8 +23,8 @@ pub(crate) enum Origin {
 pub(super) enum Message {
     /// Work that takes a while: it becomes, or is part of, an operation.
     Request(Asked),
-    /// A change of what is wanted, done at once.
-    Edit(Edit, oneshot::Sender<Result<Edited, ApiError>>),
+    /// A change of what is wanted, done at once; with a generation, only if that is still the VM's.
+    Edit(Edit, Option<u64>, oneshot::Sender<Result<Edited, ApiError>>),
 }
 
 /// A request and who wants it.
@@ -91,10 +91,10 @@ impl VmHandle {
         end.await.map_err(|_| self.gone())?
     }
 
-    /// Changes what is wanted of the VM.
-    pub(crate) async fn edit(&self, edit: Edit) -> Result<Edited, ApiError> {
+    /// Changes what is wanted of the VM; with a generation, only if that is still the VM's.
+    pub(crate) async fn edit(&self, edit: Edit, generation: Option<u64>) -> Result<Edited, ApiError> {
         let (done, answer) = oneshot::channel();
-        self.send(Message::Edit(edit, done))?;
+        self.send(Message::Edit(edit, generation, done))?;
         answer.await.map_err(|_| self.gone())?
     }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod api;
 mod boots;
 mod catalog;
 mod contention;
@@ -25,4 +26,5 @@ mod register;
 mod registry;
 mod space;
 mod state;
+mod stats;
 mod support;

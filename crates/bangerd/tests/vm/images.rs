@@ -1,7 +1,7 @@
 //! Three kinds of image, and in a VM of each everything that a session must do.
 
 use crate::guest::{BUSYBOX, DEBIAN, Guest, PROBE};
-use crate::{openssh, session};
+use crate::{openssh, session, stats};
 
 /// What is tried in every image.
 fn try_everywhere(guest: &mut Guest) {
@@ -16,6 +16,7 @@ fn try_everywhere(guest: &mut Guest) {
     guest.step("signals reach the program", session::signals_reach_the_program);
     guest.step("Ctrl-C on a terminal reaches the program", session::control_c_reaches_the_program);
     guest.step("a client that goes takes its program along", session::a_lost_client_is_a_hangup);
+    guest.step("what it takes", stats::a_guest_tells_what_it_takes);
     guest.step("OpenSSH: keys are checked", openssh::keys_are_checked);
     guest.step("OpenSSH: sftp", openssh::files_go_there_and_back);
 }

@@ -21,5 +21,6 @@ mod scopes;
 mod service;
 mod session;
 mod space;
+mod stats;
 mod survival;
 mod verbs;

@@ -192,6 +192,7 @@ impl Guest {
             uptime_ms: u64::try_from(self.booted.elapsed().as_millis()).unwrap_or(u64::MAX),
             memory_total: 256 << 20,
             memory_available: 128 << 20,
+            ..GuestStats::default()
         }
     }
 

@@ -16,6 +16,7 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationStatus};
+use banger_types::problem::Problem;
 use banger_types::space::Pruned;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{SessionTarget, SshConfiguration, Vm, VmRenameRequest};
@@ -188,7 +189,7 @@ async fn answer(State(daemon): State<Arc<Daemon>>, method: Method, uri: Uri, bod
         Ok(body) => builder.body(body).unwrap(),
         Err(error) => {
             let status = StatusCode::from_u16(error.kind.http_status()).unwrap();
-            builder.status(status).body(json(&error)).unwrap()
+            builder.status(status).body(json(&Problem::from(error))).unwrap()
         }
     }
 }

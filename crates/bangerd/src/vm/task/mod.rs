@@ -152,7 +152,9 @@ impl Task {
                 }
                 message = inbox.recv() => match message {
                     Some(Message::Request(asked)) => self.take_request(asked).await,
-                    Some(Message::Edit(edit, answer)) => drop(answer.send(self.take_edit(edit).await)),
+                    Some(Message::Edit(edit, generation, answer)) => {
+                        answer.send(self.take_edit(edit, generation).await).ok();
+                    }
                     // The daemon lets go of its VMs only when it ends; they go on without it.
                     None => return,
                 },

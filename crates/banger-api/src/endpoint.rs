@@ -1,0 +1,94 @@
+//! Everything that can be asked of the daemon, as one table: its router, its description and their tests read it.
+
+use crate::route;
+
+/// HTTP method of an endpoint (RFC 9110 section 9.3; RFC 5789 for PATCH).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Changes nothing.
+    Get,
+    /// Begins or does something.
+    Post,
+    /// Changes what is named.
+    Patch,
+    /// Deletes something.
+    Delete,
+}
+
+/// Something that can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// What it is called in the description.
+    pub name: &'static str,
+    /// Its method.
+    pub verb: Verb,
+    /// Its path, with `{name}` for what is named.
+    pub path: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+}
+
+macro_rules! endpoints {
+    ($($constant:ident = $name:literal: $verb:ident $path:ident, $summary:literal;)*) => {
+        $(
+            #[doc = $summary]
+            pub const $constant: Endpoint =
+                Endpoint { name: $name, verb: Verb::$verb, path: route::$path, summary: $summary };
+        )*
+        /// All of them.
+        pub const ALL: &[Endpoint] = &[$($constant),*];
+    };
+}
+
+endpoints! {
+    SHOW_SYSTEM = "show_system": Get SYSTEM, "The daemon's status.";
+    SHUT_DOWN = "shut_down": Post SYSTEM_SHUTDOWN, "End the daemon; VMs go on.";
+    SHOW_SPACE = "show_space": Get SYSTEM_SPACE, "What takes space in the data directory.";
+    PRUNE = "prune": Post SYSTEM_PRUNE, "Take away what nobody uses.";
+    LIST_VMS = "list_vms": Get VMS, "All VMs, ordered by name.";
+    CREATE_VM = "create_vm": Post VMS, "Make a VM, and boot it unless asked not to.";
+    SHOW_VM = "show_vm": Get VM, "A VM, by name or id.";
+    SET_VM = "set_vm": Patch VM, "Change what is wanted of a VM: what is named changes, the rest stays.";
+    DELETE_VM = "delete_vm": Delete VM, "Delete a VM with all that is on its disk.";
+    START_VM = "start_vm": Post VM_START, "Boot a VM.";
+    STOP_VM = "stop_vm": Post VM_STOP, "Stop a VM in order; it is killed if that takes too long.";
+    KILL_VM = "kill_vm": Post VM_KILL, "Stop a VM without asking its guest.";
+    RESTART_VM = "restart_vm": Post VM_RESTART, "Stop a VM in order and boot it again.";
+    PAUSE_VM = "pause_vm": Post VM_PAUSE, "Make a VM's virtual CPUs stand still.";
+    RESUME_VM = "resume_vm": Post VM_RESUME, "Let a paused VM go on.";
+    TRIM_VM = "trim_vm": Post VM_TRIM, "Give back what a VM's guest does not use of its disk.";
+    RENAME_VM = "rename_vm": Post VM_RENAME, "Give a VM another name.";
+    LIST_FORWARDS = "list_forwards": Get VM_FORWARDS, "A VM's forwards: those in force while it runs, else those that it will have.";
+    ADD_FORWARD = "add_forward": Post VM_FORWARDS, "Add a forward, for now and for later starts.";
+    REMOVE_FORWARD = "remove_forward": Delete VM_FORWARDS, "End a forward; open connections go on.";
+    SHOW_STATS = "show_stats": Get VM_STATS, "What a VM takes of its own resources and of the host's, at this moment.";
+    SHOW_SESSION = "show_session": Get VM_SESSION, "What a client needs to open a session in a running VM; waits for one that boots.";
+    READ_VM_LOG = "read_vm_log": Get VM_LOGS, "One of a VM's logs, as text.";
+    SHOW_SSH_CONFIGURATION = "show_ssh_configuration": Get SSH_CONFIG, "How OpenSSH's programs reach the VMs.";
+    LIST_IMAGES = "list_images": Get IMAGES, "All images, ordered by name.";
+    PULL_IMAGE = "pull_image": Post IMAGES, "Make an image.";
+    SHOW_IMAGE = "show_image": Get IMAGE, "An image, by name or id.";
+    DELETE_IMAGE = "delete_image": Delete IMAGE, "Delete an image that no VM uses.";
+    REGISTER_IMAGE = "register_image": Post REGISTERED_IMAGES, "Use files of the user's own as an image, where they are.";
+    LIST_KERNELS = "list_kernels": Get KERNELS, "All kernels, ordered by name.";
+    PULL_KERNEL = "pull_kernel": Post KERNELS, "Make a kernel.";
+    SHOW_KERNEL = "show_kernel": Get KERNEL, "A kernel, by name or id.";
+    DELETE_KERNEL = "delete_kernel": Delete KERNEL, "Delete a kernel that no VM uses.";
+    REGISTER_KERNEL = "register_kernel": Post REGISTERED_KERNELS, "Use files of the user's own as a kernel, where they are.";
+    SHOW_CATALOG = "show_catalog": Get CATALOG, "What images and kernels can be had by name.";
+    LIST_ENGINES = "list_engines": Get ENGINES, "All engines, as they are on the host.";
+    INSTALL_ENGINE = "install_engine": Post ENGINES, "Download an engine, check it and install it.";
+    LIST_OPERATIONS = "list_operations": Get OPERATIONS, "Operations that are remembered, the newest first.";
+    SHOW_OPERATION = "show_operation": Get OPERATION, "An operation, by id.";
+    CANCEL_OPERATION = "cancel_operation": Post OPERATION_CANCEL, "Ask an operation to stop and to undo what it had begun.";
+    READ_OPERATION_LOG = "read_operation_log": Get OPERATION_LOG, "An operation's log, as text.";
+    LISTEN = "listen": Get EVENTS, "What changes, as server-sent events whose data is an Event, until one of the two ends goes.";
+    SHOW_DESCRIPTION = "show_description": Get OPENAPI, "This description.";
+}
+
+impl Endpoint {
+    /// Returns whether its path names something.
+    pub fn names_something(&self) -> bool {
+        self.path.contains("{name}")
+    }
+}

@@ -1,0 +1,78 @@
+//! What processes take: proc(5).
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use banger_types::stats::HostUsage;
+
+/// Most processes that are looked at: a VM has a handful.
+const MOST: usize = 64;
+
+/// Returns what a process and all beneath it take; nothing if it is gone.
+pub fn usage_of_tree(root: u32) -> Option<HostUsage> {
+    let mut usage = HostUsage::default();
+    let mut waiting = VecDeque::from([root]);
+    let mut seen = 0;
+    while let Some(pid) = waiting.pop_front().filter(|_| seen < MOST) {
+        seen += 1;
+        let directory = format!("/proc/{pid}");
+        let directory = Path::new(&directory);
+        // It may end at any moment; what it had is gone then.
+        let Some(cpu_ms) = processor_time(directory) else { continue };
+        usage.processes += 1;
+        usage.cpu_ms += cpu_ms;
+        match proportional_memory(directory) {
+            Some(pss) => usage.pss += pss,
+            None => usage.untold += 1,
+        }
+        waiting.extend(children(directory));
+    }
+    (usage.processes > 0).then_some(usage)
+}
+
+/// `stat`: fields 14 and 15 are processor time in user and kernel mode, in ticks. The second is a name that may have anything
+/// in it, so that they are counted from the last parenthesis.
+fn processor_time(process: &Path) -> Option<u64> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    ticks.checked_mul(1000)?.checked_div(rustix::param::clock_ticks_per_second())
+}
+
+fn proportional_memory(process: &Path) -> Option<u64> {
+    let rollup = std::fs::read_to_string(process.join("smaps_rollup")).ok()?;
+    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    pss.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// `task/TID/children`: the children of each thread.
+fn children(process: &Path) -> Vec<u32> {
+    let threads = std::fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let of_thread = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children"));
+    let lists = threads.filter_map(|thread| of_thread(thread).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_counted_with_what_it_started() {
+        let alone = usage_of_tree(std::process::id()).unwrap();
+        assert!(alone.pss > 0 && alone.untold == 0, "{alone:?}");
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let both = usage_of_tree(std::process::id()).unwrap();
+        // Other tests of this program may start processes, too.
+        assert!(both.processes > 1, "{both:?}");
+        let of_child = usage_of_tree(child.id()).unwrap();
+        assert_eq!(of_child.processes, 1);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(usage_of_tree(child.id()), None);
+    }
+}
