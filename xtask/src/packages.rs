@@ -1,5 +1,6 @@
 //! Debian packages that banger and its tests need.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -42,6 +43,8 @@ const TO_TEST: &[&str] = &[
     "squashfs-tools",
     "erofs-utils",
     "fdisk",
+    // What asks the API for everything, comes from PyPI.
+    "python3-venv",
 ];
 
 /// What fuzzing needs beside what is needed to build: libFuzzer is written in C++.
@@ -55,6 +58,20 @@ pub(crate) fn install_to_run() -> Result<()> {
 /// Installs what is missing to test banger.
 pub(crate) fn install_to_test() -> Result<()> {
     install(&missing(&[TO_RUN, TO_TEST].concat())?)
+}
+
+/// The tool that tests the API against its description, and its version.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// Installs it beneath `directory`, if it is not there, and returns the program.
+pub(crate) fn install_schemathesis(directory: &Path) -> Result<PathBuf> {
+    let environment = directory.join(SCHEMATHESIS.replace("==", "-"));
+    let program = environment.join("bin/schemathesis");
+    if !program.exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", SCHEMATHESIS]))?;
+    }
+    Ok(program)
 }
 
 /// Installs what is missing to fuzz banger.

@@ -27,6 +27,9 @@ const FULL_MATRIX: &str = "BANGER_TEST_FULL";
 /// Names the file that collects which tests were not run, or run again (banger-testkit, `not_run`).
 const NOT_RUN: &str = "BANGER_NOT_RUN";
 
+/// Names the program that tests the API against its description.
+const SCHEMATHESIS: &str = "BANGER_SCHEMATHESIS";
+
 /// Checks the form, the layers and the behaviour.
 pub(crate) fn test(extent: Extent) -> Result<()> {
     packages::install_to_test()?;
@@ -50,12 +53,20 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
         run(&mut clippy)
     })?;
     let programs = step("programs", || build(Profile::Development))?;
+    // Without it a test says that it was not run.
+    let schemathesis = step("schemathesis", || Ok(packages::install_schemathesis(&target_directory()?)))?;
+    if let Err(error) = &schemathesis {
+        println!("it cannot be installed: {error:#}");
+    }
     let list = target_directory()?.join("tests-not-run");
     std::fs::write(&list, "").with_context(|| format!("cannot write {}", list.display()))?;
     let result = step("tests", || {
         let mut tests = cargo();
         tests.args(["test", "--locked", "--workspace"]).env("BANGER_PROGRAM_DIR", &programs);
         tests.env(NOT_RUN, &list);
+        if let Ok(schemathesis) = &schemathesis {
+            tests.env(SCHEMATHESIS, schemathesis);
+        }
         if extent == Extent::Full {
             tests.env(FULL_CASES.0, FULL_CASES.1).env(FULL_MATRIX, "1");
         }

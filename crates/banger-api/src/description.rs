@@ -18,7 +18,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::endpoint::{self, Endpoint, Verb};
+use crate::endpoint::{self, Endpoint};
 use crate::request::{
     ChangeQuery, DeleteQuery, EngineInstallRequest, EventQuery, ForwardQuery, KernelRegisterRequest,
     LogQuery, PageQuery, PullRequest, RegisterRequest,
@@ -111,12 +111,7 @@ impl Document {
     /// Begins the description of an endpoint.
     fn add(&mut self, endpoint: &Endpoint) -> Described<'_> {
         self.described.push(endpoint.name);
-        let verb = match endpoint.verb {
-            Verb::Get => "get",
-            Verb::Post => "post",
-            Verb::Patch => "patch",
-            Verb::Delete => "delete",
-        };
+        let verb = endpoint.verb.as_str().to_lowercase();
         let mut parameters = Vec::new();
         if endpoint.names_something() {
             parameters.push(json!({
@@ -137,8 +132,8 @@ impl Document {
             },
         });
         let methods = self.paths.entry(endpoint.path).or_insert_with(|| json!({}));
-        methods[verb] = item;
-        Described { item: &mut methods[verb], schemas: &mut self.schemas }
+        methods[&verb] = item;
+        Described { item: &mut methods[&verb], schemas: &mut self.schemas }
     }
 
     fn finish(mut self) -> Value {
@@ -149,7 +144,7 @@ impl Document {
         // What a stream consists of is in no answer as such.
         self.schemas.subschema_for::<Event>();
         let schemas = self.schemas.take_definitions(true);
-        json!({
+        let mut document = json!({
             "openapi": "3.1.0",
             "info": {
                 "title": "banger",
@@ -161,7 +156,9 @@ impl Document {
             },
             "paths": self.paths,
             "components": { "schemas": schemas },
-        })
+        });
+        bound_integers(&mut document);
+        document
     }
 }
 
@@ -247,6 +244,25 @@ impl Described<'_> {
             "description": "A second request with the same key and content gets the operation of the first.",
             "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" },
         }));
+    }
+}
+
+/// Says of integers how large they may be, where their format alone does.
+fn bound_integers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let largest = match fields.get("format").and_then(Value::as_str) {
+                Some("uint64" | "uint") => Some(json!(u64::MAX)),
+                Some("uint32") => Some(json!(u32::MAX)),
+                _ => None,
+            };
+            if let Some(largest) = largest {
+                fields.entry("maximum").or_insert(largest);
+            }
+            fields.values_mut().for_each(bound_integers);
+        }
+        Value::Array(values) => values.iter_mut().for_each(bound_integers),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

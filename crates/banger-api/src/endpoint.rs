@@ -86,9 +86,53 @@ endpoints! {
     SHOW_DESCRIPTION = "show_description": Get OPENAPI, "This description.";
 }
 
+impl Verb {
+    /// Returns the method's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
 impl Endpoint {
+    /// Returns whether a request with this method and path is for it.
+    pub fn is_asked_by(&self, method: &str, path: &str) -> bool {
+        let own = self.path.split('/');
+        let same = |own: &str, asked: &str| own == asked || own == "{name}" && !asked.is_empty();
+        method == self.verb.as_str()
+            && own.clone().count() == path.split('/').count()
+            && own.zip(path.split('/')).all(|(own, asked)| same(own, asked))
+    }
+
     /// Returns whether its path names something.
     pub fn names_something(&self) -> bool {
         self.path.contains("{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_for_one_endpoint_or_none() {
+        let asked = |method: &str, path: &str| {
+            let found: Vec<_> =
+                ALL.iter().filter(|it| it.is_asked_by(method, path)).map(|it| it.name).collect();
+            assert!(found.len() < 2, "{found:?}");
+            found.first().copied()
+        };
+        assert_eq!(asked("POST", "/v1/vms"), Some("create_vm"));
+        assert_eq!(asked("POST", "/v1/vms/web/start"), Some("start_vm"));
+        assert_eq!(asked("DELETE", "/v1/vms/web"), Some("delete_vm"));
+        for (method, path) in
+            [("PATCH", "/v1/vms"), ("POST", "/v1/vms/"), ("TRACE", "/v1/vms"), ("POST", "/v1/vms/a/b")]
+        {
+            assert_eq!(asked(method, path), None, "{method} {path}");
+        }
     }
 }

@@ -6,6 +6,10 @@ use banger_types::digest::Digest;
 use banger_types::vm::EngineKind;
 use serde::{Deserialize, Serialize};
 
+/// The path of a file: absolute, and with a name at its end that can be printed.
+#[cfg(feature = "schema")]
+const FILE: &str = "^/([ -~]*/)?[ -~]*[!-.0-~]$";
+
 /// Body of `POST /v1/images` and `POST /v1/kernels`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -23,12 +27,15 @@ pub struct PullRequest {
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     /// The root file system: ext4, squashfs or erofs, or a raw disk with a partition that is one of them.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = FILE)))]
     pub rootfs: PathBuf,
     /// The kernel that its VMs boot: a bzImage or an ELF file. The default kernel when there is none.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = FILE)))]
     pub kernel: Option<PathBuf>,
     /// An initramfs with the kernel's modules, for one that has not all that is needed built in.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = FILE)))]
     pub initrd: Option<PathBuf>,
     /// The name to give it; the file's own without its extension when there is none.
     #[serde(default)]
@@ -41,9 +48,11 @@ pub struct RegisterRequest {
 #[serde(deny_unknown_fields)]
 pub struct KernelRegisterRequest {
     /// The kernel: a bzImage or an ELF file.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = FILE)))]
     pub kernel: PathBuf,
     /// An initramfs with its modules, for one that has not all that is needed built in.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = FILE)))]
     pub initrd: Option<PathBuf>,
     /// The name to give it; the file's own when there is none.
     #[serde(default)]
@@ -69,8 +78,10 @@ pub struct EngineInstallRequest {
 #[serde(default)]
 pub struct PageQuery {
     /// Most items that are wanted, 1 to 1000; 100 when there is none.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
     pub limit: Option<u32>,
     /// The id of the item that they come after.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{12}$")))]
     pub after: Option<String>,
 }
 
@@ -114,7 +125,7 @@ pub struct DeleteQuery {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForwardQuery {
     /// The host's address and port of the forward to end, as `127.0.0.1:8080`.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("pattern" = banger_types::address::PATTERN)))]
     pub listen: std::net::SocketAddr,
 }
 

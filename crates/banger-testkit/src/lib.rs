@@ -32,6 +32,11 @@ pub use terminal::Terminal;
 /// Says that everything is to be tried.
 const FULL: &str = "BANGER_TEST_FULL";
 
+/// Returns the program that tests an API against its description, if whoever runs the tests has it.
+pub fn schemathesis() -> Option<std::path::PathBuf> {
+    std::env::var_os("BANGER_SCHEMATHESIS").map(Into::into)
+}
+
 /// Whether everything is to be tried, not only what fits into every day (`cargo xtask test --full`).
 pub fn is_full_run() -> bool {
     std::env::var_os(FULL).is_some()

@@ -45,7 +45,8 @@ impl ErrorKind {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::Failed => 500,
-            Self::Usage => 400,
+            // What cannot even be read is 400; that is for whoever reads to say.
+            Self::Usage => 422,
             Self::NotFound => 404,
             Self::Conflict | Self::Cancelled => 409,
             Self::Unreachable => 503,

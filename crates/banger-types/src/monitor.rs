@@ -196,9 +196,10 @@ pub struct MonitorStatus {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forward {
     /// The host's address and port, as `127.0.0.1:8080`.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("pattern" = crate::address::PATTERN)))]
     pub listen: std::net::SocketAddr,
     /// The port of the guest's loopback address.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub guest_port: u16,
 }
 

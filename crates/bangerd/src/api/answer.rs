@@ -2,13 +2,15 @@
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use banger_api::route;
 use banger_types::operation::Operation;
 use banger_types::problem::{MEDIA_TYPE, Problem};
 use banger_types::{ApiError, ErrorKind};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::failure::failed;
 
@@ -32,6 +34,13 @@ fn problem(status: u16, error: ApiError) -> Response {
     let problem = Json(Problem::with_status(error, status));
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], problem).into_response()
+}
+
+/// Returns the answer to a request of which a part is not as the API's description says (RFC 9110 section 15.5.1). What can be
+/// read and makes no sense all the same is 422 (section 15.5.21).
+pub(super) fn unreadable(part: &str, why: String) -> Response {
+    let error = ApiError::new(ErrorKind::Usage, format!("cannot read the request's {part}"));
+    problem(400, error.because(why))
 }
 
 /// What a handler returns.
@@ -79,38 +88,76 @@ impl<T: serde::Serialize> IntoResponse for Listed<T> {
 }
 
 /// A JSON body whose mistakes are answered in our form.
-#[derive(FromRequest)]
-#[from_request(via(Json), rejection(BadBody))]
 pub(crate) struct Body<T>(pub(crate) T);
 
-/// What is wrong with a body.
-pub(crate) struct BadBody(JsonRejection);
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = BadBody;
 
-impl From<JsonRejection> for BadBody {
-    fn from(rejection: JsonRejection) -> Self {
-        Self(rejection)
+    async fn from_request(request: Request, state: &S) -> Result<Self, BadBody> {
+        let Json(mut value) = Json::<Value>::from_request(request, state).await.map_err(BadBody::Unread)?;
+        make_whole(&mut value);
+        serde_json::from_value(value).map(Self).map_err(BadBody::Wrong)
     }
+}
+
+/// Makes integers of all numbers that are whole: to JSON Schema (2020-12, section 6.1.1) they are, however they are written.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            // Beyond that not every integer can be told from its neighbours.
+            const EXACT: f64 = 9_007_199_254_740_992.0;
+            let whole =
+                number.as_f64().filter(|it| number.is_f64() && it.fract() == 0.0 && it.abs() <= EXACT);
+            if let Some(whole) = whole {
+                #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+                let whole = whole as i64;
+                *number = whole.into();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+/// What is wrong with a body.
+pub(crate) enum BadBody {
+    /// It is no JSON, or did not come.
+    Unread(JsonRejection),
+    /// It is not what is asked for.
+    Wrong(serde_json::Error),
 }
 
 impl IntoResponse for BadBody {
     fn into_response(self) -> Response {
-        if self.0.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return too_large();
-        }
-        let error = ApiError::new(ErrorKind::Usage, "cannot read the request's body");
-        Failure(error.because(self.0.body_text())).into_response()
+        let why = match self {
+            Self::Unread(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return too_large();
+            }
+            Self::Unread(rejection) => rejection.body_text(),
+            Self::Wrong(error) => error.to_string(),
+        };
+        unreadable("body", why)
     }
 }
 
 /// A query whose mistakes are answered in our form.
 #[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Query), rejection(Failure))]
+#[from_request(via(axum::extract::Query), rejection(BadQuery))]
 pub(crate) struct Query<T>(pub(crate) T);
 
-impl From<QueryRejection> for Failure {
+/// What is wrong with a query.
+pub(crate) struct BadQuery(QueryRejection);
+
+impl From<QueryRejection> for BadQuery {
     fn from(rejection: QueryRejection) -> Self {
-        let error = ApiError::new(ErrorKind::Usage, "cannot read the request's query");
-        Self(error.because(rejection.body_text()))
+        Self(rejection)
+    }
+}
+
+impl IntoResponse for BadQuery {
+    fn into_response(self) -> Response {
+        unreadable("query", self.0.body_text())
     }
 }
 

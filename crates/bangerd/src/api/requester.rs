@@ -7,13 +7,13 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use banger_api::endpoint::{self, Endpoint, Verb};
 use banger_api::route;
 use banger_types::digest::Digest;
 use banger_types::operation::{Asker, RequestKey};
-use banger_types::{ApiError, ErrorKind};
 use sha2::Digest as _;
 
-use super::answer::{Answer, BODY_LIMIT, Begun, too_large};
+use super::answer::{BODY_LIMIT, Begun, too_large, unreadable};
 use super::listener::Client;
 use crate::daemon::Daemon;
 use crate::operation::Requester;
@@ -30,12 +30,15 @@ pub(super) async fn know(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if request.method() == Method::GET {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    // Others are refused by the router, whatever their key.
+    let is_asked = |endpoint: &Endpoint| endpoint.verb != Verb::Get && endpoint.is_asked_by(method, path);
+    if !endpoint::ALL.iter().any(is_asked) {
         return next.run(request).await;
     }
     let asker = Asker { program: program(request.headers()), pid: Some(client.pid).filter(|pid| *pid > 0) };
     let (key, body) = match key(request.headers()) {
-        Err(error) => return error.into_response(),
+        Err(why) => return unreadable("idempotency key", why),
         Ok(None) => {
             request.extensions_mut().insert(Requester { asker, key: None });
             return next.run(request).await;
@@ -67,15 +70,17 @@ fn program(headers: &HeaderMap) -> String {
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
-fn key(headers: &HeaderMap) -> Answer<Option<String>> {
+fn key(headers: &HeaderMap) -> Result<Option<String>, String> {
     let mut keys = headers.get_all(route::IDEMPOTENCY_KEY_HEADER).iter();
     let Some(key) = keys.next() else { return Ok(None) };
-    let is_good = |key: &&str| !key.is_empty() && key.len() <= LONGEST_KEY;
+    let is_good = |key: &&str| {
+        (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     match key.to_str().ok().filter(is_good) {
         Some(key) if keys.next().is_none() => Ok(Some(key.to_owned())),
-        _ => Err(ApiError::new(ErrorKind::Usage, "cannot read the idempotency key")
-            .because(format!("it has to be one header of 1 to {LONGEST_KEY} printable characters"))
-            .into()),
+        _ => Err(format!(
+            "it has to be one header of 1 to {LONGEST_KEY} printable ASCII characters, without blanks"
+        )),
     }
 }
 

@@ -11,7 +11,7 @@ use banger_types::vm::{VmSetRequest, VmState, check_label};
 use banger_types::{ApiError, ErrorKind};
 
 use super::directory::Reservation;
-use super::limits::{check_disk, check_memory, check_vcpus, check_vcpus_of, refuse};
+use super::limits::{check_disk, check_forwards, check_memory, check_vcpus, check_vcpus_of, refuse};
 use super::monitors;
 use super::task::Task;
 use crate::failure::{denied, failed};
@@ -145,6 +145,7 @@ impl Task {
 
     async fn add_forward(&mut self, forward: Forward) -> Result<Forward, ApiError> {
         let name = self.record.name.to_string();
+        check_forwards(&format!("add a forward to '{name}'"), std::slice::from_ref(&forward))?;
         if forward.listen.port() != 0
             && self.record.spec.forwards.iter().any(|it| it.listen == forward.listen)
         {

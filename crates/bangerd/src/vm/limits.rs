@@ -67,6 +67,9 @@ pub(super) fn check_disk(what: &str, disk: Mebibytes) -> Result<(), ApiError> {
 /// Refuses two forwards of one port. Port 0 is any that is free.
 pub(super) fn check_forwards(what: &str, forwards: &[Forward]) -> Result<(), ApiError> {
     for (index, forward) in forwards.iter().enumerate() {
+        if forward.guest_port == 0 {
+            return Err(refuse(what, "port 0 of the guest cannot be forwarded to"));
+        }
         let again = forwards[..index].iter().any(|other| other.listen == forward.listen);
         if again && forward.listen.port() != 0 {
             return Err(refuse(what, format!("{} is forwarded twice", forward.listen)));

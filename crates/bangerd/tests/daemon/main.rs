@@ -24,6 +24,7 @@ mod life;
 mod operations;
 mod register;
 mod registry;
+mod schema;
 mod space;
 mod state;
 mod stats;
