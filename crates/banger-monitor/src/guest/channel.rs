@@ -150,9 +150,12 @@ impl Channel {
         };
         if let Err(error) = self.receive(&buffer[..length]) {
             self.endpoint = Endpoint::host_after(&self.endpoint);
-            // A device's byte stream cannot be connected anew, so it goes on.
             if self.door.is_some() {
                 self.link = None;
+            } else if self.receive(&buffer[..length]).is_err() {
+                // A device's byte stream cannot be connected anew, so it goes on: with the greeting of the guest's next
+                // program, which may have come behind what is wrong. This was not it.
+                self.endpoint = Endpoint::host_after(&self.endpoint);
             }
             return Err(error);
         }

@@ -332,6 +332,13 @@ impl Guest {
             "print" => print(words.next().unwrap().parse().unwrap()),
             "warn" => std::io::stderr().write_all(b"a warning of the VMM\n").unwrap(),
             "garbage" => self.connection.write_all(&[200; 100]).unwrap(),
+            // The next program's greeting comes in one piece with what the one before has spoiled.
+            "relapse" => {
+                self.restart();
+                let bytes = [&[200; 100][..], self.endpoint.output()].concat();
+                self.endpoint.advance_output(self.endpoint.output().len());
+                self.connection.write_all(&bytes).unwrap();
+            }
             "restart" => {
                 // The agent dies in the middle of a frame.
                 let cut: usize = words.next().unwrap().parse().unwrap();

@@ -211,6 +211,20 @@ fn a_window_of_tiny_frames_costs_a_window() {
 }
 
 #[test]
+fn a_greeting_right_behind_garbage_is_heard() {
+    let vm = Vm::ready();
+    vm.command("relapse");
+    vm.await_status(|status| {
+        status.phase == MonitorPhase::Ready
+            && status.guest.as_ref().is_some_and(|guest| guest.version == "session 2")
+    });
+    let mut stream = vm.stream(ECHO);
+    stream.write(b"there?");
+    stream.finish();
+    assert_eq!(stream.read_to_end(), b"there?");
+}
+
+#[test]
 fn a_stream_that_outlived_its_guest_touches_no_stream_of_the_next() {
     let vm = Vm::ready();
     let garbage = vm.command(&format!("send {WINDOW}\ngarbage\nrestart 0"));
