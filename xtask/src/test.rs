@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::build::{Profile, build, target_directory};
 use crate::process::{cargo, run};
-use crate::{fuzz, layers, packages};
+use crate::{fuzz, layers, openapi, packages};
 
 /// How much is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,11 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
             "-D",
             "warnings",
         ]);
-        run(&mut clippy)
+        run(&mut clippy)?;
+        openapi::lint()
     })?;
+    // By itself: with its feature everything would have to be built once more.
+    step("the API's description", openapi::check)?;
     let programs = step("programs", || build(Profile::Development))?;
     // Without it a test says that it was not run.
     let schemathesis = step("schemathesis", || Ok(packages::install_schemathesis(&target_directory()?)))?;
