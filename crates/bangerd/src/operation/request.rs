@@ -1,6 +1,6 @@
 //! What begins an operation, and the keys that make two requests one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use banger_types::digest::Digest;
@@ -81,6 +81,7 @@ impl Keys {
     }
 
     pub(super) fn forget(&self, ids: &[OperationId]) {
+        let ids: HashSet<_> = ids.iter().collect();
         self.state().known.retain(|_, (_, id)| !ids.contains(id));
     }
 }

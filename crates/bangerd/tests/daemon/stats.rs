@@ -52,5 +52,7 @@ fn the_command_line_shows_rates_and_what_runs() {
     let named = daemon.environment.succeed(&["vm", "stats", "idle", "--json"]);
     let named: serde_json::Value = serde_json::from_str(&named).unwrap();
     assert!(named["guest"].is_null() && named["name"] == "idle", "{named}");
-    assert_eq!(daemon.environment.run(&["vm", "stats", "none"]).code, 3);
+    for names in [&["none"][..], &["web", "none"]] {
+        assert_eq!(daemon.environment.run(&[&["vm", "stats"], names].concat()).code, 3, "{names:?}");
+    }
 }

@@ -72,13 +72,14 @@ async fn follow(context: &Context, names: &[String], watch: bool, order: Order) 
 
 /// Asks for all VMs at once. Of those that were not named, the ones that run are asked for.
 async fn look(client: &Client, names: &[String]) -> Result<Vec<VmStats>, CommandError> {
-    let names: Vec<String> = if names.is_empty() {
+    let wants_all = names.is_empty();
+    let names: Vec<String> = if wants_all {
         let vms = client.vms().await?.into_iter();
         vms.filter(|vm| vm.state.is_alive()).map(|vm| vm.id.to_string()).collect()
     } else {
         names.to_vec()
     };
-    let is_named =
+    let is_gone =
         |error: &ClientError| matches!(error, ClientError::Api(error) if error.kind == ErrorKind::NotFound);
     let mut asked = JoinSet::new();
     for (place, name) in names.iter().enumerate() {
@@ -90,8 +91,8 @@ async fn look(client: &Client, names: &[String]) -> Result<Vec<VmStats>, Command
         let (place, answer) = answer.map_err(|source| CommandError::io("cannot ask for all VMs", &source))?;
         match answer {
             Ok(stats) => drop(found.insert(place, stats)),
-            // Nobody has asked for just this one, and it has been deleted meanwhile.
-            Err(error) if is_named(&error) && names.len() > 1 => {}
+            // Nobody has asked for this one, and it has been deleted meanwhile.
+            Err(error) if wants_all && is_gone(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }

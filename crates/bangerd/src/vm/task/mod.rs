@@ -20,7 +20,6 @@ use super::context::Context;
 use super::handle::{Asked, Message, Origin, VmHandle};
 use super::jobs;
 use super::{monitors, watches};
-use crate::event::Lasting;
 use crate::operation::Requester;
 
 pub(super) use events::Event;
@@ -45,7 +44,7 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
     let (events, event_inbox) = mpsc::channel(QUEUE);
     let (publisher, published) = watch::channel(shown(context, &record, None));
     let vm = Box::new(published.borrow().clone());
-    context.events.publish(Change::Vm { vm }, Lasting::Yes);
+    context.tell(Change::Vm { vm });
     let id = record.id.clone();
     let task = Task {
         context: Arc::clone(context),
@@ -254,7 +253,7 @@ impl Task {
             changed
         });
         if changed {
-            self.context.events.publish(Change::Vm { vm: told }, Lasting::Yes);
+            self.context.tell(Change::Vm { vm: told });
         }
     }
 

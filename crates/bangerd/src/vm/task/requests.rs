@@ -11,7 +11,6 @@ use banger_types::{ApiError, ErrorKind};
 use tokio::sync::oneshot;
 
 use super::Task;
-use crate::event::Lasting;
 use crate::failure::{FromStore as _, denied};
 use crate::operation::{Handle, Terms};
 use crate::vm::handle::{Asked, Origin};
@@ -156,7 +155,7 @@ impl Task {
             // The name is free before anybody hears that the VM is gone.
             self.context.vms.remove(&self.record.name, &self.record.id);
             let gone = Gone { id: self.record.id.to_string(), name: self.record.name.to_string() };
-            self.context.events.publish(Change::VmDeleted { gone }, Lasting::Yes);
+            self.context.tell(Change::VmDeleted { gone });
         }
         settle(admitted, result);
         if self.queue.finished().is_some()
