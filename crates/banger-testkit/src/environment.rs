@@ -44,7 +44,8 @@ impl Outcome {
 
     /// Returns standard output as JSON.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.stdout).expect("JSON on standard output")
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON on standard output: {error}; {self:?}"))
     }
 }
 

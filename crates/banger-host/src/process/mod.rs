@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use banger_core::process::ProcessIdentity;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -18,6 +19,15 @@ pub use self::vmm::HostProcesses;
 pub fn identity_of(pid: u32) -> Option<ProcessIdentity> {
     let start_ticks = Stat::of(format!("/proc/{pid}")).ok()?.start_ticks()?;
     Some(ProcessIdentity { pid, start_ticks })
+}
+
+/// Returns whether a process has ended, waited for by its parent or not.
+pub(crate) fn has_ended(identity: ProcessIdentity) -> bool {
+    let Some(pid) = i32::try_from(identity.pid).ok().and_then(Pid::from_raw) else { return true };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+    identity_of(identity.pid) != Some(identity)
+        || rustix::event::poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// A process whose end can be waited for.
@@ -63,9 +73,12 @@ mod tests {
             std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let identity = identity_of(child.id()).unwrap();
         let watch = ProcessWatch::new(identity).unwrap().unwrap();
+        assert!(!has_ended(identity));
         drop(child.stdin.take());
         watch.ended().await.unwrap();
+        assert!(has_ended(identity));
         child.wait().unwrap();
+        assert!(has_ended(identity));
         assert!(ProcessWatch::new(identity).unwrap().is_none());
     }
 

@@ -217,11 +217,15 @@ pub(crate) fn try_the_window(terminal: &mut Terminal) {
     terminal.type_keys(b"stty size\r");
     terminal.wait_for("30 100\r\n");
     for (columns, rows) in [(120, 40), (51, 17)] {
-        terminal.resize(columns, rows);
-        // The new size overtakes what is typed, or not: it comes by itself, and soon.
-        let wait =
-            format!("until [ \"$(stty size)\" = '{rows} {columns}' ]; do sleep 0.1; done; echo si\"\"zed\r");
+        // While a command runs: a shell that is about to ask for the next one may undo the change. GNU Readline reads the
+        // size and sets what it has read, to be stopped if it is in the background (rltty.c, set_winsize), and a size that
+        // comes between the two is lost.
+        let wait = format!(
+            "echo wai\"\"ting; until [ \"$(stty size)\" = '{rows} {columns}' ]; do sleep 0.1; done; echo si\"\"zed\r"
+        );
         terminal.type_keys(wait.as_bytes());
+        terminal.wait_for("waiting\r\n");
+        terminal.resize(columns, rows);
         terminal.wait_for("sized\r\n");
     }
 }
