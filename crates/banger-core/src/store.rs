@@ -145,8 +145,12 @@ pub trait Store: Send + Sync {
     fn operation(&self, id: &OperationId) -> Result<Option<Operation>, StoreError>;
     /// Returns the keys that operations were asked for with.
     fn request_keys(&self) -> Result<Vec<(RequestKey, OperationId)>, StoreError>;
-    /// Remembers an operation as it stands.
+    /// Remembers an operation as it stands. With its end, what it was assigned is forgotten.
     fn put_operation(&self, operation: &Operation) -> Result<(), StoreError>;
+    /// Remembers an operation as it stands, and, in the caller's own words, what another daemon needs to know to do it.
+    fn assign(&self, operation: &Operation, assignment: &str) -> Result<(), StoreError>;
+    /// Returns what an operation was assigned, if that is remembered.
+    fn assignment(&self, operation: &OperationId) -> Result<Option<String>, StoreError>;
     /// Forgets operations that ended before `before`. Returns their ids.
     fn prune_operations(&self, before: jiff::Timestamp) -> Result<Vec<OperationId>, StoreError>;
 

@@ -7,6 +7,7 @@
 mod artifacts;
 mod look;
 mod migrations;
+mod operations;
 mod rows;
 mod sqlite;
 

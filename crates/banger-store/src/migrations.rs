@@ -54,8 +54,15 @@ CREATE INDEX operations_by_time ON operations (created_at DESC, id DESC);
 CREATE INDEX unfinished_operations ON operations (created_at DESC, id DESC) WHERE NOT is_final;
 ";
 
+const ASSIGNMENTS: &str = "
+CREATE TABLE assignments (
+    operation TEXT PRIMARY KEY NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+    document TEXT NOT NULL
+) STRICT;
+";
+
 /// Every step, in order. Their number is the `user_version` of a database that is up to date.
-pub(crate) const MIGRATIONS: &[&str] = &[INITIAL, WANTED, OPERATIONS_IN_ORDER];
+pub(crate) const MIGRATIONS: &[&str] = &[INITIAL, WANTED, OPERATIONS_IN_ORDER, ASSIGNMENTS];
 
 pub(crate) fn migrations() -> Migrations<'static> {
     Migrations::new(MIGRATIONS.iter().copied().map(M::up).collect())

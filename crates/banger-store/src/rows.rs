@@ -28,6 +28,11 @@ where
     text.parse().map_err(|error| unreadable(column, error))
 }
 
+/// Times as text that sorts as the times do: all digits, always the same number of them.
+pub(crate) fn sortable(time: jiff::Timestamp) -> String {
+    format!("{time:.9}")
+}
+
 /// The columns that [`vm`] reads, in order.
 pub(crate) const VM_COLUMNS: &str =
     "id, name, spec, state, reason, generation, created_at, owner, host_public_key, wanted";

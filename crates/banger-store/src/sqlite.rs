@@ -15,7 +15,8 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, Transaction, params};
 use crate::artifacts;
 use crate::look::look;
 use crate::migrations::migrations;
-use crate::rows::{VM_COLUMNS, from_json, parsed, to_json, vm};
+use crate::operations;
+use crate::rows::{VM_COLUMNS, from_json, parsed, sortable, to_json, vm};
 
 /// Everything the daemon remembers, in one file.
 #[derive(Debug)]
@@ -266,28 +267,28 @@ impl Store for SqliteStore {
     }
 
     fn put_operation(&self, operation: &Operation) -> Result<(), StoreError> {
-        let action = "remember an operation";
-        self.write(action, |transaction| {
-            to_json(operation)
-                .and_then(|document| {
-                    transaction.execute(
-                        "INSERT INTO operations (id, created_at, updated_at, is_final, document)
-                         VALUES (?1, ?2, ?3, ?4, ?5)
-                         ON CONFLICT (id) DO UPDATE SET
-                             updated_at = excluded.updated_at, is_final = excluded.is_final,
-                             document = excluded.document",
-                        params![
-                            operation.id.as_str(),
-                            sortable(operation.created_at),
-                            sortable(operation.updated_at),
-                            operation.status.is_final(),
-                            document
-                        ],
-                    )
-                })
-                .map(drop)
-                .map_err(failed(action))
+        self.write("remember an operation", |transaction| {
+            operations::put(transaction, operation)?;
+            if operation.status.is_final() {
+                operations::unassign(transaction, &operation.id)
+            } else {
+                Ok(())
+            }
         })
+    }
+
+    fn assign(&self, operation: &Operation, assignment: &str) -> Result<(), StoreError> {
+        self.write("remember an operation", |transaction| {
+            operations::put(transaction, operation)?;
+            operations::assign(transaction, &operation.id, assignment)
+        })
+    }
+
+    fn assignment(&self, operation: &OperationId) -> Result<Option<String>, StoreError> {
+        let query = "SELECT document FROM assignments WHERE operation = ?1";
+        let found =
+            self.read("look for what is to be done", query, [operation.as_str()], |row| row.get(0))?;
+        Ok(found.into_iter().next())
     }
 
     fn prune_operations(&self, before: jiff::Timestamp) -> Result<Vec<OperationId>, StoreError> {
@@ -347,11 +348,6 @@ impl Store for SqliteStore {
 fn settle(transaction: &Transaction<'_>, operation: &OperationId) -> Result<(), StoreError> {
     let result = transaction.execute("DELETE FROM journal WHERE operation = ?1", [operation.as_str()]);
     result.map(drop).map_err(failed("settle the journal"))
-}
-
-/// Times as text that sorts as the times do: all digits, always the same number of them.
-fn sortable(time: jiff::Timestamp) -> String {
-    format!("{time:.9}")
 }
 
 struct VmParameters<'a> {

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
@@ -158,6 +159,8 @@ struct State {
     upstream: SocketAddr,
     passing: Mutex<Passing>,
     requests: Mutex<Vec<String>>,
+    /// How many requests wanted a part of a blob.
+    partial: AtomicUsize,
     /// How many answers have come to stand still.
     stalled: Mutex<usize>,
     stalls: Condvar,
@@ -172,6 +175,7 @@ impl Proxy {
             upstream: registry.address,
             passing: Mutex::new(passing),
             requests: Mutex::default(),
+            partial: AtomicUsize::new(0),
             stalled: Mutex::default(),
             stalls: Condvar::new(),
         });
@@ -200,6 +204,11 @@ impl Proxy {
     /// Returns the first line of each request that came, and forgets them.
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns how many requests for blobs came that wanted a part: RFC 9110 section 14.2.
+    pub fn partial_requests(&self) -> usize {
+        self.state.partial.load(Ordering::Relaxed)
     }
 
     /// Returns how many requests for blobs of this kind came: those with the digests' documents are blobs, too.
@@ -239,8 +248,11 @@ impl State {
     }
 
     fn note(&self, head: &[u8], budget: &Mutex<Option<Passage>>) {
-        let line = String::from_utf8_lossy(head).lines().next().unwrap_or_default().to_owned();
+        let head = String::from_utf8_lossy(head);
+        let line = head.lines().next().unwrap_or_default().to_owned();
         if line.contains("/blobs/") {
+            let is_partial = head.lines().any(|line| line.to_ascii_lowercase().starts_with("range:"));
+            self.partial.fetch_add(usize::from(is_partial), Ordering::Relaxed);
             let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
             let cut = (!passing.cuts.is_empty()).then(|| passing.cuts.remove(0));
             let passage = Passage { cut, stalls: passing.stalls, spoil: passing.spoils.then_some(SPOILED) };

@@ -45,19 +45,6 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    /// Returns whether a daemon that ends undoes an unfinished operation of this kind. The others
-    /// concern VMs that go on without the daemon.
-    pub const fn is_undone_at_shutdown(self) -> bool {
-        matches!(
-            self,
-            Self::ImagePull
-                | Self::ImageRegister
-                | Self::KernelPull
-                | Self::KernelRegister
-                | Self::EngineInstall
-        )
-    }
-
     /// Returns whether operations of this kind wait for others to end when many run: those that load the host with more
     /// than one VM. A request to a VM that exists has its order from that VM, and never waits for a download.
     pub const fn takes_turns(self) -> bool {

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use banger_api::Client;
+use banger_api::{Client, ClientError};
 use banger_types::operation::{Operation, OperationStatus, Progress, ProgressPart, Unit};
 use banger_types::size::human_bytes;
 use banger_types::{ApiError, ErrorKind};
@@ -127,23 +127,21 @@ async fn wait(
 ) -> Result<Waited, CommandError> {
     let mut interrupts = Interrupts::new()?;
     let id = operation.id.clone();
-    let mut changes = client.watch_operation(id.as_str()).await?;
+    let gone = |error| left_by_a_daemon(error, id.as_str());
+    let mut changes = client.watch_operation(id.as_str()).await.map_err(gone)?;
     let mut cancelled = false;
     while !operation.status.is_final() {
         display.update(&operation);
         tokio::select! {
-            change = changes.next() => if let Some(change) = change? {
-                operation = change;
-            } else {
+            change = changes.next() => match change {
+                Ok(Some(change)) => operation = change,
                 // The stream ends with the operation, or with the daemon.
-                operation = client.operation(id.as_str()).await?;
-                if !operation.status.is_final() {
-                    return Err(CommandError::failed(
-                        ErrorKind::Unreachable,
-                        format!("bangerd stopped telling about operation {id}"),
-                        format!("banger op watch {id}"),
-                    ));
-                }
+                Ok(None) => match client.operation(id.as_str()).await {
+                    Ok(last) if last.status.is_final() => operation = last,
+                    Ok(_) => return Err(left(id.as_str())),
+                    Err(error) => return Err(left_by_a_daemon(error, id.as_str())),
+                },
+                Err(error) => return Err(left_by_a_daemon(error, id.as_str())),
             },
             () = interrupts.next() => {
                 if cancelled {
@@ -164,11 +162,26 @@ async fn wait(
     Ok(Waited::Ended(operation))
 }
 
+/// Returns the error of whoever waits for an operation whose daemon has ended: that is not the operation's end.
+pub(crate) fn left(id: &str) -> CommandError {
+    let what = format!("bangerd ended before operation {id} did");
+    let why = "what it was doing is not lost: the next bangerd goes on with it, or undoes it";
+    ApiError::new(ErrorKind::Unreachable, what).because(why).fix(format!("banger op watch {id}")).into()
+}
+
+/// Tells a daemon that is gone from one that answers with an error.
+pub(crate) fn left_by_a_daemon(error: ClientError, id: &str) -> CommandError {
+    match error {
+        ClientError::Connect { .. } | ClientError::Transport(_) => left(id),
+        other => other.into(),
+    }
+}
+
 async fn cancel(client: &Client, operation: &Operation, display: &Display) -> Result<(), CommandError> {
     match client.cancel_operation(operation.id.as_str()).await {
         Ok(_) => display.note("cancelling; once more to stop waiting"),
         // It ended meanwhile, or is past the point where it can be undone.
-        Err(banger_api::ClientError::Api(error)) if error.kind == ErrorKind::Conflict => {
+        Err(ClientError::Api(error)) if error.kind == ErrorKind::Conflict => {
             display.note(&format!("{}; waiting for it, once more to stop waiting", error.what));
         }
         Err(error) => return Err(error.into()),

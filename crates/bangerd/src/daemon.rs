@@ -4,30 +4,28 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use banger_api::request::{
-    EngineInstallRequest, EventQuery, KernelRegisterRequest, PageQuery, PullRequest, RegisterRequest,
-};
+use banger_api::request::{EventQuery, PageQuery};
 use banger_api::route;
 use banger_core::store::Page;
 use banger_core::vm::Request;
 use banger_types::event::{Change, EventKind};
 use banger_types::monitor::Forward;
-use banger_types::operation::{Operation, OperationKind};
+use banger_types::operation::Operation;
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
-    SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmState,
-    VmStopRequest,
+    SessionTarget, SshConfiguration, Vm, VmRenameRequest, VmSetRequest, VmState, VmStopRequest,
 };
 use banger_types::{ApiError, ErrorKind, VmName};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::{Artifacts, KernelRegistration, Registration, Wanted};
+use crate::artifact::Artifacts;
+use crate::assignment::{self, Assignment};
 use crate::event::{Filter, Listener, NamedVm};
 use crate::failure::FromStore as _;
 use crate::layout::vm_file;
-use crate::operation::{Handle, Operations, Requester, Terms};
+use crate::operation::{Operations, Requester, Terms};
 use crate::space;
 use crate::ssh::default_user;
 use crate::vm::{self, Context, Edit, Edited, Origin, VmHandle, blocking};
@@ -114,46 +112,30 @@ impl Daemon {
         self.context().vms.find(name)
     }
 
-    /// Begins to make a VM. `client` is the process that asks.
-    pub(crate) fn create_vm(
+    /// Begins to make something, when everything about the request was looked at.
+    pub(crate) async fn begin(
         &self,
-        request: VmCreateRequest,
-        client: u32,
+        assignment: Assignment,
         requester: Requester,
     ) -> Result<Operation, ApiError> {
-        let prepared = vm::prepare_request(&self.artifacts, request, client)?;
-        let name = prepared.name.to_string();
-        self.run(OperationKind::VmCreate, name.clone(), requester, async move |artifacts, operation| {
-            let made = vm::create(&artifacts, prepared, &operation).await?;
-            operation.made(Some(made.as_str()), &name);
-            Ok(())
-        })
-    }
-
-    /// Begins an operation that does `work` when it is its turn.
-    fn run<Work>(
-        &self,
-        kind: OperationKind,
-        subject: String,
-        requester: Requester,
-        work: impl FnOnce(Arc<Artifacts>, Arc<Handle>) -> Work,
-    ) -> Result<Operation, ApiError>
-    where
-        Work: Future<Output = Result<(), ApiError>> + Send + 'static,
-    {
         self.check_takes_work()?;
-        let terms = Terms { kind, subject, stop: None, waits: false, requester };
-        let begun = self.operations().begin(terms);
+        let assignment = assignment.settled();
+        let (kind, handed_on) = (assignment.kind(), assignment.to_hand_on().await?);
+        let client = requester.asker.pid.unwrap_or_default();
+        let task = assignment.examine(&self.artifacts, client).await?;
+        let terms = Terms {
+            kind,
+            subject: task.subject(),
+            stop: None,
+            waits: false,
+            assignment: handed_on,
+            requester,
+        };
+        let operations = Arc::clone(&self.context().operations);
+        let begun = blocking("begin an operation", move || operations.begin(terms)).await?;
         let handle = begun.map_err(ApiError::from_store("begin an operation"))?;
-        let (operation, shown) = (Arc::clone(&handle), handle.snapshot());
-        let work = work(Arc::clone(&self.artifacts), handle);
-        tokio::spawn(async move {
-            let result = match operation.turn().await {
-                Ok(()) => work.await,
-                Err(error) => Err(error),
-            };
-            operation.finish(result);
-        });
+        let shown = handle.snapshot();
+        assignment::spawn(Arc::clone(&self.artifacts), handle, std::future::ready(Ok(task)));
         Ok(shown)
     }
 
@@ -436,73 +418,6 @@ impl Daemon {
         let records = self.context().store("look for a VM", |store| store.vms()).await?;
         let record = records.into_iter().find(|record| record.name == *name);
         Ok(record.ok_or_else(|| ApiError::not_found("VM", name.as_str()))?.host_public_key)
-    }
-
-    pub(crate) fn pull_image(
-        &self,
-        request: PullRequest,
-        requester: Requester,
-    ) -> Result<Operation, ApiError> {
-        let subject = request.name.clone().unwrap_or_else(|| request.source.clone());
-        self.run(OperationKind::ImagePull, subject, requester, async move |artifacts, operation| {
-            let name = request.name.as_deref();
-            let image = artifacts.pull_image(&request.source, name, Wanted::Newest, &operation).await?;
-            operation.made(Some(image.id.as_str()), &image.name);
-            Ok(())
-        })
-    }
-
-    pub(crate) async fn register_image(
-        &self,
-        request: RegisterRequest,
-        requester: Requester,
-    ) -> Result<Operation, ApiError> {
-        let registration = blocking("look at files", || Registration::of(request)).await??;
-        let name = registration.name.clone();
-        self.run(OperationKind::ImageRegister, name, requester, async move |artifacts, operation| {
-            let image = artifacts.register_image(registration, &operation).await?;
-            operation.made(Some(image.id.as_str()), &image.name);
-            Ok(())
-        })
-    }
-
-    pub(crate) fn pull_kernel(
-        &self,
-        request: PullRequest,
-        requester: Requester,
-    ) -> Result<Operation, ApiError> {
-        let subject = request.name.clone().unwrap_or_else(|| request.source.clone());
-        self.run(OperationKind::KernelPull, subject, requester, async move |artifacts, operation| {
-            let name = request.name.as_deref();
-            let kernel = artifacts.pull_kernel(&request.source, name, &operation).await?;
-            operation.made(Some(kernel.id.as_str()), &kernel.name);
-            Ok(())
-        })
-    }
-
-    pub(crate) async fn register_kernel(
-        &self,
-        request: KernelRegisterRequest,
-        requester: Requester,
-    ) -> Result<Operation, ApiError> {
-        let registration = blocking("look at files", || KernelRegistration::of(request)).await??;
-        let name = registration.name.clone();
-        self.run(OperationKind::KernelRegister, name, requester, async move |artifacts, operation| {
-            let kernel = artifacts.register_kernel(registration, &operation).await?;
-            operation.made(Some(kernel.id.as_str()), &kernel.name);
-            Ok(())
-        })
-    }
-
-    pub(crate) fn install_engine(
-        &self,
-        request: EngineInstallRequest,
-        requester: Requester,
-    ) -> Result<Operation, ApiError> {
-        let name = request.engine.to_string();
-        self.run(OperationKind::EngineInstall, name, requester, async move |artifacts, operation| {
-            artifacts.install_engine(request, &operation).await
-        })
     }
 }
 

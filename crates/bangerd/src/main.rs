@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod api;
 mod artifact;
+mod assignment;
 mod catalog;
 mod configuration;
 mod daemon;

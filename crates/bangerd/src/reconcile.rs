@@ -79,7 +79,7 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<Vec<PathBuf>
             Err(error) => tracing::error!(%error, "a VM was not looked for"),
         }
     }
-    let deleted = take_up_operations(context).await?;
+    let deleted = take_up_operations(artifacts).await?;
     for (name, handle) in must_go.into_iter().filter(|(name, _)| !deleted.contains(name.as_str())) {
         tracing::info!(vm = %name, "to be deleted");
         finish_deleting(handle);

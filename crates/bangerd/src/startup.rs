@@ -287,14 +287,14 @@ fn end_on_signals(daemon: &Arc<Daemon>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Pulls and the like are cancelled and undone. Starts and stops are left to the monitors and to
-/// the next daemon: VMs do not end with this one.
+/// What only this daemon can do is cancelled and undone. Starts and stops are left to the monitors and to the next daemon:
+/// VMs do not end with this one. Pulls and the like are left to the next daemon, too, as if this one had been killed.
 async fn end_operations(artifacts: &Arc<Artifacts>) {
     let operations = &artifacts.context().operations;
     let mut cancelled = Vec::new();
-    for operation in operations.running() {
-        let Some(watch) = operations.watch(&operation.id) else { continue };
-        if operation.kind.is_undone_at_shutdown() && operations.cancel(&operation.id).is_ok() {
+    for id in operations.to_be_undone() {
+        let Some(watch) = operations.watch(&id) else { continue };
+        if operations.cancel(&id).is_ok() {
             cancelled.push(watch);
         }
     }

@@ -10,17 +10,22 @@ use banger_types::operation::{Operation, OperationKind, OperationStatus};
 use banger_types::vm::VmState;
 use banger_types::{ApiError, ErrorKind};
 
+use crate::artifact::Artifacts;
+use crate::assignment::{self, HandedOn};
+use crate::failure::FromStore as _;
 use crate::operation::Handle;
-use crate::vm::{self, Context, VmHandle};
+use crate::vm::{self, Context, VmHandle, blocking};
 
 /// How long a VM's monitor may take to say when it was started.
 const WORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// Takes all of them up. Returns the names of the VMs that are deleted by one of them.
-pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet<String>, ApiError> {
+pub(crate) async fn take_up_operations(artifacts: &Arc<Artifacts>) -> Result<HashSet<String>, ApiError> {
+    let context = artifacts.context();
     let operations = context.store("list operations", |store| store.unfinished_operations()).await?;
     let mut deleted = HashSet::new();
-    for operation in operations {
+    // In the order in which they were begun: they take their turns in it.
+    for operation in operations.into_iter().rev() {
         let vm = context.vms.find(&operation.subject).ok();
         let wanted = match &vm {
             Some(vm) => wanted(context, vm).await,
@@ -31,6 +36,12 @@ pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet
         let began = operation.created_at;
         let left = Left { context: Arc::clone(context), vm, wanted, pulled, cancelling, began };
         let kind = operation.kind;
+        if left.is_to_be_begun_again(kind)
+            && let Some(handed_on) = handed_on(context, &operation).await?
+        {
+            begin_again(artifacts, operation, handed_on).await?;
+            continue;
+        }
         if kind == OperationKind::VmDelete {
             deleted.insert(operation.subject.clone());
         }
@@ -46,6 +57,39 @@ pub(crate) async fn take_up_operations(context: &Arc<Context>) -> Result<HashSet
         });
     }
     Ok(deleted)
+}
+
+/// Returns what an operation was assigned, if that can be done once more.
+async fn handed_on(context: &Arc<Context>, operation: &Operation) -> Result<Option<HandedOn>, ApiError> {
+    let id = operation.id.clone();
+    let look = move |store: &dyn Store| Ok(store.assignment(&id)?.as_deref().and_then(HandedOn::take_up));
+    context.store("look for what is to be done", look).await
+}
+
+/// Does what an operation was assigned. What an earlier daemon had begun of it is undone; what came of its downloads is there.
+async fn begin_again(
+    artifacts: &Arc<Artifacts>,
+    operation: Operation,
+    handed_on: HandedOn,
+) -> Result<(), ApiError> {
+    let (context, text) = (Arc::clone(artifacts.context()), handed_on.to_text());
+    let begin = move || context.operations.begin_again(operation, &text);
+    let begun = blocking("go on with an operation", begin).await?;
+    let handle = begun.map_err(ApiError::from_store("go on with an operation"))?;
+    handle.warn("bangerd ended meanwhile; the next one has gone on with this".to_owned());
+    let assignment = handed_on.into_assignment();
+    let is_vm = assignment.kind() == OperationKind::VmCreate;
+    let examining = Arc::clone(artifacts);
+    let examine = async move { assignment.examine(&examining, 0).await };
+    if is_vm {
+        // A VM's name is taken before anybody can ask for it.
+        let examined = examine.await;
+        assignment::spawn(Arc::clone(artifacts), handle, std::future::ready(examined));
+    } else {
+        // Files may be where it takes long to look at them.
+        assignment::spawn(Arc::clone(artifacts), handle, examine);
+    }
+    Ok(())
 }
 
 async fn wanted(context: &Arc<Context>, vm: &VmHandle) -> Wanted {
@@ -70,6 +114,17 @@ async fn is_pulled(context: &Arc<Context>, operation: &Operation) -> bool {
     context.store("look for what was pulled", look).await.unwrap_or(false)
 }
 
+/// Whether an image or a kernel comes of an operation of this kind.
+const fn makes_artifact(kind: OperationKind) -> bool {
+    matches!(
+        kind,
+        OperationKind::ImagePull
+            | OperationKind::ImageRegister
+            | OperationKind::KernelPull
+            | OperationKind::KernelRegister
+    )
+}
+
 /// What there is of an operation's VM now.
 struct Left {
     context: Arc<Context>,
@@ -84,19 +139,17 @@ struct Left {
 }
 
 impl Left {
+    /// Whether nothing has come of an operation, and nobody has cancelled it.
+    fn is_to_be_begun_again(&self, kind: OperationKind) -> bool {
+        self.vm.is_none() && !self.cancelling && !(makes_artifact(kind) && self.pulled)
+    }
+
     /// Returns how an operation has ended of which nothing is left to do.
     fn settled(&self, kind: OperationKind, handle: &Arc<Handle>) -> Option<Result<(), ApiError>> {
-        let makes_artifact = matches!(
-            kind,
-            OperationKind::ImagePull
-                | OperationKind::ImageRegister
-                | OperationKind::KernelPull
-                | OperationKind::KernelRegister
-        );
-        if makes_artifact && self.pulled {
+        if makes_artifact(kind) && self.pulled {
             return Some(Ok(()));
         }
-        if self.cancelling && (makes_artifact || kind == OperationKind::EngineInstall) {
+        if self.cancelling && (makes_artifact(kind) || kind == OperationKind::EngineInstall) {
             return Some(Err(was_cancelled(handle)));
         }
         if kind == OperationKind::EngineInstall {

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use super::{DONE, Outcome};
 use crate::arguments::{IdArguments, ListArguments, WatchArguments};
 use crate::context::Context;
-use crate::error::CommandError;
 use crate::printer::{Table, ago, duration};
 use crate::progress;
 
@@ -87,17 +86,14 @@ pub(super) async fn watch(context: &Context, arguments: &WatchArguments) -> Outc
     }
     let mut changes = client.watch_operation(&arguments.id).await?;
     let mut last: Option<Operation> = None;
-    while let Some(operation) = changes.next().await? {
+    let gone = |error| progress::left_by_a_daemon(error, &arguments.id);
+    while let Some(operation) = changes.next().await.map_err(gone)? {
         context.printer.item(&operation)?;
         last = Some(operation);
     }
     match last {
         Some(operation) if operation.status.is_final() => progress::into_result(operation).map(|_| DONE),
-        _ => Err(CommandError::failed(
-            ErrorKind::Unreachable,
-            format!("bangerd stopped telling about operation {}", arguments.id),
-            format!("banger op watch {}", arguments.id),
-        )),
+        _ => Err(progress::left(&arguments.id)),
     }
 }
 

@@ -12,6 +12,7 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 
 use super::answer::{Answer, Begun, Body, to_the_end};
+use crate::assignment::Assignment;
 use crate::daemon::Daemon;
 use crate::operation::Requester;
 
@@ -32,7 +33,7 @@ pub(super) async fn pull_image(
     Extension(requester): Extension<Requester>,
     Body(request): Body<PullRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.pull_image(request, requester)?))
+    Ok(Begun(daemon.begin(Assignment::PullImage(request), requester).await?))
 }
 
 pub(super) async fn register_image(
@@ -40,7 +41,7 @@ pub(super) async fn register_image(
     Extension(requester): Extension<Requester>,
     Body(request): Body<RegisterRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.register_image(request, requester).await?))
+    Ok(Begun(daemon.begin(Assignment::RegisterImage(request), requester).await?))
 }
 
 pub(super) async fn delete_image(
@@ -68,7 +69,7 @@ pub(super) async fn pull_kernel(
     Extension(requester): Extension<Requester>,
     Body(request): Body<PullRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.pull_kernel(request, requester)?))
+    Ok(Begun(daemon.begin(Assignment::PullKernel(request), requester).await?))
 }
 
 pub(super) async fn register_kernel(
@@ -76,7 +77,7 @@ pub(super) async fn register_kernel(
     Extension(requester): Extension<Requester>,
     Body(request): Body<KernelRegisterRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.register_kernel(request, requester).await?))
+    Ok(Begun(daemon.begin(Assignment::RegisterKernel(request), requester).await?))
 }
 
 pub(super) async fn delete_kernel(
@@ -100,5 +101,5 @@ pub(super) async fn install_engine(
     Extension(requester): Extension<Requester>,
     Body(request): Body<EngineInstallRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.install_engine(request, requester)?))
+    Ok(Begun(daemon.begin(Assignment::InstallEngine(request), requester).await?))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use banger_api::request::{ChangeQuery, DeleteQuery, ForwardQuery, LogKind, LogQuery};
@@ -11,8 +11,8 @@ use banger_types::stats::VmStats;
 use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest};
 
 use super::answer::{Answer, Begun, Body, Query};
-use super::listener::Client;
 use super::stream;
+use crate::assignment::Assignment;
 use crate::daemon::Daemon;
 use crate::operation::Requester;
 
@@ -22,11 +22,10 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Vm>> {
 
 pub(super) async fn create(
     State(daemon): State<Arc<Daemon>>,
-    ConnectInfo(client): ConnectInfo<Client>,
     Extension(requester): Extension<Requester>,
     Body(request): Body<VmCreateRequest>,
 ) -> Answer<Begun> {
-    Ok(Begun(daemon.create_vm(request, client.pid, requester)?))
+    Ok(Begun(daemon.begin(Assignment::CreateVm(request), requester).await?))
 }
 
 pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer<Json<Vm>> {

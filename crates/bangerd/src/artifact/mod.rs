@@ -12,7 +12,7 @@ mod single_flight;
 mod tried;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use banger_core::journal::Step;
 use banger_core::store::Store;
@@ -31,7 +31,7 @@ use crate::configuration::{Configuration, VmDefaults};
 use crate::operation::Handle;
 use crate::vm::{Context, blocking, remove_files};
 pub(crate) use files::{FileProblem, problem as file_problem};
-pub(crate) use image::{Registration, Wanted};
+pub(crate) use image::{Registration, Wanted, is_read_once};
 pub(crate) use kernel::KernelRegistration;
 pub(crate) use layers::{stored as stored_layers, unpacked as unpacked_layers};
 
@@ -45,6 +45,8 @@ pub(crate) struct Artifacts {
     held: Arc<Held>,
     layers: Layers,
     catalogs: Catalogs,
+    /// Operations that have ended, and could not be undone then.
+    not_undone: Mutex<Vec<OperationId>>,
 }
 
 impl Artifacts {
@@ -64,6 +66,7 @@ impl Artifacts {
             held: Arc::default(),
             layers,
             catalogs,
+            not_undone: Mutex::default(),
         }
     }
 
@@ -165,11 +168,24 @@ impl Artifacts {
         }
     }
 
-    /// Undoes what an operation had begun, the last step first. What cannot be undone now stays in
-    /// the journal, for the next start of the daemon.
+    /// Undoes what an operation had begun, the last step first. What cannot be undone now, on a full disk, stays in the
+    /// journal: it is undone before the next thing is made, or at the next start of the daemon.
     pub(crate) async fn undo(&self, operation: &OperationId) {
         if let Err(error) = self.try_undo(operation).await {
             tracing::error!(%operation, %error, why = ?error.why, "cannot undo");
+            self.not_undone().push(operation.clone());
+        }
+    }
+
+    fn not_undone(&self) -> MutexGuard<'_, Vec<OperationId>> {
+        self.not_undone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Undoes what could not be undone before.
+    pub(crate) async fn undo_the_rest(&self) {
+        let left = std::mem::take(&mut *self.not_undone());
+        for operation in left {
+            self.undo(&operation).await;
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
 struct Entry {
     record: Arc<Record>,
     cancel: Cancel,
+    /// The next daemon can do it.
+    durable: bool,
 }
 
 type Entries = Arc<Mutex<HashMap<OperationId, Entry>>>;
@@ -119,7 +121,11 @@ impl Operations {
             created_at: now,
             updated_at: now,
         };
-        match self.store.put_operation(&operation) {
+        let remembered = match &terms.assignment {
+            Some(assignment) => self.store.assign(&operation, assignment),
+            None => self.store.put_operation(&operation),
+        };
+        match remembered {
             Err(error @ StoreError::Full { .. }) if kind.makes_room() => {
                 tracing::warn!(operation = %operation.id, %error, "begun without being remembered");
             }
@@ -128,15 +134,29 @@ impl Operations {
         if let Some(request) = &operation.request {
             self.keys.remember(request, &operation.id);
         }
-        Ok(self.add(operation, place))
+        Ok(self.add(operation, place, terms.assignment.is_some()))
     }
 
     /// Takes an operation up that an earlier daemon left.
     pub(crate) fn resume(&self, operation: Operation) -> Arc<Handle> {
-        self.add(operation, None)
+        self.add(operation, None, false)
     }
 
-    fn add(&self, operation: Operation, place: Option<Place>) -> Arc<Handle> {
+    /// Takes an operation up that an earlier daemon left, to do it from its beginning.
+    pub(crate) fn begin_again(
+        &self,
+        mut operation: Operation,
+        assignment: &str,
+    ) -> Result<Arc<Handle>, StoreError> {
+        let place = self.turns.next();
+        let waits = matches!(place, Place::Later(_));
+        operation.status = if waits { OperationStatus::Pending } else { OperationStatus::Running };
+        (operation.progress, operation.may_cancel) = (None, true);
+        self.store.assign(&operation, assignment)?;
+        Ok(self.add(operation, Some(place), true))
+    }
+
+    fn add(&self, operation: Operation, place: Option<Place>, durable: bool) -> Arc<Handle> {
         let id = operation.id.clone();
         tracing::info!(operation = %id, kind = ?operation.kind, subject = operation.subject, "begun");
         let log = std::fs::OpenOptions::new()
@@ -148,7 +168,7 @@ impl Operations {
             .ok();
         let record = Arc::new(Record::new(operation, Arc::clone(&self.store), Arc::clone(&self.events)));
         let cancel = Cancel::default();
-        let entry = Entry { record: Arc::clone(&record), cancel: cancel.clone() };
+        let entry = Entry { record: Arc::clone(&record), cancel: cancel.clone(), durable };
         self.entries().insert(id, entry);
         record.announce();
         let ended = Ended(Arc::clone(&self.entries));
@@ -201,6 +221,17 @@ impl Operations {
         let entries = self.entries();
         let all = entries.values().map(|entry| entry.record.snapshot());
         all.filter(|operation| !operation.status.is_final()).collect()
+    }
+
+    /// Returns those under way that a daemon has to undo before it ends: they concern no VM, which goes on without it, and
+    /// the next daemon could not do them.
+    pub(crate) fn to_be_undone(&self) -> Vec<OperationId> {
+        let entries = self.entries();
+        let undone = entries.iter().filter(|(_, entry)| {
+            let operation = entry.record.snapshot();
+            !entry.durable && !operation.status.is_final() && !operation.kind.is_of_vm()
+        });
+        undone.map(|(id, _)| id.clone()).collect()
     }
 
     /// Returns the present state of an operation.

@@ -32,6 +32,8 @@ pub(crate) struct Terms {
     pub(crate) stop: Option<VmStopRequest>,
     /// It has to wait for something else than its turn.
     pub(crate) waits: bool,
+    /// What the next daemon needs to know to do it, if it can.
+    pub(crate) assignment: Option<String>,
     pub(crate) requester: Requester,
 }
 

@@ -21,7 +21,7 @@ mod trim;
 mod watches;
 
 pub(crate) use context::{Context, blocking};
-pub(crate) use create::{create, finish, prepare_request};
+pub(crate) use create::{Prepared, create, finish, prepare_request};
 pub(crate) use directory::VmDirectory;
 pub(crate) use edit::{Edit, Edited, disk_size};
 pub(crate) use engines::Engines;

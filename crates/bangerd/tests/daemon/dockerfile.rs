@@ -83,13 +83,19 @@ fn a_daemon_that_dies_while_something_is_built_lets_the_builder_forget_it() {
     std::fs::write(context.path().join("Dockerfile"), "FROM scratch\n").unwrap();
     let source = format!("dockerfile:{}", context.path().display());
     environment.run(&["image", "pull", &source, "--name", "mine", "--no-wait"]);
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !builder.calls().contains("build ") {
-        assert!(Instant::now() < deadline, "{}", environment.last_words());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let until_it_builds = |times: usize| {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while builder.calls().matches("build ").count() < times {
+            assert!(Instant::now() < deadline, "{}", environment.last_words());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until_it_builds(1);
     environment.crash_daemon();
-    environment.succeed(&["vm", "ls"]);
+    let operations = environment.run(&["op", "ls", "--json"]).json();
+    // The next one builds it anew.
+    until_it_builds(2);
+    environment.succeed(&["op", "cancel", operations[0]["id"].as_str().unwrap()]);
     let tag = builder.calls().split_once("--tag=").unwrap().1.split(' ').next().unwrap().to_owned();
     assert!(tag.starts_with("localhost/banger-dockerfile:"), "{tag}");
     assert!(builder.calls().contains(&format!("rmi {tag}\n")), "{}", builder.calls());

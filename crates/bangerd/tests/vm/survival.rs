@@ -132,7 +132,7 @@ fn a_console_that_finds_no_room_does_not_stop_its_guest() {
 }
 
 #[test]
-fn what_a_killed_daemon_had_begun_is_undone_by_the_next() {
+fn what_a_killed_daemon_had_begun_is_gone_on_with_by_the_next() {
     let environment = Environment::empty();
     let pull = environment.run(&["image", "pull", "debian", "--no-wait", "--json"]);
     let operation = pull.json()["id"].as_str().unwrap().to_owned();
@@ -146,7 +146,10 @@ fn what_a_killed_daemon_had_begun_is_undone_by_the_next() {
     watch.wait().unwrap();
 
     let shown = environment.run(&["op", "show", &operation, "--json"]);
-    assert_eq!(shown.json()["status"], "failed", "{}", shown.text());
+    assert_eq!(shown.json()["status"], "running", "{}", shown.text());
+    environment.succeed(&["op", "cancel", &operation]);
+    let shown = environment.run(&["op", "show", &operation, "--json"]);
+    assert_eq!(shown.json()["status"], "cancelled", "{}", shown.text());
     assert_eq!(environment.succeed(&["image", "ls", "-q"]), "");
     assert_eq!(std::fs::read_dir(environment.data().join("images")).unwrap().count(), 0);
 }

@@ -349,6 +349,11 @@ impl Artifacts {
     }
 }
 
+/// Whether somebody means a source by `typed` that is gone once it was read.
+pub(crate) fn is_read_once(typed: &str) -> bool {
+    ImageSource::has_transport(typed) && typed.parse().is_ok_and(|source| is_pipe(&source))
+}
+
 /// Whether a source is a pipe, which is gone afterwards.
 fn is_pipe(source: &ImageSource) -> bool {
     use std::os::unix::fs::FileTypeExt as _;

@@ -120,6 +120,7 @@ impl Task {
                     subject: self.record.name.to_string(),
                     stop: matches!(request, Request::Stop | Request::Restart).then(|| stop.clone()),
                     waits,
+                    assignment: None,
                     requester,
                 };
                 let begun = self.context.operations.begin(terms);
