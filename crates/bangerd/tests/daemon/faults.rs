@@ -476,7 +476,9 @@ impl World {
             // The next pull is to download them, too.
             for layers in ["layers/sha256", "layers/diff-ids"] {
                 let layers = self.environment.data().join(layers);
-                names(&layers).iter().for_each(|layer| std::fs::remove_file(layers.join(layer)).unwrap());
+                for layer in names(&layers) {
+                    std::fs::remove_file(layers.join(layer)).unwrap();
+                }
             }
         } else if work == Work::RegisterKernel {
             self.environment.run(&["kernel", "rm", "--yes", SUBJECT]);
