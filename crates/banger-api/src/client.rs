@@ -11,6 +11,7 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
+use banger_types::port::VmPorts;
 use banger_types::problem::Problem;
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
@@ -243,6 +244,11 @@ impl Client {
     /// Returns how OpenSSH's programs reach the VMs.
     pub async fn ssh_configuration(&self) -> Result<SshConfiguration> {
         self.get(route::SSH_CONFIG).await
+    }
+
+    /// Returns what listens in a VM that runs, and what reaches it from the host.
+    pub async fn vm_ports(&self, name: &str) -> Result<VmPorts> {
+        self.get(&route::path(route::VM_PORTS, name)).await
     }
 
     /// Returns what a VM takes at this moment.

@@ -7,6 +7,7 @@ use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
+use banger_types::port::VmPorts;
 use banger_types::problem::{MEDIA_TYPE, Problem};
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
@@ -62,6 +63,7 @@ fn describe_vms(document: &mut Document) {
     document.add(&endpoint::LIST_FORWARDS).answers::<Vec<Forward>>();
     document.add(&endpoint::ADD_FORWARD).takes::<Forward>().answers::<Forward>();
     document.add(&endpoint::REMOVE_FORWARD).asks::<ForwardQuery>().answers::<()>();
+    document.add(&endpoint::SHOW_PORTS).answers::<VmPorts>();
     document.add(&endpoint::SHOW_STATS).answers::<VmStats>();
     document.add(&endpoint::SHOW_SESSION).answers::<SessionTarget>();
     document.add(&endpoint::READ_VM_LOG).asks::<LogQuery>().answers_with("text/plain");

@@ -61,6 +61,7 @@ endpoints! {
     LIST_FORWARDS = "list_forwards": Get VM_FORWARDS, "A VM's forwards: those in force while it runs, else those that it will have.";
     ADD_FORWARD = "add_forward": Post VM_FORWARDS, "Add a forward, for now and for later starts.";
     REMOVE_FORWARD = "remove_forward": Delete VM_FORWARDS, "End a forward; open connections go on.";
+    SHOW_PORTS = "show_ports": Get VM_PORTS, "What listens in a VM that runs, and what reaches it from the host.";
     SHOW_STATS = "show_stats": Get VM_STATS, "What a VM takes of its own resources and of the host's, at this moment.";
     SHOW_SESSION = "show_session": Get VM_SESSION, "What a client needs to open a session in a running VM; waits for one that boots.";
     READ_VM_LOG = "read_vm_log": Get VM_LOGS, "One of a VM's logs, as text.";

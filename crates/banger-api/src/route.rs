@@ -41,6 +41,8 @@ pub const VM_TRIM: &str = "/v1/vms/{name}/trim";
 pub const VM_RENAME: &str = "/v1/vms/{name}/rename";
 /// The ports of the host that lead into it.
 pub const VM_FORWARDS: &str = "/v1/vms/{name}/forwards";
+/// What listens in it, and how that is reached.
+pub const VM_PORTS: &str = "/v1/vms/{name}/ports";
 /// What it takes of its own resources and of the host's.
 pub const VM_STATS: &str = "/v1/vms/{name}/stats";
 /// What a client needs to open a session.

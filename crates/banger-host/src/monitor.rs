@@ -209,6 +209,22 @@ impl MonitorConnection {
         }
     }
 
+    /// Says whether what listens in the guest is forwarded to.
+    pub async fn forward_automatically(&mut self, wanted: bool) -> Result<(), MonitorError> {
+        match self.ask_soon(&MonitorRequest::ForwardAutomatically(wanted)).await? {
+            MonitorReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets somebody else have an address that an automatic forward may have.
+    pub async fn yield_forward(&mut self, listen: std::net::SocketAddr) -> Result<(), MonitorError> {
+        match self.ask_soon(&MonitorRequest::ForwardYield(listen)).await? {
+            MonitorReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Starts a forward. Returns it with the port that was taken.
     pub async fn add_forward(
         &mut self,
@@ -320,6 +336,8 @@ mod tests {
             phase,
             guest: None,
             forwards: Vec::new(),
+            automatic: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 

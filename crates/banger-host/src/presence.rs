@@ -145,6 +145,8 @@ mod tests {
             phase: banger_types::monitor::MonitorPhase::Ready,
             guest: None,
             forwards: Vec::new(),
+            automatic: Vec::new(),
+            sockets: Vec::new(),
         };
         let write = |pid| {
             std::fs::write(directory.path().join(file::STATUS), serde_json::to_vec(&status(pid)).unwrap())

@@ -222,6 +222,8 @@ fn start_programs(spec: LaunchSpec, signals: OwnedFd, words: Words) -> Result<Pa
         phase: MonitorPhase::Booting,
         guest: None,
         forwards: Vec::new(),
+        automatic: Vec::new(),
+        sockets: Vec::new(),
     };
     let shutdown_limit = shutdown_limit();
     Ok(Parts {

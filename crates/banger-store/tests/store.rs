@@ -92,6 +92,7 @@ fn vm(number: u64, name: &str) -> VmRecord {
             network: NetworkMode::User,
             environment: vec!["A=b c".to_owned()],
             forwards: Vec::new(),
+            automatic_forwards: false,
             labels: [("team".to_owned(), "a b".to_owned())].into(),
             restart: RestartPolicy::OnFailure,
             service: false,

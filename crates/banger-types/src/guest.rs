@@ -173,9 +173,11 @@ impl ModulePurpose {
 /// The oldest agent protocol that this build understands.
 pub const PROTOCOL_OLDEST: u32 = 1;
 /// The newest agent protocol that this build understands.
-pub const PROTOCOL_NEWEST: u32 = 2;
+pub const PROTOCOL_NEWEST: u32 = 3;
 /// The first protocol with [`GuestRequest::Trim`].
 pub const PROTOCOL_WITH_TRIM: u32 = 2;
+/// The first protocol with [`GuestRequest::Sockets`] and [`GuestMessage::Sockets`].
+pub const PROTOCOL_WITH_SOCKETS: u32 = 3;
 
 /// The version of [`GuestConfig`] that this build writes.
 pub const CONFIG_VERSION: u32 = 1;
@@ -297,6 +299,8 @@ pub enum GuestMessage {
     Ready,
     /// The guest is about to go down by its own will or the host's request.
     Stopping(ShutdownAction),
+    /// The TCP sockets that listen. Sent after [`Self::Ready`] and whenever they have changed, where the kernel tells of that.
+    Sockets(ListeningSockets),
     /// The answer to the request of this id.
     Reply {
         /// The request's id.
@@ -357,6 +361,8 @@ pub enum GuestRequest {
     Stats,
     /// Give the private disk's blocks back that nobody uses.
     Trim,
+    /// The sockets that listen, UDP's as well.
+    Sockets,
 }
 
 impl GuestRequest {
@@ -365,6 +371,7 @@ impl GuestRequest {
         match self {
             Self::Shutdown(_) | Self::Sync | Self::SetClock(_) | Self::Stats => PROTOCOL_OLDEST,
             Self::Trim => PROTOCOL_WITH_TRIM,
+            Self::Sockets => PROTOCOL_WITH_SOCKETS,
         }
     }
 }
@@ -379,6 +386,72 @@ pub enum GuestReply {
     Stats(GuestStats),
     /// Answer to [`GuestRequest::Trim`]: how many bytes were given back, many of which may have been before.
     Trimmed(u64),
+    /// Answer to [`GuestRequest::Sockets`].
+    Sockets(ListeningSockets),
+}
+
+/// Most sockets that a guest tells of at once: they fit into a line.
+pub const MOST_SOCKETS: usize = 256;
+/// Longest name of a process that is told, characters. A kernel's own are 15 bytes (`proc_pid_comm(5)`).
+pub const LONGEST_PROCESS_NAME: usize = 32;
+
+/// The sockets of a guest that listen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ListeningSockets {
+    /// At most [`MOST_SOCKETS`] of them, in order.
+    pub sockets: Vec<ListeningSocket>,
+    /// There are more.
+    pub more: bool,
+    /// The kernel tells of TCP sockets that come and go. Where it does not, who wants to know has to ask.
+    pub told: bool,
+}
+
+/// A socket that listens: a TCP socket in that state, or a UDP socket that is connected to nobody.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListeningSocket {
+    /// Its protocol.
+    pub protocol: Transport,
+    /// Its port.
+    pub port: u16,
+    /// Its address; all zeros for all of them.
+    pub address: std::net::IpAddr,
+    /// The name of a process that has it, in the process's own words.
+    #[serde(default)]
+    pub process: Option<String>,
+    /// That process's id in the guest.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// The socket's own number in the guest's kernel.
+    #[serde(default)]
+    pub inode: u64,
+}
+
+impl ListeningSocket {
+    /// Returns whether a connection to the guest's loopback address reaches it.
+    pub const fn is_reached_by_loopback(&self) -> bool {
+        self.address.is_unspecified() || self.address.is_loopback()
+    }
+}
+
+/// A protocol with ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// The guest's own view of its resources.

@@ -17,6 +17,7 @@ pub mod location;
 pub mod monitor;
 pub mod name;
 pub mod operation;
+pub mod port;
 pub mod problem;
 pub mod reference;
 pub mod sftp;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::guest::{GuestHello, GuestReply, GuestRequest, Service, ShutdownAction};
+use crate::guest::{GuestHello, GuestReply, GuestRequest, ListeningSocket, Service, ShutdownAction};
 
 /// Files that a monitor reads or writes in the VM's directory.
 pub mod file {
@@ -187,8 +187,14 @@ pub struct MonitorStatus {
     pub phase: MonitorPhase,
     /// What the guest said of itself; `None` before it did.
     pub guest: Option<GuestHello>,
-    /// Forwards in force.
+    /// Forwards in force that somebody asked for.
     pub forwards: Vec<Forward>,
+    /// Forwards to ports that the guest listens on, made and ended by the monitor itself.
+    #[serde(default)]
+    pub automatic: Vec<Forward>,
+    /// The guest's TCP sockets that listen, as far as its kernel tells of them or somebody has asked.
+    #[serde(default)]
+    pub sockets: Vec<ListeningSocket>,
 }
 
 /// A TCP port of the host that leads to a port of the guest, through the control channel.
@@ -221,6 +227,10 @@ pub enum MonitorRequest {
     ForwardAdd(Forward),
     /// End the forward that listens here. Open connections go on.
     ForwardRemove(std::net::SocketAddr),
+    /// From now on, forward to what the guest listens on, or do not. Answered by [`MonitorReply::Done`].
+    ForwardAutomatically(bool),
+    /// Leave this address to somebody else, if an automatic forward has it. Answered by [`MonitorReply::Done`].
+    ForwardYield(std::net::SocketAddr),
 }
 
 /// A line from a monitor.

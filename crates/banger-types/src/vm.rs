@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guest::ListeningSocket;
 use crate::guest::ShutdownAction;
 use crate::monitor::Forward;
 use crate::name::{ImageId, KernelId, VmId, VmName};
@@ -91,6 +92,8 @@ pub struct VmCreateRequest {
     pub environment: Vec<String>,
     /// Ports of the host that lead into it.
     pub forwards: Vec<Forward>,
+    /// Whether what listens in it gets a port of the host's 127.0.0.1 by itself; it does when nobody says.
+    pub automatic_forwards: Option<bool>,
     /// Labels: what its owner wants to find it by. See [`check_label`].
     pub labels: BTreeMap<String, String>,
     /// When it is started again.
@@ -122,6 +125,8 @@ pub struct VmSetRequest {
     pub engine: Option<EngineKind>,
     /// When it is started again.
     pub restart: Option<RestartPolicy>,
+    /// Whether what listens in it gets a port of the host's 127.0.0.1 by itself.
+    pub automatic_forwards: Option<bool>,
     /// Labels to set, and with `null` to take away.
     pub labels: BTreeMap<String, Option<String>>,
 }
@@ -190,6 +195,9 @@ pub struct VmSpec {
     /// Ports of the host that lead into it.
     #[serde(default)]
     pub forwards: Vec<Forward>,
+    /// Whether what listens in it gets a port of the host's 127.0.0.1 by itself.
+    #[serde(default = "yes")]
+    pub automatic_forwards: bool,
     /// Labels: what its owner wants to find it by.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -204,6 +212,10 @@ pub struct VmSpec {
     /// Whether it is deleted when it ends.
     #[serde(default)]
     pub remove: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The state that is shown of a VM.
@@ -280,6 +292,12 @@ pub struct Vm {
     pub vmm_pid: Option<u32>,
     /// Ports of the host that lead into it, while it runs.
     pub forwards: Vec<Forward>,
+    /// Ports of the host's 127.0.0.1 that lead to what listens in it, and come and go with that.
+    #[serde(default)]
+    pub automatic_forwards: Vec<Forward>,
+    /// Its TCP sockets that listen, as far as its kernel tells of them or somebody has asked.
+    #[serde(default)]
+    pub sockets: Vec<ListeningSocket>,
     /// Its directory on the host.
     pub directory: PathBuf,
     /// Blocks that its private disk takes on the host, bytes.

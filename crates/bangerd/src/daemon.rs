@@ -11,6 +11,7 @@ use banger_core::vm::Request;
 use banger_types::event::{Change, EventKind};
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
+use banger_types::port::VmPorts;
 use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
@@ -43,12 +44,21 @@ pub(crate) struct Daemon {
     shutdown: CancellationToken,
     /// Directories of VMs that the database did not know at start.
     unknown_vms: Vec<PathBuf>,
+    /// What listens in VMs and was found to speak something.
+    spoken: vm::Spoken,
 }
 
 impl Daemon {
     pub(crate) fn new(artifacts: Arc<Artifacts>, socket: PathBuf, unknown_vms: Vec<PathBuf>) -> Self {
         let shutdown = CancellationToken::new();
-        Self { artifacts, socket, started_at: jiff::Timestamp::now(), shutdown, unknown_vms }
+        Self {
+            artifacts,
+            socket,
+            started_at: jiff::Timestamp::now(),
+            shutdown,
+            unknown_vms,
+            spoken: vm::Spoken::default(),
+        }
     }
 
     fn context(&self) -> &Arc<Context> {
@@ -412,6 +422,16 @@ impl Daemon {
             host,
             disk_allocated: vm.disk_usage,
         })
+    }
+
+    /// Returns what listens in a VM that runs.
+    pub(crate) async fn ports(&self, name: &str) -> Result<VmPorts, ApiError> {
+        let vm = self.find(name)?.snapshot();
+        if vm.state != VmState::Running {
+            return Err(ApiError::new(ErrorKind::Conflict, format!("cannot see what listens in '{name}'"))
+                .because(format!("it is {}", vm.state)));
+        }
+        vm::ports(self.context(), &self.spoken, &vm.id, vm.name.as_str()).await
     }
 
     async fn host_public_key(&self, name: &VmName) -> Result<String, ApiError> {

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use banger_types::guest::{
-    GuestHello, GuestMessage, GuestReply, GuestRequest, HostMessage, PROTOCOL_NEWEST, PROTOCOL_OLDEST,
-    ShutdownAction,
+    GuestHello, GuestMessage, GuestReply, GuestRequest, HostMessage, ListeningSockets, PROTOCOL_NEWEST,
+    PROTOCOL_OLDEST, PROTOCOL_WITH_SOCKETS, ShutdownAction, Transport,
 };
 use rustix::process::Pid;
 use tokio::io::{
@@ -14,7 +14,9 @@ use tokio::io::{
 use tokio::task::JoinSet;
 
 use super::clock;
+use super::listeners::Listeners;
 use super::mux::{Mux, MuxStream};
+use super::sockets::listening;
 use super::stats::stats;
 use super::stopping::Stopping;
 use crate::trim::trim;
@@ -27,13 +29,14 @@ const LINE_LIMIT: u64 = 64 << 10;
 pub(super) struct Control {
     stopping: Stopping,
     mux: Mux,
+    listeners: Listeners,
     /// Trims the private disk, and takes its time.
     trim: Arc<dyn Fn() -> io::Result<u64> + Send + Sync>,
 }
 
 impl Control {
-    pub(super) fn new(stopping: Stopping, mux: Mux) -> Self {
-        Self { stopping, mux, trim: Arc::new(trim_private_disk) }
+    pub(super) fn new(stopping: Stopping, mux: Mux, listeners: Listeners) -> Self {
+        Self { stopping, mux, listeners, trim: Arc::new(trim_private_disk) }
     }
 
     /// Serves one host to the end of its connection.
@@ -53,7 +56,7 @@ impl Control {
     ) -> io::Result<()> {
         messages.send(&GuestMessage::Hello(hello())).await?;
         let Some(first) = lines.next().await? else { return Ok(()) };
-        match first {
+        let protocol = match first {
             HostMessage::Welcome { protocol, unix_time_ns } => {
                 if !(PROTOCOL_OLDEST..=PROTOCOL_NEWEST).contains(&protocol) {
                     return Err(invalid(&format!("the host chose protocol {protocol}")));
@@ -61,22 +64,27 @@ impl Control {
                 if let Err(error) = clock::adjust(unix_time_ns) {
                     log!("cannot set the clock: {error}");
                 }
+                protocol
             }
             HostMessage::Request { .. } => return Err(invalid("the host did not begin with its welcome")),
-        }
+        };
         messages.send(&GuestMessage::Ready).await?;
-        self.serve_requests(lines, messages).await
+        self.serve_requests(protocol, lines, messages).await
     }
 
     /// Answers what a host asks that was welcomed.
     async fn serve_requests(
-        self,
+        mut self,
+        protocol: u32,
         mut lines: Lines<impl AsyncRead + Unpin>,
         mut messages: Messages<impl AsyncWrite + Unpin>,
     ) -> io::Result<()> {
         let mut promise = self.stopping.promise();
         let mut stopping = self.stopping.subscribe();
         let mut told = None;
+        // A host that does not know them would break the conversation off.
+        let mut tells_sockets = protocol >= PROTOCOL_WITH_SOCKETS;
+        self.listeners.mark_changed();
         // What takes long goes on beside the conversation: a host that wants an end is heard all the while.
         let mut trims = JoinSet::new();
         loop {
@@ -113,6 +121,13 @@ impl Control {
                     messages.send(&GuestMessage::Reply { id, result }).await?;
                 }
                 changed = stopping.changed() => changed.map_err(io::Error::other)?,
+                changed = self.listeners.changed(), if tells_sockets => {
+                    tells_sockets = changed.is_ok();
+                    let sockets = self.listeners.borrow_and_update().clone();
+                    if let Some(sockets) = sockets {
+                        messages.send(&GuestMessage::Sockets(sockets)).await?;
+                    }
+                }
             }
         }
     }
@@ -129,6 +144,14 @@ impl Control {
                 clock::adjust(unix_time_ns).map(|()| GuestReply::Done).map_err(|error| error.to_string())
             }
             GuestRequest::Trim => Err("the private disk is being trimmed already".to_owned()),
+            GuestRequest::Sockets => {
+                let told = self.listeners.borrow().is_some();
+                let look = || listening(&[Transport::Tcp, Transport::Udp]);
+                let found = tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?;
+                found
+                    .map(|found| GuestReply::Sockets(ListeningSockets { told, ..found }))
+                    .map_err(|error| format!("the kernel does not say what listens: {error}"))
+            }
             GuestRequest::Stats => stats().map(GuestReply::Stats).map_err(|error| error.to_string()),
         }
     }
@@ -215,11 +238,12 @@ mod tests {
         let (done, gate) = mpsc::channel();
         let gate = Mutex::new(gate);
         let trim = Arc::new(move || gate.lock().unwrap().recv().map_err(io::Error::other));
-        let control = Control { stopping: Stopping::default(), mux: Mux::new().unwrap(), trim };
+        let (_, listeners) = tokio::sync::watch::channel(None);
+        let control = Control { stopping: Stopping::default(), mux: Mux::new().unwrap(), listeners, trim };
         let (host, guest) = tokio::io::duplex(1 << 16);
         let (reader, writer) = tokio::io::split(guest);
         let lines = Lines { reader: BufReader::new(reader), line: Vec::new() };
-        let served = tokio::spawn(control.serve_requests(lines, Messages(writer)));
+        let served = tokio::spawn(control.serve_requests(PROTOCOL_NEWEST, lines, Messages(writer)));
         let (reader, mut writer) = tokio::io::split(host);
         let mut answers = BufReader::new(reader).lines();
         let requests = [GuestRequest::Trim, GuestRequest::Trim, GuestRequest::Stats];

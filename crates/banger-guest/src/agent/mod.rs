@@ -6,9 +6,11 @@ mod clock;
 mod control;
 mod forward;
 mod link;
+mod listeners;
 mod mux;
 mod port;
 mod socket;
+mod sockets;
 mod stats;
 mod stopping;
 
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use banger_types::guest::{GuestConfig, Service};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::listeners::{Listeners, watch_listeners};
 use self::mux::{Mux, Offer};
 use self::stopping::Stopping;
 use crate::{boot, init, log, path, process, ssh};
@@ -90,7 +93,8 @@ async fn serve_channel(config: &GuestConfig) -> Result<(), AgentError> {
     let mut shutdowns = init::Announcements::open().map_err(io("cannot listen for signals"))?;
     let stopping = Stopping::default();
     let mux = Mux::new().map_err(io("cannot draw a session number"))?;
-    let services = Services { ssh, stopping: stopping.clone(), mux: mux.clone() };
+    let services =
+        Services { ssh, stopping: stopping.clone(), mux: mux.clone(), listeners: watch_listeners() };
     let driver = tokio::spawn(link::drive(mux.clone(), move |offer, name| services.start(offer, &name)));
     loop {
         tokio::select! {
@@ -113,13 +117,15 @@ struct Services {
     ssh: Arc<ssh::Server>,
     stopping: Stopping,
     mux: Mux,
+    listeners: Listeners,
 }
 
 impl Services {
     fn start(&self, offer: Offer, name: &str) {
         match Service::from_str(name) {
             Ok(Service::Agent) => {
-                let control = control::Control::new(self.stopping.clone(), self.mux.clone());
+                let control =
+                    control::Control::new(self.stopping.clone(), self.mux.clone(), self.listeners.clone());
                 tokio::spawn(control.serve(offer.accept()));
             }
             Ok(Service::Ssh) => {

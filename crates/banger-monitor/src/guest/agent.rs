@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use banger_channel::StreamId;
 use banger_types::guest::{
-    GuestHello, GuestMessage, GuestReply, GuestRequest, HostMessage, PROTOCOL_NEWEST, PROTOCOL_OLDEST,
-    ShutdownAction,
+    GuestHello, GuestMessage, GuestReply, GuestRequest, HostMessage, ListeningSockets, PROTOCOL_NEWEST,
+    PROTOCOL_OLDEST, PROTOCOL_WITH_SOCKETS, ShutdownAction,
 };
 use mio::Token;
 
@@ -45,6 +45,8 @@ pub(crate) enum Heard {
     Ready,
     /// It goes down.
     Stopping(ShutdownAction),
+    /// It said what listens.
+    Sockets(ListeningSockets),
     /// It answered a request.
     Reply(Question, Result<GuestReply, String>),
 }
@@ -144,6 +146,9 @@ impl Agent {
             }
             (Phase::Welcomed { .. }, GuestMessage::Ready) => Heard::Ready,
             (Phase::Welcomed { .. }, GuestMessage::Stopping(action)) => Heard::Stopping(action),
+            (Phase::Welcomed { protocol: PROTOCOL_WITH_SOCKETS.. }, GuestMessage::Sockets(sockets)) => {
+                Heard::Sockets(sockets)
+            }
             (Phase::Welcomed { .. }, GuestMessage::Reply { id, result })
                 if (1..=self.last_request).contains(&id) =>
             {

@@ -21,7 +21,9 @@ const FORWARD_LIMIT: usize = 256;
 #[derive(Debug)]
 pub(crate) struct ForwardListener {
     listener: TcpListener,
-    forward: Forward,
+    pub(crate) forward: Forward,
+    /// It came by itself, and goes with what listens in the guest.
+    pub(crate) automatic: bool,
     /// There may be a connection to accept.
     pub(crate) ready: bool,
 }
@@ -32,36 +34,55 @@ impl Monitor {
         if forward.guest_port == 0 {
             return Err("port 0 of the guest cannot be forwarded to".to_owned());
         }
-        if self.forwards.len() >= FORWARD_LIMIT {
+        if self.forwards_where(false).count() >= FORWARD_LIMIT {
             return Err(format!("the VM has {FORWARD_LIMIT} forwards, and may not have more"));
         }
         let fail = |error: io::Error| {
             format!("cannot listen on {}: {}", forward.listen, reason(&error, forward.listen))
         };
-        let mut listener = TcpListener::bind(forward.listen).map_err(fail)?;
-        let listen = listener.local_addr().map_err(fail)?;
-        let token = self.new_token();
-        self.registry().register(&mut listener, token, Interest::READABLE).map_err(fail)?;
-        let forward = Forward { listen, guest_port: forward.guest_port };
-        self.forwards.insert(token, ForwardListener { listener, forward: forward.clone(), ready: true });
-        self.publish_forwards();
+        if forward.listen.port() != 0 {
+            // What came by itself gives way.
+            self.yield_port(forward.listen);
+        }
+        let forward = self.listen(forward, false).map_err(fail)?;
+        self.forward_automatically();
         Ok(forward)
+    }
+
+    /// Listens, for as long as the forward is there. Nobody is told yet.
+    pub(crate) fn listen(&mut self, forward: &Forward, automatic: bool) -> io::Result<Forward> {
+        let mut listener = TcpListener::bind(forward.listen)?;
+        let listen = listener.local_addr()?;
+        let token = self.new_token();
+        self.registry().register(&mut listener, token, Interest::READABLE)?;
+        let forward = Forward { listen, guest_port: forward.guest_port };
+        let listening = ForwardListener { listener, forward: forward.clone(), automatic, ready: true };
+        self.forwards.insert(token, listening);
+        Ok(forward)
+    }
+
+    /// Returns the forwards that came by themselves, or those that somebody asked for.
+    pub(crate) fn forwards_where(&self, automatic: bool) -> impl Iterator<Item = &Forward> {
+        self.forwards.values().filter(move |it| it.automatic == automatic).map(|it| &it.forward)
     }
 
     /// Ends a forward.
     pub(crate) fn remove_forward(&mut self, listen: SocketAddr) -> Result<(), String> {
         let before = self.forwards.len();
-        self.forwards.retain(|_, forward| forward.forward.listen != listen);
+        self.forwards.retain(|_, it| it.automatic || it.forward.listen != listen);
         if self.forwards.len() == before {
             return Err(format!("there is no forward that listens on {listen}"));
         }
-        self.publish_forwards();
+        self.forward_automatically();
         Ok(())
     }
 
-    fn publish_forwards(&mut self) {
-        let forwards = self.forwards.values().map(|forward| forward.forward.clone()).collect();
-        self.board.update(|status| status.forwards = forwards);
+    /// Shows the forwards as they are.
+    pub(crate) fn publish_forwards(&mut self) {
+        let asked_for = self.forwards_where(false).cloned().collect();
+        let mut automatic: Vec<Forward> = self.forwards_where(true).cloned().collect();
+        automatic.sort_by_key(|forward| forward.guest_port);
+        self.board.update(|status| (status.forwards, status.automatic) = (asked_for, automatic));
     }
 
     /// Ends all forwards. Open connections go on.

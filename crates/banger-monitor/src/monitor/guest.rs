@@ -6,6 +6,7 @@ use banger_types::guest::{
 };
 use banger_types::monitor::{MonitorPhase, MonitorReply};
 
+use super::automatic::bounded;
 use super::client::State;
 use super::{CHANNEL_LINK, Monitor, now_ns};
 use crate::guest::agent::{Agent, Asker, Heard, Question};
@@ -165,11 +166,22 @@ impl Monitor {
             Heard::Stopping(action) => {
                 self.board.update(|status| status.phase = MonitorPhase::Stopping(action));
             }
+            Heard::Sockets(sockets) => self.hear_sockets(sockets),
             Heard::Reply(question, result) => self.hear_reply(question, result),
         }
     }
 
     fn hear_reply(&mut self, question: Question, result: Result<GuestReply, String>) {
+        let result = result.map(|reply| match reply {
+            GuestReply::Sockets(sockets) => GuestReply::Sockets(bounded(sockets)),
+            other => other,
+        });
+        // Whoever looks makes them known, where the kernel does not.
+        if let Ok(GuestReply::Sockets(sockets)) = &result
+            && !sockets.told
+        {
+            self.hear_sockets(sockets.clone());
+        }
         match (question.asker, result) {
             (Asker::Client(client), Ok(reply)) => self.answer(client, &MonitorReply::Guest(reply)),
             (Asker::Client(client), Err(reason)) => {
@@ -195,6 +207,9 @@ impl Monitor {
                 "the guest's agent speaks protocols {} to {}, this monitor {PROTOCOL_OLDEST} to {PROTOCOL_NEWEST}",
                 hello.protocol_oldest, hello.protocol_newest
             ));
+        }
+        if self.board.status().guest.as_ref().is_some_and(|before| before.boot_id != hello.boot_id) {
+            self.forget_sockets();
         }
         self.board.update(|status| {
             // A kernel that was started anew is not going down any more.

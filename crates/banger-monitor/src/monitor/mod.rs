@@ -1,5 +1,6 @@
 //! The event loop, and everything that it turns.
 
+mod automatic;
 mod boot;
 mod client;
 mod clients;
@@ -23,6 +24,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use rustix::process::Signal;
 
+use self::automatic::Automatic;
 use self::boot::Boot;
 use self::client::Client;
 use self::end::Ending;
@@ -98,6 +100,7 @@ pub(crate) struct Monitor {
     /// Who has which stream of the channel.
     streams: BTreeMap<StreamId, Token>,
     forwards: BTreeMap<Token, ForwardListener>,
+    automatic: Automatic,
     /// A shutdown that the agent has to be asked for as soon as it is there.
     wanted_shutdown: Option<ShutdownAction>,
     /// The host goes down.
@@ -151,6 +154,7 @@ impl Monitor {
             splices: BTreeMap::new(),
             streams: BTreeMap::new(),
             forwards: BTreeMap::new(),
+            automatic: Automatic::default(),
             wanted_shutdown: None,
             host_shutdown: false,
             shutdown_limit: parts.shutdown_limit,
@@ -319,6 +323,7 @@ impl Monitor {
             return;
         }
         self.follow_farewell(now);
+        self.follow_sockets(now);
         if self.shutdown_deadline.is_some_and(|deadline| deadline <= now) {
             self.shutdown_deadline = None;
             self.kill_for_host();
@@ -344,7 +349,11 @@ impl Monitor {
     fn timeout(&self) -> Option<Duration> {
         let deadline = match &self.ending {
             Some(ending) => ending.deadline(),
-            None => [self.shutdown_deadline, self.boot.deadline()].into_iter().flatten().min(),
+            None => {
+                let deadlines =
+                    [self.shutdown_deadline, self.boot.deadline(), self.automatic.due(Instant::now())];
+                deadlines.into_iter().flatten().min()
+            }
         };
         let due = [self.board.due(), deadline].into_iter().flatten().min()?;
         Some(due.saturating_duration_since(Instant::now()))

@@ -50,6 +50,14 @@ impl Monitor {
             MonitorRequest::ForwardRemove(listen) => {
                 self.remove_forward(listen).map(|()| Some(MonitorReply::Done))
             }
+            MonitorRequest::ForwardAutomatically(wanted) => {
+                self.set_automatic(wanted);
+                Ok(Some(MonitorReply::Done))
+            }
+            MonitorRequest::ForwardYield(listen) => {
+                self.yield_port(listen);
+                Ok(Some(MonitorReply::Done))
+            }
         }
     }
 

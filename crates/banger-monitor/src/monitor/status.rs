@@ -76,7 +76,7 @@ impl Board {
 
 /// How fast something may happen: some times at once, and ever more slowly while it goes on.
 #[derive(Debug, Default)]
-struct Pace {
+pub(crate) struct Pace {
     last: Option<Instant>,
     /// How often it has happened without a rest.
     times: u32,
@@ -93,7 +93,7 @@ impl Pace {
     const REST: Duration = Duration::from_secs(10);
 
     /// Returns when it may happen next, if it ever happened.
-    fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let wait = match self.times.checked_sub(Self::FREE) {
             None => Duration::ZERO,
             Some(waits) => (Self::FIRST_WAIT * (1 << waits.min(8))).min(Self::LONGEST_WAIT),
@@ -102,7 +102,7 @@ impl Pace {
     }
 
     /// Notes that it happens now.
-    fn step(&mut self, now: Instant) {
+    pub(crate) fn step(&mut self, now: Instant) {
         let rested = self.last.is_none_or(|last| now.saturating_duration_since(last) >= Self::REST);
         self.times = if rested { 1 } else { self.times.saturating_add(1) };
         self.last = Some(now);

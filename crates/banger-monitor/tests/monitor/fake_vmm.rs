@@ -262,6 +262,7 @@ impl Guest {
             }
             GuestRequest::Sync => Err("the disk is gone".to_owned()),
             GuestRequest::Trim => Ok(GuestReply::Trimmed(4096)),
+            GuestRequest::Sockets => Err("it speaks an older protocol".to_owned()),
             GuestRequest::Shutdown(_) if self.script.contains("refuse") => {
                 Err("the guest has better things to do".to_owned())
             }

@@ -40,6 +40,9 @@ pub struct Machine {
     /// Lead a TCP port of this host into it: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an address
     #[arg(short = 'p', long = "publish", value_name = "HOST:GUEST", value_parser = parse::forward)]
     pub forwards: Vec<Forward>,
+    /// Lead to what listens in it from 127.0.0.1 by itself, by the same port or the next free one [default: on]
+    #[arg(long = "auto-forward", value_name = "WHETHER", value_enum)]
+    pub automatic_forwards: Option<Switch>,
     /// Set a variable in its sessions: NAME=VALUE, or NAME for the value it has here
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = variable())]
     pub environment: Vec<OsString>,
@@ -94,6 +97,21 @@ impl From<EngineArgument> for Option<EngineKind> {
             EngineArgument::Firecracker => Some(EngineKind::Firecracker),
             EngineArgument::Qemu => Some(EngineKind::Qemu),
         }
+    }
+}
+
+/// Whether something is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is
+    On,
+    /// It is not
+    Off,
+}
+
+impl From<Switch> for bool {
+    fn from(switch: Switch) -> Self {
+        switch == Switch::On
     }
 }
 
@@ -194,6 +212,9 @@ pub struct Changes {
     /// When to start it again after it has ended
     #[arg(long, value_name = "POLICY", value_enum)]
     pub restart: Option<RestartArgument>,
+    /// Lead to what listens in it from 127.0.0.1 by itself
+    #[arg(long = "auto-forward", value_name = "WHETHER", value_enum)]
+    pub automatic_forwards: Option<Switch>,
     /// Give it a label, or a label another value: NAME=VALUE, or NAME alone
     #[arg(short, long = "label", value_name = "NAME=VALUE", value_parser = parse::label)]
     pub labels: Vec<(String, String)>,

@@ -30,7 +30,7 @@ pub use machine::{
 pub use session::{ExecArguments, ProxyArguments, SessionOptions, SshArguments};
 pub use space::{DfArguments, PruneArguments, SystemCommand};
 pub use vm::{
-    LogsArguments, NameArguments, NamesArguments, RemoveArguments, RenameArguments, StateArgument,
+    Goal, LogsArguments, NameArguments, NamesArguments, PortsArguments, RemoveArguments, RenameArguments,
     StatsArguments, StopArguments, VmCommand, VmListArguments, WaitArguments,
 };
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use banger_types::VmName;
+use banger_types::vm::VmState;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::filter::Filter;
 use super::{
@@ -51,6 +52,8 @@ pub enum VmCommand {
     Set(SetArguments),
     /// Wait until VMs are in a state
     Wait(WaitArguments),
+    /// Print what listens in a VM, and what reaches it from this host
+    Ports(PortsArguments),
     /// Print what VMs take: processors, memory, disk, network, and what that costs the host
     Stats(StatsArguments),
     /// Show what all VMs that run take, those that take most first
@@ -72,6 +75,17 @@ pub struct StatsArguments {
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub names: Vec<String>,
     /// Look again each second, until it is interrupted
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// Arguments of `vm ports`.
+#[derive(Debug, Args)]
+pub struct PortsArguments {
+    /// The VM's name or id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Look again each second, and print what has changed, until it is interrupted
     #[arg(short, long)]
     pub watch: bool,
 }
@@ -154,22 +168,39 @@ pub struct WaitArguments {
     /// Names or ids of VMs
     #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub names: Vec<String>,
-    /// The state
-    #[arg(long = "for", value_name = "STATE", value_enum, default_value_t = StateArgument::Stopped)]
-    pub state: StateArgument,
+    /// A state (stopped, running, paused, failed), ssh for sessions, or port:NUMBER for what listens
+    #[arg(long = "for", value_name = "WHAT", default_value = "stopped", value_parser = goal)]
+    pub goal: Goal,
     /// Seconds after which to give up [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 }
 
-/// A state that can be waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the states of `VmState`, whose words say it all")]
-pub enum StateArgument {
-    Stopped,
-    Running,
-    Paused,
-    Failed,
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// The VM is in this state.
+    State(VmState),
+    /// It serves sessions.
+    Ssh,
+    /// A program in it listens on this TCP port.
+    Port(u16),
+}
+
+fn goal(text: &str) -> Result<Goal, String> {
+    match text {
+        "stopped" => Ok(Goal::State(VmState::Stopped)),
+        "running" => Ok(Goal::State(VmState::Running)),
+        "paused" => Ok(Goal::State(VmState::Paused)),
+        "failed" => Ok(Goal::State(VmState::Failed)),
+        "ssh" => Ok(Goal::Ssh),
+        _ => {
+            let port = text.strip_prefix("port:").and_then(|port| port.parse().ok());
+            port.filter(|port| *port != 0).map(Goal::Port).ok_or_else(|| {
+                "choose among stopped, running, paused, failed, ssh, and port:NUMBER, as port:8080".to_owned()
+            })
+        }
+    }
 }
 
 /// Arguments of `vm logs`.

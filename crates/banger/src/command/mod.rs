@@ -119,6 +119,7 @@ async fn virtual_machine(context: &Context, command: VmCommand) -> Outcome {
         VmCommand::Rename(arguments) => vm::rename(context, arguments).await,
         VmCommand::Set(arguments) => vm::set(context, arguments).await,
         VmCommand::Wait(arguments) => vm::wait(context, arguments).await,
+        VmCommand::Ports(arguments) => vm::ports(context, &arguments).await,
         VmCommand::Stats(arguments) => vm::stats(context, &arguments).await,
         VmCommand::Top => vm::top(context).await,
         VmCommand::Forward(command) => match command {

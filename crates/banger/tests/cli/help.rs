@@ -68,6 +68,7 @@ fn the_help_names_what_exists() {
       rename   Give a VM another name
       set      Change what a VM is made of
       wait     Wait until VMs are in a state
+      ports    Print what listens in a VM, and what reaches it from this host
       stats    Print what VMs take: processors, memory, disk, network, and what that costs the host
       top      Show what all VMs that run take, those that take most first
       forward  Look after the ports of this host that lead into a VM
@@ -206,6 +207,14 @@ fn the_help_of_sessions_tells_their_exit_codes() {
               Lead a TCP port of this host into it: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an
               address
 
+          --auto-forward <WHETHER>
+              Lead to what listens in it from 127.0.0.1 by itself, by the same port or the next free one
+              [default: on]
+
+              Possible values:
+              - on:  It is
+              - off: It is not
+
       -e, --env <NAME=VALUE>
               Set a variable in its sessions: NAME=VALUE, or NAME for the value it has here
 
@@ -336,16 +345,18 @@ fn the_help_of_verbs_tells_what_they_take() {
       <NAME>  The VM's name or id
 
     Options:
-          --json                 Print JSON: one document, or one line for each item of a stream
-          --vcpus <N>            Number of virtual CPUs
-      -m, --memory <SIZE>        Memory, as 512M or 2G
-          --disk <SIZE>          Size of the private disk, as 20G; it can only grow
-          --engine <ENGINE>      What runs it: firecracker or qemu
-          --restart <POLICY>     When to start it again after it has ended [possible values: no,
-                                 on-failure, always]
-      -l, --label <NAME=VALUE>   Give it a label, or a label another value: NAME=VALUE, or NAME alone
-          --remove-label <NAME>  Take a label away
-      -h, --help                 Print help (see more with '--help')
+          --json                    Print JSON: one document, or one line for each item of a stream
+          --vcpus <N>               Number of virtual CPUs
+      -m, --memory <SIZE>           Memory, as 512M or 2G
+          --disk <SIZE>             Size of the private disk, as 20G; it can only grow
+          --engine <ENGINE>         What runs it: firecracker or qemu
+          --restart <POLICY>        When to start it again after it has ended [possible values: no,
+                                    on-failure, always]
+          --auto-forward <WHETHER>  Lead to what listens in it from 127.0.0.1 by itself [possible
+                                    values: on, off]
+      -l, --label <NAME=VALUE>      Give it a label, or a label another value: NAME=VALUE, or NAME alone
+          --remove-label <NAME>     Take a label away
+      -h, --help                    Print help (see more with '--help')
 
     vCPUs, memory and disk change while the VM is stopped, the others at any time.
     --- stderr
@@ -361,8 +372,8 @@ fn the_help_of_verbs_tells_what_they_take() {
       <NAME>...  Names or ids of VMs
 
     Options:
-          --for <STATE>        The state [default: stopped] [possible values: stopped, running, paused,
-                               failed]
+          --for <WHAT>         A state (stopped, running, paused, failed), ssh for sessions, or
+                               port:NUMBER for what listens [default: stopped]
           --json               Print JSON: one document, or one line for each item of a stream
           --timeout <SECONDS>  Seconds after which to give up [default: never]
       -h, --help               Print help

@@ -47,6 +47,7 @@ fn routes() -> Routes {
         .on(endpoint::LIST_FORWARDS, vms::forwards)
         .on(endpoint::ADD_FORWARD, vms::add_forward)
         .on(endpoint::REMOVE_FORWARD, vms::remove_forward)
+        .on(endpoint::SHOW_PORTS, vms::ports)
         .on(endpoint::SHOW_STATS, vms::stats)
         .on(endpoint::SHOW_SESSION, vms::session)
         .on(endpoint::READ_VM_LOG, vms::logs)

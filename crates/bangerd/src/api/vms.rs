@@ -7,6 +7,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use banger_api::request::{ChangeQuery, DeleteQuery, ForwardQuery, LogKind, LogQuery};
 use banger_types::monitor::{Forward, file};
+use banger_types::port::VmPorts;
 use banger_types::stats::VmStats;
 use banger_types::vm::{SessionTarget, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest};
 
@@ -138,6 +139,13 @@ pub(super) async fn remove_forward(
     Query(query): Query<ForwardQuery>,
 ) -> Answer<Json<()>> {
     Ok(Json(daemon.remove_forward(&name, query.listen).await?))
+}
+
+pub(super) async fn ports(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Answer<Json<VmPorts>> {
+    Ok(Json(daemon.ports(&name).await?))
 }
 
 pub(super) async fn stats(

@@ -158,6 +158,7 @@ async fn make(
         network: request.network,
         environment: request.environment,
         forwards: request.forwards,
+        automatic_forwards: request.automatic_forwards.unwrap_or(true),
         labels: request.labels,
         restart: request.restart,
         service: request.service,

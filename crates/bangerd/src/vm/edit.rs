@@ -12,8 +12,8 @@ use banger_types::{ApiError, ErrorKind};
 
 use super::directory::Reservation;
 use super::limits::{check_disk, check_forwards, check_memory, check_vcpus, check_vcpus_of, refuse};
-use super::monitors;
 use super::task::Task;
+use super::{forwards, monitors};
 use crate::failure::{denied, failed};
 use crate::fault::FaultPoint;
 use crate::layout::vm_file;
@@ -80,7 +80,12 @@ impl Task {
             Edit::Set { wanted, configured_vcpus } => {
                 let changed = set(&self.record, &wanted, configured_vcpus)?;
                 self.check_engine(&changed)?;
+                let automatic = changed.spec.automatic_forwards;
+                let switched = automatic != self.record.spec.automatic_forwards;
                 self.resize(changed).await?;
+                if switched && self.attached {
+                    forwards::set_automatic(&self.context, &self.record.id, automatic).await;
+                }
                 FaultPoint::SetRemembered.reach();
             }
             Edit::Rename(reservation) => {
@@ -152,6 +157,7 @@ impl Task {
             return Err(forward_conflict(&name, format!("it has one on {} already", forward.listen)));
         }
         let forward = if self.attached {
+            forwards::make_way(&self.context, &self.record.id, forward.listen).await;
             let mut monitor = self.monitor("add a forward to")?;
             let forward = monitor
                 .add_forward(forward)
@@ -264,6 +270,9 @@ fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Resul
     }
     if let Some(engine) = wanted.engine {
         changed.spec.engine = engine;
+    }
+    if let Some(automatic_forwards) = wanted.automatic_forwards {
+        changed.spec.automatic_forwards = automatic_forwards;
     }
     if let Some(restart) = wanted.restart {
         changed.spec.restart = restart;

@@ -21,7 +21,7 @@ use super::boot::Before;
 use super::context::{Context, blocking};
 use super::remove::remove_files;
 use super::task::Event;
-use super::{boot, monitors, trim, watches};
+use super::{boot, forwards, monitors, trim, watches};
 use crate::failure::{cancelled, failed};
 use crate::fault::FaultPoint;
 use crate::layout::vm_file;
@@ -204,6 +204,7 @@ impl Attempt {
         self.terms.context.launcher.launch(&directory).await.map_err(monitor_error)?;
         FaultPoint::StartLaunched.reach();
         for forward in &self.terms.record.spec.forwards {
+            forwards::make_way(&self.terms.context, &self.terms.record.id, forward.listen).await;
             let added = match monitors::open(&self.terms.context, &self.terms.record.id) {
                 Ok(mut connection) => connection.add_forward(forward.clone()).await,
                 Err(error) => Err(error),
@@ -214,6 +215,8 @@ impl Attempt {
                 return Err(error.fix("use another port of the host with -p, or `banger vm forward rm`"));
             }
         }
+        let wanted = self.terms.record.spec.automatic_forwards;
+        forwards::set_automatic(&self.terms.context, &self.terms.record.id, wanted).await;
         FaultPoint::StartForwarded.reach();
         let stream = StatusStream::of_launched(&directory).await.map_err(monitor_error)?;
         self.terms.events.send(Event::Attached(stream)).await.ok();

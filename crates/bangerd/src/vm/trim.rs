@@ -49,7 +49,7 @@ pub(super) async fn running(context: &Arc<Context>, vm: &VmRecord, work: &Part) 
             tell(&disk, before, work);
             Ok(())
         }
-        GuestReply::Done | GuestReply::Stats(_) => {
+        GuestReply::Done | GuestReply::Stats(_) | GuestReply::Sockets(_) => {
             Err(ApiError::new(ErrorKind::Failed, cannot)
                 .because("the guest gave an answer to another question"))
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use banger_core::engine::{Engine, RunningVmm, VmmEvent};
 use banger_core::store::VmRecord;
-use banger_core::vm::ForwardChanges;
 use banger_host::{ProcessWatch, StatusStream};
 use banger_types::VmId;
 use banger_types::guest::GuestRequest;
@@ -141,26 +140,6 @@ pub(super) fn mute_monitor(context: &Arc<Context>, id: &VmId, events: &mpsc::Sen
             }
         };
         events.send(event).await.ok();
-    });
-}
-
-/// Completes, or undoes, what a daemon before this one has begun to change of a VM's forwards.
-pub(super) fn change_forwards(context: &Arc<Context>, id: &VmId, changes: ForwardChanges) {
-    let (context, id) = (Arc::clone(context), id.clone());
-    tokio::spawn(async move {
-        for forward in changes.surplus {
-            let removed = async { monitors::open(&context, &id)?.remove_forward(forward.listen).await };
-            if let Err(error) = removed.await {
-                tracing::warn!(vm = %id, listen = %forward.listen, %error, "a forward that nobody wants stays");
-            }
-        }
-        for forward in changes.missing {
-            let listen = forward.listen;
-            let added = async { monitors::open(&context, &id)?.add_forward(forward).await };
-            if let Err(error) = added.await {
-                tracing::warn!(vm = %id, %listen, %error, "a forward is missing");
-            }
-        }
     });
 }
 

@@ -22,6 +22,7 @@ mod interrupted;
 mod kernels;
 mod life;
 mod operations;
+mod ports;
 mod register;
 mod registry;
 mod schema;

@@ -1,7 +1,7 @@
 //! Three kinds of image, and in a VM of each everything that a session must do.
 
 use crate::guest::{BUSYBOX, DEBIAN, Guest, PROBE};
-use crate::{openssh, session, stats};
+use crate::{openssh, ports, session, stats};
 
 /// What is tried in every image.
 fn try_everywhere(guest: &mut Guest) {
@@ -17,6 +17,7 @@ fn try_everywhere(guest: &mut Guest) {
     guest.step("Ctrl-C on a terminal reaches the program", session::control_c_reaches_the_program);
     guest.step("a client that goes takes its program along", session::a_lost_client_is_a_hangup);
     guest.step("what it takes", stats::a_guest_tells_what_it_takes);
+    guest.step("what listens", ports::what_listens_is_seen_and_reached);
     guest.step("OpenSSH: keys are checked", openssh::keys_are_checked);
     guest.step("OpenSSH: sftp", openssh::files_go_there_and_back);
 }

@@ -14,6 +14,7 @@ mod lifecycle;
 mod login;
 mod network;
 mod openssh;
+mod ports;
 mod pulled;
 mod registered;
 mod run;

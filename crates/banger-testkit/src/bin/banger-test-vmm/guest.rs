@@ -8,15 +8,19 @@ use std::time::Instant;
 
 use banger_channel::{Endpoint, Event, StreamId};
 use banger_types::guest::{
-    GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, PROTOCOL_NEWEST,
-    PROTOCOL_OLDEST, Service, ShutdownAction,
+    GuestHello, GuestMessage, GuestReply, GuestRequest, GuestStats, HostMessage, ListeningSocket,
+    ListeningSockets, PROTOCOL_NEWEST, PROTOCOL_OLDEST, Service, ShutdownAction, Transport,
 };
 
 use crate::{Behaviour, Machine, print};
 
 /// The port that takes commands, each a line: `poweroff` and `reboot` as from inside of the guest, `panic`,
-/// `exit CODE`, `print TEXT`, `stall` for want of room on the host. Every other port is an echo.
+/// `exit CODE`, `print TEXT`, `stall` for want of room on the host; `listen PORT NAME` and `close PORT` for a server in the
+/// guest, `flap PORT TIMES` for one that comes and goes so often, `hush` for a kernel that tells nothing of that.
+/// Every other port is an echo, but for [`HTTP`].
 pub(crate) const COMMANDS: u16 = 1;
+/// The port that answers as a server of HTTP.
+pub(crate) const HTTP: u16 = 80;
 
 struct Stream {
     service: Service,
@@ -38,6 +42,10 @@ pub(crate) struct Guest {
     machine: Arc<Machine>,
     booted: Instant,
     boot_id: String,
+    /// What listens, by its port.
+    sockets: BTreeMap<u16, ListeningSocket>,
+    /// The kernel tells nothing of that.
+    hushed: bool,
 }
 
 impl Guest {
@@ -48,7 +56,8 @@ impl Guest {
         let boot_id = format!("{:032x}", u128::from_be_bytes(session));
         let endpoint = Endpoint::guest(session);
         let (streams, booted) = (BTreeMap::new(), Instant::now());
-        Self { connection, endpoint, streams, behaviour, machine, booted, boot_id }
+        let sockets = BTreeMap::new();
+        Self { connection, endpoint, streams, behaviour, machine, booted, boot_id, sockets, hushed: false }
     }
 
     /// Serves until the host closes the channel.
@@ -104,7 +113,7 @@ impl Guest {
         };
         self.endpoint.accept(id);
         let greet = service == Service::Agent;
-        let echo = !matches!(service, Service::Agent | Service::Tcp(COMMANDS));
+        let echo = !matches!(service, Service::Agent | Service::Tcp(COMMANDS | HTTP));
         let stream = Stream { service, input: Vec::new(), output: Vec::new(), echo, finished: false };
         self.streams.insert(id, stream);
         if greet {
@@ -125,6 +134,12 @@ impl Guest {
 
     fn take(&mut self, id: StreamId, bytes: &[u8]) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.service == Service::Tcp(HTTP) {
+            stream.output.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n");
+            stream.finished = true;
+            self.endpoint.consumed(id, bytes.len());
+            return;
+        }
         if stream.echo {
             stream.output.extend_from_slice(bytes);
             return;
@@ -173,6 +188,7 @@ impl Guest {
                 let reply = match request {
                     GuestRequest::Stats => GuestReply::Stats(self.stats()),
                     GuestRequest::Trim => GuestReply::Trimmed(4096),
+                    GuestRequest::Sockets => GuestReply::Sockets(self.sockets()),
                     GuestRequest::Shutdown(_) | GuestRequest::Sync | GuestRequest::SetClock(_) => {
                         GuestReply::Done
                     }
@@ -209,6 +225,37 @@ impl Guest {
         std::process::exit(self.behaviour.exit_at_shutdown)
     }
 
+    fn listen(&mut self, port: u16, name: &str) {
+        let socket = ListeningSocket {
+            protocol: Transport::Tcp,
+            port,
+            address: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            process: Some(name.to_owned()),
+            pid: Some(7),
+            inode: self.sockets.len() as u64 + 1,
+        };
+        self.sockets.insert(port, socket);
+        self.tell_sockets();
+    }
+
+    fn sockets(&self) -> ListeningSockets {
+        let sockets = self.sockets.values().cloned().collect();
+        ListeningSockets { sockets, more: false, told: !self.hushed }
+    }
+
+    fn tell_sockets(&mut self) {
+        if self.hushed {
+            return;
+        }
+        let message = GuestMessage::Sockets(self.sockets());
+        let is_agent = |(id, stream): (&StreamId, &Stream)| (stream.service == Service::Agent).then_some(*id);
+        let agents: Vec<StreamId> = self.streams.iter().filter_map(is_agent).collect();
+        for agent in agents {
+            self.say(agent, &message);
+        }
+        self.flush().ok();
+    }
+
     fn command(&mut self, line: &str) {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("poweroff", _) => self.go_down(ShutdownAction::Poweroff),
@@ -219,6 +266,25 @@ impl Guest {
             }
             ("exit", code) => std::process::exit(code.parse().expect("an exit code")),
             ("stall", _) => self.machine.stall(),
+            ("listen", what) => {
+                let (port, name) = what.split_once(' ').expect("a port and a name");
+                self.listen(port.parse().expect("a port"), name);
+            }
+            ("close", port) => {
+                self.sockets.remove(&port.parse().expect("a port"));
+                self.tell_sockets();
+            }
+            ("flap", what) => {
+                let (port, times) = what.split_once(' ').expect("a port and a number");
+                let (port, times): (u16, u32) =
+                    (port.parse().expect("a port"), times.parse().expect("a number"));
+                for _ in 0..times {
+                    self.listen(port, "flaps");
+                    self.sockets.remove(&port);
+                    self.tell_sockets();
+                }
+            }
+            ("hush", _) => self.hushed = true,
             ("print", text) => print(text),
             _ => panic!("unknown command '{line}'"),
         }

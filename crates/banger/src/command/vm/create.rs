@@ -33,6 +33,7 @@ pub(super) fn machine_request(machine: Machine) -> Result<VmCreateRequest, Comma
         engine: machine.engine.into(),
         environment,
         forwards: machine.forwards,
+        automatic_forwards: machine.automatic_forwards.map(Into::into),
         labels: machine.labels.into_iter().collect(),
         restart: machine.restart.into(),
         ..VmCreateRequest::default()

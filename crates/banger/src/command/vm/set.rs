@@ -36,6 +36,7 @@ fn request(changes: Changes) -> Result<VmSetRequest, CommandError> {
         disk: changes.disk,
         engine: changes.engine,
         restart: changes.restart.map(Into::into),
+        automatic_forwards: changes.automatic_forwards.map(Into::into),
         labels,
     })
 }

@@ -59,6 +59,10 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     // A stopped VM has none in force; then those that it will have are of interest.
     let forwards = if vm.forwards.is_empty() { &vm.spec.forwards } else { &vm.forwards };
     table.properties("Ports", forwards.iter().map(forward));
+    table.properties("Automatic ports", vm.automatic_forwards.iter().map(forward));
+    if !vm.spec.automatic_forwards {
+        table.property("Automatic ports", "off");
+    }
     table.properties("Environment", &vm.spec.environment);
     table.properties("Labels", vm.spec.labels.iter().map(label));
     if vm.spec.remove {

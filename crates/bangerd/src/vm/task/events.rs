@@ -9,7 +9,7 @@ use banger_types::vm::VmState;
 use tokio::sync::oneshot;
 
 use super::Task;
-use crate::vm::{monitors, watches};
+use crate::vm::{forwards, monitors, watches};
 
 /// What jobs and readers tell the task.
 pub(in crate::vm) enum Event {
@@ -83,7 +83,8 @@ impl Task {
         if !ended {
             if std::mem::take(&mut self.adopting) {
                 let changes = ForwardChanges::between(&self.record.spec.forwards, &status.forwards);
-                watches::change_forwards(&self.context, &self.record.id, changes);
+                let automatic = self.record.spec.automatic_forwards;
+                forwards::adopt(&self.context, &self.record.id, changes, automatic);
             }
             self.live = Some(status);
         }

@@ -1,0 +1,93 @@
+//! What listens for TCP connections, told by the kernel as it comes and goes.
+//!
+//! The tracepoint `sock:inet_sock_set_state` fires whenever a socket changes its state (include/trace/events/sock.h). It is
+//! switched on in an instance of its own of tracefs (Documentation/trace/ftrace.rst, "Instances"), with a filter that lets
+//! through what begins or ends to listen. What comes out says only *that* something has changed; the kernel's tables then
+//! say what there is. So nothing is missed when the guest is quicker than this, and nothing read twice.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use banger_types::guest::{ListeningSockets, Transport};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use tokio::io::Interest;
+use tokio::sync::watch;
+
+use super::sockets::listening;
+use crate::async_file::AsyncFile;
+use crate::log;
+
+/// The instance.
+const INSTANCE: &str = "instances/banger";
+/// `IPPROTO_TCP`, and `TCP_LISTEN` of `net/tcp_states.h`.
+const FILTER: &str = "protocol == 6 && (newstate == 10 || oldstate == 10)";
+/// How long changes are gathered before they are looked at: a server that starts opens more than one socket.
+const GATHERING: Duration = Duration::from_millis(20);
+/// Looking takes at most one part in so many of a processor's time.
+const SHARE: u32 = 20;
+
+/// What listens; nothing until it is known, and for ever where the kernel does not tell.
+pub(super) type Listeners = watch::Receiver<Option<ListeningSockets>>;
+
+/// Watches from now on.
+pub(super) fn watch_listeners() -> Listeners {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        if let Err(error) = follow(&sender).await {
+            log!("the kernel does not tell what listens: {error}");
+            sender.send_replace(None);
+        }
+    });
+    receiver
+}
+
+async fn follow(sender: &watch::Sender<Option<ListeningSockets>>) -> io::Result<()> {
+    let changes = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+    let changes = AsyncFile::new(changes, Interest::READABLE)?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let begun = Instant::now();
+        let found = tokio::task::spawn_blocking(|| listening(&[Transport::Tcp]));
+        let found = ListeningSockets { told: true, ..found.await.map_err(io::Error::other)?? };
+        let took = begun.elapsed();
+        sender.send_if_modified(|known| {
+            let changed = known.as_ref() != Some(&found);
+            *known = Some(found);
+            changed
+        });
+        tokio::time::sleep(took * SHARE).await;
+        if changes.read(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        tokio::time::sleep(GATHERING).await;
+        while changes.try_read(&mut buffer)?.is_some_and(|count| count > 0) {}
+    }
+}
+
+/// Switches the tracepoint on and opens what tells of it.
+fn open() -> io::Result<OwnedFd> {
+    // Mounted nowhere: nobody else sees it, and nothing has to be unmounted.
+    let context = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let root = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+    match mkdirat(&root, INSTANCE, Mode::RWXU) {
+        // An agent before this one has made it.
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let set = |name: &str, value: &str| {
+        let file =
+            openat(&root, format!("{INSTANCE}/{name}"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        File::from(file).write_all(value.as_bytes())
+    };
+    // A page for each processor: what comes out is not read.
+    set("buffer_size_kb", "4")?;
+    let event = "events/sock/inet_sock_set_state";
+    set(&format!("{event}/filter"), FILTER)?;
+    set(&format!("{event}/enable"), "1")?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat(&root, format!("{INSTANCE}/trace_pipe"), flags, Mode::empty())?)
+}
