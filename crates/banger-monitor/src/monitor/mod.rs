@@ -347,13 +347,11 @@ impl Monitor {
 
     /// Returns how long nothing has to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
-        let deadline = match &self.ending {
-            Some(ending) => ending.deadline(),
-            None => {
-                let deadlines =
-                    [self.shutdown_deadline, self.boot.deadline(), self.automatic.due(Instant::now())];
-                deadlines.into_iter().flatten().min()
-            }
+        let deadline = if let Some(ending) = &self.ending {
+            ending.deadline()
+        } else {
+            let sockets = self.automatic.due(Instant::now());
+            [self.shutdown_deadline, self.boot.deadline(), sockets].into_iter().flatten().min()
         };
         let due = [self.board.due(), deadline].into_iter().flatten().min()?;
         Some(due.saturating_duration_since(Instant::now()))
