@@ -17,6 +17,7 @@ mod idle;
 mod machine;
 mod many;
 mod memory;
+mod operations;
 mod pull;
 mod report;
 mod rounds;
@@ -35,6 +36,8 @@ use crate::rounds::Rounds;
 
 /// The argument of a run that is about images of a registry alone, whose results are not kept.
 const PULL_ALONE: &str = "--pull";
+/// The argument of one that is about operations and events alone.
+const OPERATIONS_ALONE: &str = "--operations";
 
 fn main() -> ExitCode {
     match bench() {
@@ -53,6 +56,10 @@ fn bench() -> Result<()> {
         [only] if only == PULL_ALONE => {
             let report = pull::compare(&Banger::new()?, &Rounds::from_environment())?;
             println!("{report}");
+            Ok(())
+        }
+        [only] if only == OPERATIONS_ALONE => {
+            println!("{}", operations::measure(&Banger::new()?, &Rounds::from_environment())?);
             Ok(())
         }
         [only] if only == hosted::ALONE => {
@@ -104,11 +111,18 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     let boot = boot::compare(banger, rounds, boot::EMULATED)?;
     step("exec in a running VM");
     let exec = exec::measure(banger, rounds, Some(exec::MARK))?;
+    step("operations and events");
+    let operations = operations::measure(banger, rounds)?;
     step("the command line as a process");
     let many = many::measure(rounds)?;
     step("memory and disk");
     let footprint = footprint::measure(banger, rounds, daemon_when_fresh)?;
-    Ok(create.into_iter().chain(boot).chain(filesystem).chain([pull, exec, many, footprint]).collect())
+    Ok(create
+        .into_iter()
+        .chain(boot)
+        .chain(filesystem)
+        .chain([pull, exec, operations, many, footprint])
+        .collect())
 }
 
 fn step(name: &str) {

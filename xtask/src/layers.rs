@@ -37,7 +37,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("banger-testkit", &["banger-channel", "banger-types"]),
-    ("banger-bench", &["banger-image", "banger-testkit"]),
+    (
+        "banger-bench",
+        &["banger-api", "banger-core", "banger-image", "banger-store", "banger-testkit", "banger-types"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -1,6 +1,7 @@
 //! Places at which a test lets the daemon die as by `kill -9`, to see that the next one repairs what is left.
 //!
-//! `BANGER_FAULT_POINT=NAME` names one; `bangerd --fault-points` lists them. Builds for release have none.
+//! `BANGER_FAULT_POINT=NAME` names one; `bangerd --fault-points` lists them. `BANGER_FAULT_POINT=phase:NAME` is the beginning of a
+//! phase of any operation, by its name. Builds for release have none.
 
 /// What the daemon has just done when it gets there, by the operation that it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,9 @@ pub(crate) enum FaultPoint {
 }
 
 #[cfg(debug_assertions)]
+pub(crate) use active::reach_phase;
+
+#[cfg(debug_assertions)]
 mod active {
     use std::sync::OnceLock;
 
@@ -118,14 +122,23 @@ mod active {
 
         /// Ends the process, at once and without any tidying, if this point was chosen.
         pub(crate) fn reach(self) {
-            static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
-            let chosen = CHOSEN.get_or_init(|| std::env::var(variable::FAULT_POINT).ok());
-            if chosen.as_deref() == Some(format!("{self:?}").as_str()) {
-                tracing::warn!(point = ?self, "ending at a fault point");
-                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
-                // The signal is on its way; nothing more is done before it arrives.
-                std::thread::park();
-            }
+            reach(&format!("{self:?}"));
+        }
+    }
+
+    /// Does so where an operation comes to a phase, if that was chosen as `phase:NAME`.
+    pub(crate) fn reach_phase(name: &str) {
+        reach(&format!("phase:{name}"));
+    }
+
+    fn reach(point: &str) {
+        static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
+        let chosen = CHOSEN.get_or_init(|| std::env::var(variable::FAULT_POINT).ok());
+        if chosen.as_deref() == Some(point) {
+            tracing::warn!(point, "ending at a fault point");
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
+            // The signal is on its way; nothing more is done before it arrives.
+            std::thread::park();
         }
     }
 }
@@ -139,3 +152,7 @@ impl FaultPoint {
     #[expect(clippy::unused_self, reason = "the other build looks at it")]
     pub(crate) const fn reach(self) {}
 }
+
+/// Does nothing.
+#[cfg(not(debug_assertions))]
+pub(crate) const fn reach_phase(_: &str) {}

@@ -18,7 +18,7 @@ use banger_types::location::{Locations, unusable_data, variable};
 use banger_types::{ApiError, ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::{self, Client, PrivateListener};
+use crate::api::{self, PrivateListener};
 use crate::artifact::Artifacts;
 use crate::configuration::Configuration;
 use crate::daemon::Daemon;
@@ -182,15 +182,14 @@ async fn serve(
     let forget = Arc::clone(&artifacts.context().operations).prune_until(daemon.shutdown().clone());
     tokio::spawn(forget);
     ready.tell(&Ok(daemon.system().await?));
-    let service = api::router(Arc::clone(&daemon)).into_make_service_with_connect_info::<Client>();
     let shutdown = daemon.shutdown().clone();
-    let server = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let server = api::serve(listener, api::router(Arc::clone(&daemon)), shutdown.clone());
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
-        result = server.into_future() => result?,
+        () = server => {}
         () = drained => tracing::warn!("some answers were cut off"),
     }
     artifacts.context().operations.end();

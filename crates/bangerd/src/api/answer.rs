@@ -1,5 +1,7 @@
 //! What every answer has in common.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -71,6 +73,13 @@ pub(super) fn too_large() -> Response {
     let error = ApiError::new(ErrorKind::Usage, "the request's body is too large")
         .because(format!("it may have {BODY_LIMIT} bytes"));
     problem(413, error)
+}
+
+/// Returns the answer to a request that did not come to its end in time (RFC 9110 section 15.5.9).
+pub(super) fn too_slow(limit: Duration) -> Response {
+    let error = ApiError::new(ErrorKind::Usage, "the request's body did not come")
+        .because(format!("it may take {} seconds", limit.as_secs()));
+    problem(408, error)
 }
 
 /// A part of a list, with the address of the next one (RFC 8288 section 3).

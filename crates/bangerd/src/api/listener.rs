@@ -2,8 +2,7 @@
 
 use std::io;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
 use tokio::net::{UnixListener, UnixStream};
 
 /// The process at the other end.
@@ -47,11 +46,5 @@ impl Listener for PrivateListener {
 
     fn local_addr(&self) -> io::Result<Client> {
         Ok(Client { pid: std::process::id() })
-    }
-}
-
-impl Connected<IncomingStream<'_, PrivateListener>> for Client {
-    fn connect_info(stream: IncomingStream<'_, PrivateListener>) -> Self {
-        *stream.remote_addr()
     }
 }

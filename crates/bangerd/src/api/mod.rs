@@ -6,6 +6,7 @@ mod events;
 mod listener;
 mod operations;
 mod requester;
+mod server;
 mod stream;
 mod system;
 mod vms;
@@ -18,7 +19,8 @@ use axum::handler::Handler;
 use axum::routing::{self, MethodFilter};
 use banger_api::endpoint::{self, Endpoint, Verb};
 
-pub(crate) use listener::{Client, PrivateListener};
+pub(crate) use listener::PrivateListener;
+pub(crate) use server::serve;
 
 use crate::daemon::Daemon;
 

@@ -1,6 +1,7 @@
 //! Who asks, and whether they ask once more: every request that is no GET passes here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
@@ -13,13 +14,15 @@ use banger_types::digest::Digest;
 use banger_types::operation::{Asker, RequestKey};
 use sha2::Digest as _;
 
-use super::answer::{BODY_LIMIT, Begun, too_large, unreadable};
+use super::answer::{BODY_LIMIT, Begun, too_large, too_slow, unreadable};
 use super::listener::Client;
 use crate::daemon::Daemon;
 use crate::operation::Requester;
 
 /// Longest name of a program that is kept, characters.
 const LONGEST_PROGRAM: usize = 100;
+/// How long a request's body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(10);
 /// Longest key, bytes.
 const LONGEST_KEY: usize = 255;
 
@@ -37,15 +40,22 @@ pub(super) async fn know(
         return next.run(request).await;
     }
     let asker = Asker { program: program(request.headers()), pid: Some(client.pid).filter(|pid| *pid > 0) };
-    let (key, body) = match key(request.headers()) {
+    let body = match tokio::time::timeout(BODY_TIME, to_bytes(std::mem::take(request.body_mut()), BODY_LIMIT))
+        .await
+    {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return too_large(),
+        Err(_) => return too_slow(BODY_TIME),
+    };
+    let key = match key(request.headers()) {
         Err(why) => return unreadable("idempotency key", why),
         Ok(None) => {
+            *request.body_mut() = Body::from(body);
             request.extensions_mut().insert(Requester { asker, key: None });
             return next.run(request).await;
         }
-        Ok(Some(key)) => (key, std::mem::take(request.body_mut())),
+        Ok(Some(key)) => key,
     };
-    let Ok(body) = to_bytes(body, BODY_LIMIT).await else { return too_large().into_response() };
     let digest = digest(request.method(), request.uri(), &body);
     let key = RequestKey { key, digest };
     let operations = daemon.operations();

@@ -17,6 +17,7 @@ use super::record::{Record, Remember};
 use super::registry::Ended;
 use super::turns::{Place, Turn};
 use crate::failure::cancelled;
+use crate::fault;
 
 /// Progress is passed on no more often than this: nobody reads quicker.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -261,6 +262,7 @@ impl Work for Handle {
             operation.progress = Some(Progress::of(stage));
             Some(())
         });
+        fault::reach_phase(stage);
     }
 
     fn progress(&self, done: u64, total: Option<u64>, unit: Unit) {

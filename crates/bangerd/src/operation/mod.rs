@@ -2,6 +2,8 @@
 
 mod cancel;
 mod handle;
+#[cfg(test)]
+mod model;
 mod pace;
 mod part;
 mod record;

@@ -1,14 +1,18 @@
 //! The API as any HTTP client sees it: forms of answers, limits, versions.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use banger_testkit::Environment;
+use banger_testkit::{Environment, not_run};
 use banger_types::problem::{MEDIA_TYPE, Problem};
 use banger_types::{ApiError, ErrorKind};
 use serde_json::json;
 
 use crate::support::{Daemon, request};
+
+/// A user who is nobody here.
+const STRANGER: u32 = 12345;
 
 /// An answer as it came.
 struct Answer {
@@ -110,6 +114,65 @@ fn what_begins_says_where_to_look() {
     let conflict = ask(&daemon, head, "{}").problem();
     let operation = conflict.operation.unwrap();
     assert!(location.ends_with(operation.as_str()), "{location}");
+}
+
+/// A client that does not come to an end with what it asks is not waited for, and delays nobody.
+#[test]
+fn who_says_nothing_is_not_waited_for() {
+    let daemon = Daemon::of(Environment::empty());
+    let half = |text: &str| {
+        let mut stream = UnixStream::connect(daemon.client.socket()).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let mut silent: Vec<_> = (0..50).map(|_| half("")).collect();
+    let mut head = half("GET /v1/system HTTP/1.1\r\nHost: ban");
+    let mut body = half(
+        "POST /v1/vms HTTP/1.1\r\nHost: banger\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    );
+    assert_eq!(ask(&daemon, "GET /v1/system HTTP/1.1", "").status, 200);
+    for stream in silent.iter_mut().chain([&mut head]) {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        let rest = String::from_utf8(rest).unwrap();
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 408"), "{rest}");
+    }
+    let mut rest = [0; 12];
+    body.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"HTTP/1.1 408");
+}
+
+#[test]
+fn another_user_is_turned_away() {
+    if !rustix::process::geteuid().is_root() {
+        return not_run("another_user_is_turned_away", "only root can act as another user");
+    }
+    let daemon = Daemon::of(Environment::empty());
+    let socket = daemon.client.socket().to_owned();
+    // Even where they can get at the socket.
+    for directory in socket.ancestors().skip(1) {
+        let mode = std::fs::metadata(directory).unwrap().permissions().mode();
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode | 0o711)).unwrap();
+    }
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let ask = move || {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        // It may be closed already.
+        stream.write_all(b"GET /v1/system HTTP/1.1\r\nHost: banger\r\nConnection: close\r\n\r\n").ok();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok();
+        answer
+    };
+    assert!(ask().starts_with("HTTP/1.1 200"));
+    let as_stranger = move || {
+        // A thread has a user of its own; it is the C library that changes all of them.
+        let stranger = rustix::process::Uid::from_raw(STRANGER);
+        rustix::thread::set_thread_res_uid(stranger, stranger, stranger).unwrap();
+        ask()
+    };
+    assert_eq!(std::thread::spawn(as_stranger).join().unwrap(), "");
+    let log = std::fs::read_to_string(daemon.environment.data().join("bangerd.log")).unwrap();
+    assert!(log.contains("another user was turned away"), "{log}");
 }
 
 #[test]

@@ -155,6 +155,37 @@ fn the_same_with_real_vms() {
     }
 }
 
+/// What has phases, and what comes of it wherever its daemon dies.
+const PHASED: &[(Work, Outcome)] = &[
+    (Work::Create, Outcome::Done("running")),
+    (Work::Start, Outcome::Done("running")),
+    (Work::Restart, Outcome::Done("running")),
+    (Work::Stop, Outcome::Done("stopped")),
+    (Work::Kill, Outcome::Done("stopped")),
+    (Work::Pause, Outcome::Done("paused")),
+    (Work::Resume, Outcome::Done("running")),
+    (Work::Delete, Outcome::Gone),
+    (Work::Pull, Outcome::Done("there")),
+    (Work::PullRemote, Outcome::Done("there")),
+    (Work::Register, Outcome::Done("there")),
+    (Work::RegisterKernel, Outcome::Done("there")),
+];
+
+#[test]
+fn a_daemon_that_dies_at_the_beginning_of_any_phase_is_followed_by_one_that_goes_on() {
+    let world = World::new(Environment::with_fake_vmm(), false);
+    let mut tried = 0;
+    for (work, outcome) in PHASED {
+        let phases = world.phases(*work);
+        assert!(!phases.is_empty(), "{work:?} has no phase");
+        tried += phases.len();
+        for phase in phases {
+            world.try_point(&format!("phase:{phase}"), *work, *outcome);
+        }
+    }
+    println!("kill -9 at {} points, and at the beginning of {tried} phases", POINTS.len());
+}
+
 struct World {
     environment: Environment,
     client: Client,
@@ -174,6 +205,17 @@ impl World {
         let client = Client::new(environment.data().join("run/bangerd.sock"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { environment, client, runtime, witness, real, registry: OnceCell::new(), pipe: Pipe::new() }
+    }
+
+    /// Does it without a fault, and returns its phases.
+    fn phases(&self, work: Work) -> BTreeSet<String> {
+        self.prepare(work);
+        self.environment.succeed(&["daemon", "start"]);
+        self.begin(work);
+        let ended = self.settled("without a fault");
+        assert_eq!(ended.status, OperationStatus::Succeeded, "{ended:?}");
+        self.clean_up(work);
+        ended.finished_phases.into_iter().map(|phase| phase.stage).collect()
     }
 
     fn try_point(&self, point: &str, work: Work, outcome: Outcome) {

@@ -4,6 +4,7 @@
 
 mod api;
 mod boots;
+mod cancels;
 mod catalog;
 mod contention;
 mod debian;
@@ -16,11 +17,13 @@ mod events;
 mod faults;
 mod host;
 mod hosted;
+mod hostile;
 mod input;
 mod installs;
 mod interrupted;
 mod kernels;
 mod life;
+mod load;
 mod operations;
 mod ports;
 mod register;

@@ -278,3 +278,10 @@ pub(crate) fn processes_in(directory: &Path) -> Vec<PathBuf> {
     };
     processes.filter(works).collect()
 }
+
+/// Returns the memory of a process, KiB (`proc_pid_status(5)`).
+pub(crate) fn resident(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

@@ -16,7 +16,8 @@ use crate::{Behaviour, Machine, print};
 
 /// The port that takes commands, each a line: `poweroff` and `reboot` as from inside of the guest, `panic`,
 /// `exit CODE`, `print TEXT`, `stall` for want of room on the host; `listen PORT NAME` and `close PORT` for a server in the
-/// guest, `flap PORT TIMES` for one that comes and goes so often, `hush` for a kernel that tells nothing of that.
+/// guest, `flap PORT TIMES` for one that comes and goes so often, `hush` for a kernel that tells nothing of that. And what a
+/// hostile agent does: `endless MIB` says so much in one line, `say TEXT` a line that may be anything, `mute` answers nothing more.
 /// Every other port is an echo, but for [`HTTP`].
 pub(crate) const COMMANDS: u16 = 1;
 /// The port that answers as a server of HTTP.
@@ -46,6 +47,8 @@ pub(crate) struct Guest {
     sockets: BTreeMap<u16, ListeningSocket>,
     /// The kernel tells nothing of that.
     hushed: bool,
+    /// Requests are not answered.
+    mute: bool,
 }
 
 impl Guest {
@@ -57,7 +60,18 @@ impl Guest {
         let endpoint = Endpoint::guest(session);
         let (streams, booted) = (BTreeMap::new(), Instant::now());
         let sockets = BTreeMap::new();
-        Self { connection, endpoint, streams, behaviour, machine, booted, boot_id, sockets, hushed: false }
+        Self {
+            connection,
+            endpoint,
+            streams,
+            behaviour,
+            machine,
+            booted,
+            boot_id,
+            sockets,
+            hushed: false,
+            mute: false,
+        }
     }
 
     /// Serves until the host closes the channel.
@@ -184,6 +198,7 @@ impl Guest {
                     print("fake guest: ready");
                 }
             }
+            HostMessage::Request { .. } if self.mute => {}
             HostMessage::Request { id: request_id, request } => {
                 let reply = match request {
                     GuestRequest::Stats => GuestReply::Stats(self.stats()),
@@ -214,9 +229,7 @@ impl Guest {
 
     /// Says so on every connection to the agent, and ends: QEMU is told not to reboot.
     fn go_down(&mut self, action: ShutdownAction) -> ! {
-        let is_agent = |(id, stream): (&StreamId, &Stream)| (stream.service == Service::Agent).then_some(*id);
-        let agents: Vec<StreamId> = self.streams.iter().filter_map(is_agent).collect();
-        for agent in agents {
+        for agent in self.agents() {
             self.say(agent, &GuestMessage::Stopping(action));
         }
         print("fake guest: going down");
@@ -248,12 +261,27 @@ impl Guest {
             return;
         }
         let message = GuestMessage::Sockets(self.sockets());
-        let is_agent = |(id, stream): (&StreamId, &Stream)| (stream.service == Service::Agent).then_some(*id);
-        let agents: Vec<StreamId> = self.streams.iter().filter_map(is_agent).collect();
-        for agent in agents {
+        for agent in self.agents() {
             self.say(agent, &message);
         }
         self.flush().ok();
+    }
+
+    /// Says to every host what may be no message.
+    fn say_anything(&mut self, bytes: &[u8]) {
+        for agent in self.agents() {
+            if let Some(stream) = self.streams.get_mut(&agent) {
+                stream.output.extend_from_slice(bytes);
+            }
+            self.send(agent);
+        }
+        self.flush().ok();
+    }
+
+    /// Returns the streams to the agent.
+    fn agents(&self) -> Vec<StreamId> {
+        let is_agent = |(id, stream): (&StreamId, &Stream)| (stream.service == Service::Agent).then_some(*id);
+        self.streams.iter().filter_map(is_agent).collect()
     }
 
     fn command(&mut self, line: &str) {
@@ -285,6 +313,12 @@ impl Guest {
                 }
             }
             ("hush", _) => self.hushed = true,
+            ("mute", _) => self.mute = true,
+            ("endless", mebibytes) => {
+                let mebibytes: usize = mebibytes.parse().expect("a number");
+                self.say_anything(&vec![b'x'; mebibytes << 20]);
+            }
+            ("say", text) => self.say_anything(format!("{text}\n").as_bytes()),
             ("print", text) => print(text),
             _ => panic!("unknown command '{line}'"),
         }
