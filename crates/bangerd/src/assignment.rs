@@ -104,7 +104,8 @@ impl HandedOn {
             .inspect_err(|error| tracing::warn!(%error, "what an operation was to do is not understood"))
             .ok()?;
         found.daemons += 1;
-        (found.daemons <= MOST_DAEMONS && found.assignment.is_durable()).then_some(found)
+        // Its files are not looked at: they may be where that takes long, and a daemon that begins waits for nobody.
+        (found.daemons <= MOST_DAEMONS).then_some(found)
     }
 
     /// Returns it as it is remembered.

@@ -26,7 +26,8 @@ pub(crate) async fn take_up_operations(artifacts: &Arc<Artifacts>) -> Result<Has
     let mut deleted = HashSet::new();
     // In the order in which they were begun: they take their turns in it.
     for operation in operations.into_iter().rev() {
-        let vm = context.vms.find(&operation.subject).ok();
+        // An image may be called as a VM is.
+        let vm = operation.kind.is_of_vm().then(|| context.vms.find(&operation.subject).ok()).flatten();
         let wanted = match &vm {
             Some(vm) => wanted(context, vm).await,
             None => Wanted::Stopped,

@@ -14,7 +14,7 @@ use banger_types::vm::VmCreateRequest;
 use serde_json::json;
 use tar::EntryType;
 
-use crate::support::{Daemon, Pipe, names};
+use crate::support::{Daemon, Pipe, SMALL, names};
 
 /// How much of the layer comes.
 const COMES: u64 = 1 << 20;
@@ -30,6 +30,10 @@ struct Standing {
 
 impl Standing {
     fn new() -> Self {
+        Self::in_environment(Environment::empty())
+    }
+
+    fn in_environment(environment: Environment) -> Self {
         let registry = Registry::start(RegistryOptions::default());
         let directory = tempfile::tempdir().unwrap();
         let layer = archive(|b| add(b, EntryType::Regular, b"file", b"", &noise(3 << 20, 1)));
@@ -38,7 +42,7 @@ impl Standing {
         // The first is the configuration.
         let passing = Passing { cuts: vec![1 << 30, COMES], stalls: true, ..Passing::default() };
         let proxy = Proxy::before(&registry, passing);
-        let daemon = Daemon::of(Environment::empty());
+        let daemon = Daemon::of(environment);
         let source = format!("docker://{}/standing", proxy.host());
         let request = PullRequest { source: source.clone(), name: Some("standing".to_owned()) };
         let operation = daemon.call(daemon.client.pull_image(&request)).unwrap();
@@ -102,6 +106,17 @@ fn goes_on_after(end: impl FnOnce(&Environment)) {
     assert_eq!(proxy.partial_requests(), 1);
     assert_eq!(names(&daemon.environment.data().join("images")).len(), 1);
     assert_eq!(names(&daemon.environment.data().join("layers/sha256")).len(), 1);
+}
+
+#[test]
+fn a_pull_that_is_called_as_a_vm_is_goes_on_as_well() {
+    let environment = Environment::with_fake_vmm();
+    environment.succeed(&[&["vm", "create", "standing", "--no-start"], &SMALL[..]].concat());
+    let standing = Standing::in_environment(environment);
+    let environment = &standing.daemon.environment;
+    environment.crash_daemon();
+    environment.succeed(&["daemon", "start"]);
+    environment.succeed(&["op", "watch", standing.operation.id.as_str()]);
 }
 
 /// A VM whose image is on its way goes on with that, and has the name that was asked for, or drawn.

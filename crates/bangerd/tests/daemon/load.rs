@@ -147,7 +147,7 @@ fn many_clients_are_served_and_nothing_grows() {
         took
     });
     idle.sort();
-    let (took, memory) = daemon.call(async {
+    let (mut took, memory) = daemon.call(async {
         let (mut listers, mut others) = (JoinSet::new(), JoinSet::new());
         for number in 0..create {
             others.spawn(scene.clone().create(number));
@@ -171,7 +171,6 @@ fn many_clients_are_served_and_nothing_grows() {
         others.join_all().await;
         (listers.join_all().await.concat(), memory)
     });
-    let mut took = took;
     took.sort();
     let (median, slow) = (percentile(&idle, 0.5), percentile(&took, 0.99));
     println!(
