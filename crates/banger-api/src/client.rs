@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, LINK, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -413,30 +414,41 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>> {
-        let stream = connect(&self.socket).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(transport)?;
-        // Ends by itself when the response has been read or dropped.
-        tokio::spawn(connection);
-        let mut request = Request::builder()
+        let response = self.ask(self.request(method, path), body.unwrap_or_default()).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(failure(response).await)
+    }
+
+    /// Begins a request with what every one of them has.
+    pub(crate) fn request(&self, method: Method, path: &str) -> Builder {
+        let request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, "banger")
             .header(USER_AGENT, &*self.program)
             .header(route::VERSION_HEADER, env!("CARGO_PKG_VERSION"))
             .header(CONTENT_TYPE, "application/json");
-        if let Some(key) = &self.key {
-            request = request.header(route::IDEMPOTENCY_KEY_HEADER, &**key);
+        match &self.key {
+            Some(key) => request.header(route::IDEMPOTENCY_KEY_HEADER, &**key),
+            None => request,
         }
-        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(transport)?;
+    }
+
+    /// Sends a request on a connection of its own, and returns whatever is answered.
+    pub(crate) async fn ask(&self, request: Builder, body: Vec<u8>) -> Result<Response<Incoming>> {
+        let request = request.body(Full::new(Bytes::from(body))).map_err(transport)?;
+        let stream = connect(&self.socket).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(transport)?;
+        // Ends by itself when the response has been read or dropped.
+        tokio::spawn(connection.with_upgrades());
         let response = sender.send_request(request).await.map_err(transport)?;
         if let Some(version) = response.headers().get(route::VERSION_HEADER).and_then(|v| v.to_str().ok()) {
             self.server_version.get_or_init(|| version.to_owned());
         }
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        Err(failure(response).await)
+        Ok(response)
     }
 }
 
@@ -447,7 +459,7 @@ fn next_page(response: &Response<Incoming>) -> Option<String> {
     relation.contains("rel=\"next\"").then(|| address.to_owned())
 }
 
-async fn failure(response: Response<Incoming>) -> ClientError {
+pub(crate) async fn failure(response: Response<Incoming>) -> ClientError {
     let status: StatusCode = response.status();
     match collect(response.into_body()).await {
         Ok(body) => match serde_json::from_slice::<Problem>(&body) {

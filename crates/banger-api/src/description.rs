@@ -24,6 +24,7 @@ use crate::request::{
     ChangeQuery, DeleteQuery, EngineInstallRequest, EventQuery, ForwardQuery, KernelRegisterRequest,
     LogQuery, PageQuery, PullRequest, RegisterRequest,
 };
+use crate::route::CONSOLE_PROTOCOL;
 
 /// Returns the description.
 ///
@@ -66,6 +67,7 @@ fn describe_vms(document: &mut Document) {
     document.add(&endpoint::SHOW_PORTS).answers::<VmPorts>();
     document.add(&endpoint::SHOW_STATS).answers::<VmStats>();
     document.add(&endpoint::SHOW_SESSION).answers::<SessionTarget>();
+    document.add(&endpoint::ATTACH_CONSOLE).upgrades(CONSOLE_PROTOCOL);
     document.add(&endpoint::READ_VM_LOG).asks::<LogQuery>().answers_with("text/plain");
     document.add(&endpoint::SHOW_SSH_CONFIGURATION).answers::<SshConfiguration>();
 }
@@ -221,6 +223,16 @@ impl Described<'_> {
     /// It answers with a stream or a text.
     fn answers_with(self, media_type: &str) {
         self.item["responses"]["200"] = json!({ "description": "As it comes.", "content": { media_type: { "schema": { "type": "string" } } } });
+    }
+
+    /// It answers with another protocol (RFC 9110 section 7.8).
+    fn upgrades(self, protocol: &str) {
+        self.item["responses"]["101"] = json!({
+            "description": format!(
+                "To a request with the headers `Connection: upgrade` and `Upgrade: {protocol}`. The connection is the console then."
+            ),
+            "headers": { "Upgrade": { "schema": { "type": "string", "const": protocol } } },
+        });
     }
 
     /// Its answer is a part of a list.

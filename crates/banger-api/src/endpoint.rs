@@ -64,6 +64,7 @@ endpoints! {
     SHOW_PORTS = "show_ports": Get VM_PORTS, "What listens in a VM that runs, and what reaches it from the host.";
     SHOW_STATS = "show_stats": Get VM_STATS, "What a VM takes of its own resources and of the host's, at this moment.";
     SHOW_SESSION = "show_session": Get VM_SESSION, "What a client needs to open a session in a running VM; waits for one that boots.";
+    ATTACH_CONSOLE = "attach_console": Get VM_CONSOLE, "The serial console of a VM that runs: what it prints and what is typed there, as bytes.";
     READ_VM_LOG = "read_vm_log": Get VM_LOGS, "One of a VM's logs, as text.";
     SHOW_SSH_CONFIGURATION = "show_ssh_configuration": Get SSH_CONFIG, "How OpenSSH's programs reach the VMs.";
     LIST_IMAGES = "list_images": Get IMAGES, "All images, ordered by name.";

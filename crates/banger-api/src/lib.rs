@@ -6,6 +6,7 @@
 
 mod client;
 mod connect;
+mod console;
 #[cfg(feature = "schema")]
 pub mod description;
 pub mod endpoint;

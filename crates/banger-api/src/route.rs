@@ -11,6 +11,9 @@ pub const VERSION_HEADER: &str = "banger-version";
 /// Header that makes a request that begins an operation the same as an earlier one with the same key and content.
 pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
 
+/// What a connection to a VM's serial console speaks, by its name in the `Upgrade` header (RFC 9110 section 7.8): bytes, both ways.
+pub const CONSOLE_PROTOCOL: &str = "banger-console";
+
 /// Status of the daemon.
 pub const SYSTEM: &str = "/v1/system";
 /// Ends the daemon; VMs go on.
@@ -47,6 +50,8 @@ pub const VM_PORTS: &str = "/v1/vms/{name}/ports";
 pub const VM_STATS: &str = "/v1/vms/{name}/stats";
 /// What a client needs to open a session.
 pub const VM_SESSION: &str = "/v1/vms/{name}/session";
+/// Its serial console: a connection that stops being HTTP.
+pub const VM_CONSOLE: &str = "/v1/vms/{name}/console";
 /// Its logs, as text.
 pub const VM_LOGS: &str = "/v1/vms/{name}/logs";
 /// How OpenSSH's programs reach the VMs.

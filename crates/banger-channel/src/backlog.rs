@@ -30,6 +30,11 @@ impl Backlog {
         self.0.drain(..length.min(self.0.len()));
     }
 
+    /// Returns how many bytes wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,17 +1,19 @@
 //! Init, agent and SSH server of a banger guest.
 //!
-//! One static binary with six roles, told apart by how it is started:
+//! One static binary with seven roles, told apart by how it is started:
 //!
 //! - as process 1 of the initramfs it boots the guest ([`boot`]) and either hands over to the image's systemd or
 //!   stays as the guest's own init ([`init`]);
 //! - as `banger-guest agent` it serves the control channel ([`agent`]), and on it SSH ([`ssh`]);
 //! - as `banger-guest sftp` it serves files to one SSH session, as that session's user ([`sftp`]);
 //! - as `banger-guest session` it is what PAM takes for a user's shell ([`login`]);
-//! - as `banger-guest service` it keeps the image's own command running ([`service`]).
+//! - as `banger-guest service` it keeps the image's own command running ([`service`]);
+//! - as `banger-guest console` it has a shell for whoever is at the other end of the serial line ([`console`]).
 
 pub mod agent;
 mod async_file;
 pub mod boot;
+pub mod console;
 pub mod init;
 pub mod log;
 pub mod login;

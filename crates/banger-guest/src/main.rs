@@ -11,10 +11,11 @@ fn main() -> ExitCode {
         Some("agent") => banger_guest::agent::run(),
         Some("sftp") => banger_guest::sftp::run(),
         Some("session") => banger_guest::login::run(arguments.next().as_deref()),
+        Some("console") => banger_guest::console::run(),
         Some("service") => banger_guest::service::run(),
         _ => {
             banger_guest::log!(
-                "usage: banger-guest agent | sftp | session FD | service (or, as process 1, nothing)"
+                "usage: banger-guest agent | sftp | session FD | service | console (or, as process 1, nothing)"
             );
             ExitCode::from(2)
         }

@@ -11,7 +11,9 @@ use banger_types::location::variable;
 use banger_types::monitor::{MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus, file};
 use command_fds::{CommandFdExt as _, FdMapping};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
@@ -240,6 +242,16 @@ impl MonitorConnection {
     pub async fn watch(mut self) -> Result<StatusStream, MonitorError> {
         match self.ask_soon(&MonitorRequest::Watch).await? {
             MonitorReply::Status(status) => Ok(StatusStream { next: Some(status), connection: Some(self) }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Turns the connection into the guest's serial console.
+    pub async fn console(
+        mut self,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, MonitorError> {
+        match self.ask_soon(&MonitorRequest::Console).await? {
+            MonitorReply::Connected => Ok(self.stream),
             other => Err(unexpected(&other)),
         }
     }

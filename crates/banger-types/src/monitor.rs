@@ -7,7 +7,8 @@
 //!
 //! - [`MonitorRequest::Watch`]: each later line is a [`MonitorStatus`], one at each change;
 //! - [`MonitorRequest::Connect`]: after the reply [`MonitorReply::Connected`] the connection *is*
-//!   the stream to the guest's service.
+//!   the stream to the guest's service;
+//! - [`MonitorRequest::Console`]: after the same reply it *is* the guest's serial console.
 //!
 //! New requests and fields may be added; a monitor answers a request that it does not know with
 //! [`MonitorReply::Failed`], and both sides ignore unknown fields: a newer daemon talks to older
@@ -44,7 +45,7 @@ pub mod file {
 pub struct LaunchSpec {
     /// Started before the VMM, in order; ended after it. The VMM does not outlive a helper.
     pub helpers: Vec<Program>,
-    /// The VMM. Its standard output is the guest's serial console; standard input is `/dev/null`.
+    /// The VMM. Its standard input and output, two pipes, are the guest's serial console.
     pub vmm: Program,
     /// Where the control channel's byte stream comes from.
     pub channel: ChannelSource,
@@ -219,6 +220,9 @@ pub enum MonitorRequest {
     Watch,
     /// Become a stream to the service. Refused while the guest is not connected.
     Connect(Service),
+    /// Become the guest's serial console: what it prints from now on, and what is typed there. There may be several at
+    /// a time. What a client does not read in time is left out, and said. It stays when the guest reboots.
+    Console,
     /// Pass a request to the guest's agent; answered by [`MonitorReply::Guest`].
     Guest(GuestRequest),
     /// Kill the VMM at once. Answered by [`MonitorReply::Done`] when it has ended.

@@ -19,6 +19,7 @@ use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmRenameRequest, VmSetRequest, VmState, VmStopRequest,
 };
 use banger_types::{ApiError, ErrorKind, VmName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::Artifacts;
@@ -422,6 +423,22 @@ impl Daemon {
             host,
             disk_allocated: vm.disk_usage,
         })
+    }
+
+    /// Returns the serial console of a VM whose VMM runs.
+    pub(crate) async fn console(
+        &self,
+        name: &str,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, ApiError> {
+        let vm = self.find(name)?.snapshot();
+        let cannot =
+            || ApiError::new(ErrorKind::Conflict, format!("cannot attach to the console of '{name}'"));
+        if !vm.state.is_alive() {
+            return Err(cannot()
+                .because(format!("it is {}", vm.state))
+                .fix(format!("`banger vm start {name}`")));
+        }
+        vm::console(self.context(), &vm.id).await.map_err(|error| cannot().because(error.to_string()))
     }
 
     /// Returns what listens in a VM that runs.

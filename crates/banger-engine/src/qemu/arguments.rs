@@ -113,8 +113,8 @@ impl Arguments {
             // A reset ends it.
             .flag("-no-reboot")
             .option("-display", "none")
-            // Standard output is read as the serial console.
-            .option("-chardev", "file,id=console,path=/dev/stdout")
+            // Standard input and output are the serial console; Ctrl-C there is the guest's.
+            .option("-chardev", "stdio,id=console,signal=off")
             .option("-serial", "chardev:console");
         arguments
     }

@@ -80,15 +80,45 @@ fn service_unit() -> String {
     )
 }
 
+/// Returns the unit of the console's shell.
+///
+/// - With the first units, so that it is there for a boot that hangs. The states for rescue have a shell of their own on the same line.
+/// - Nothing prevents another start but that there is no line.
+fn console_unit() -> String {
+    format!(
+        "[Unit]\n\
+         Description=Shell on the serial line\n\
+         DefaultDependencies=no\n\
+         After=banger-guest.service\n\
+         Before=rescue.service emergency.service\n\
+         Conflicts=rescue.service emergency.service\n\
+         StartLimitIntervalSec=0\n\
+         \n\
+         [Service]\n\
+         ExecStart={} console\n\
+         Restart=always\n\
+         RestartSec=1s\n\
+         RestartPreventExitStatus=0\n\
+         SendSIGHUP=yes\n\
+         OOMPolicy=continue\n\
+         TasksMax=infinity\n\
+         LimitNOFILE=1024:524288\n\
+         IgnoreSIGPIPE=no\n",
+        path::BINARY
+    )
+}
+
 /// Writes our units, the service's if it is wanted, and masks what would wait for a device that only udev could announce.
 pub(super) fn write_units(root: &RootDirectory, service: bool) -> io::Result<()> {
     root.write(format!("{UNITS}/banger-guest.service"), agent_unit().as_bytes(), 0o644)?;
     root.link(format!("{UNITS}/sysinit.target.wants/banger-guest.service"), "../banger-guest.service")?;
+    root.write(format!("{UNITS}/banger-console.service"), console_unit().as_bytes(), 0o644)?;
+    root.link(format!("{UNITS}/sysinit.target.wants/banger-console.service"), "../banger-console.service")?;
     if service {
         root.write(format!("{UNITS}/banger-service.service"), service_unit().as_bytes(), 0o644)?;
         root.link(format!("{UNITS}/basic.target.wants/banger-service.service"), "../banger-service.service")?;
     }
-    // The console is a log file on the host; without udev in the image, a getty there is waited for for 90 s.
+    // It would ask for a password, which most images do not have; and without udev in the image it is waited for for 90 s.
     root.link(format!("{UNITS}/serial-getty@ttyS0.service"), "/dev/null")
 }
 
@@ -140,6 +170,7 @@ mod tests {
     #[test]
     fn units_start_the_binary_where_it_is() {
         assert!(agent_unit().contains("\nExecStart=/run/initramfs/banger-guest agent\n"));
+        assert!(console_unit().contains("\nExecStart=/run/initramfs/banger-guest console\n"));
         assert!(service_unit().contains("\nExecStart=/run/initramfs/banger-guest service\n"));
     }
 

@@ -47,8 +47,9 @@ pub(crate) fn run(private: Option<OwnedFd>, service: bool) -> ! {
     let _ = reboot(RebootCommand::CadOff);
     let action = match Signals::of_init() {
         Ok(signals) => {
-            let roles = if service { &[Role::Agent, Role::Service][..] } else { &[Role::Agent] };
-            let mut supervisor = Supervisor::new(roles);
+            let service = service.then_some(Role::Service);
+            let roles: Vec<Role> = [Role::Agent, Role::Console].into_iter().chain(service).collect();
+            let mut supervisor = Supervisor::new(&roles);
             let action = supervisor.run(&signals);
             shutdown::end_processes(&signals, &mut supervisor, action);
             action

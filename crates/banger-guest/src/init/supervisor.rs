@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum Role {
     /// [`crate::agent`]
     Agent,
+    /// [`crate::console`]
+    Console,
     /// [`crate::service`]
     Service,
 }
@@ -29,6 +31,7 @@ impl Role {
     const fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::Console => "console",
             Self::Service => "service",
         }
     }
@@ -76,8 +79,8 @@ impl Charge {
 
     fn bury(&mut self, status: WaitStatus) {
         self.process = None;
-        // The agent never ends by itself; the service does when the image names no command.
-        self.done = self.role == Role::Service && status.exit_status() == Some(0);
+        // The agent never ends by itself; the others do when there is no command, or no line.
+        self.done = self.role != Role::Agent && status.exit_status() == Some(0);
     }
 }
 

@@ -39,6 +39,11 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Returns the identity of root, whom the caller must be.
+    pub(crate) fn of_root(directory: &Directory) -> Self {
+        Self { afresh: true, ..Self::own(directory) }
+    }
+
     /// Returns the identity of the caller, with its limits, in another place.
     pub(crate) fn own(directory: &Directory) -> Self {
         let (paths, exactly) = match directory {
@@ -104,7 +109,7 @@ pub(crate) fn restore_limits() {
 /// Signals that whoever started the agent ignores would be ignored by every program of every session: a
 /// disposition of "ignore" outlives exec (signal(7)).
 #[expect(unsafe_code, reason = "no safe wrapper sets a disposition")]
-fn heed_all_signals() {
+pub(crate) fn heed_all_signals() {
     // The standard signals (signal(7)); those that cannot be set answer with an error and stay as they are.
     for signal in 1..=31 {
         // SAFETY: signal(2) is async-signal-safe, and SIG_DFL is no address of a handler.

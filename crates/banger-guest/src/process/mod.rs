@@ -9,12 +9,14 @@ pub(crate) mod signal;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use banger_types::image::ImageConfig;
 
-pub(crate) use self::identity::{Identity, begin_session, raise_file_limit, restore_limits};
+pub(crate) use self::identity::{
+    Identity, begin_session, heed_all_signals, raise_file_limit, restore_limits,
+};
 use crate::user::{Environment, Login};
 
 /// What a shell says of a command that does not exist (POSIX, Shell Command Language, 2.8.2).
@@ -59,6 +61,20 @@ impl Program {
         Ok(Self { path, name: None, arguments: words.collect(), environment, directory })
     }
 
+    /// Returns the user's login shell.
+    pub(crate) fn login_shell(login: &Login, environment: Environment) -> Self {
+        // A leading hyphen makes it a login shell.
+        let mut name = OsString::from("-");
+        name.push(base_name(&login.shell));
+        Self {
+            path: login.shell.clone().into(),
+            name: Some(name),
+            arguments: Vec::new(),
+            environment,
+            directory: Directory::FirstOf(vec![login.home.clone()]),
+        }
+    }
+
     /// Returns how to start it; the streams are not connected yet.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
@@ -76,6 +92,11 @@ impl Directory {
         let image = Some(&image.working_directory).filter(|path| !path.is_empty()).map(PathBuf::from);
         Self::FirstOf(image.into_iter().chain([login.home.clone()]).collect())
     }
+}
+
+/// Returns a shell's name without its directory.
+pub(crate) fn base_name(shell: &Path) -> &OsStr {
+    shell.file_name().unwrap_or(shell.as_os_str())
 }
 
 /// Returns the image's entrypoint and command as one list of words (OCI image-spec, config.md, `Entrypoint`).

@@ -15,7 +15,7 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use banger_types::image::ImageConfig;
-use rustix::fs::{Mode, OFlags, Uid};
+use rustix::fs::{Gid, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions, wait};
 
 use self::pause::Pause;
@@ -147,7 +147,7 @@ impl Service {
         let mut command = program.command();
         command.stdin(Stdio::null());
         let identity = Identity::of(&login, &program.directory)?;
-        own_console(&login);
+        open_console(&login);
         #[expect(
             unsafe_code,
             reason = "changing the user in the right order takes code between fork and exec"
@@ -205,9 +205,12 @@ fn children() -> Vec<Pid> {
     list.split_ascii_whitespace().filter_map(|number| Pid::from_raw(number.parse().ok()?)).collect()
 }
 
-/// Gives the console to the program's user: images whose log is a link to `/dev/stdout` open it anew, by name.
-fn own_console(login: &Login) {
-    let _ = rustix::fs::fchown(rustix::stdio::stdout(), Some(Uid::from_raw(login.uid)), None);
+/// Lets the program's group write to the console: images whose log is a link to `/dev/stdout` open it anew, by name. Not its
+/// user: an owner could make it readable, and read what is typed to root's shell there.
+fn open_console(login: &Login) {
+    let console = rustix::stdio::stdout();
+    let _ = rustix::fs::fchown(console, None, Some(Gid::from_raw(login.gid)));
+    let _ = rustix::fs::fchmod(console, Mode::from_raw_mode(0o620));
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -1,6 +1,6 @@
 //! What a session is asked to run, and what that means in this image.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
@@ -25,25 +25,11 @@ pub(super) enum Wanted {
     Sftp,
 }
 
-/// Returns the user's login shell.
-pub(super) fn login_shell(login: &Login, environment: Environment) -> Program {
-    // A leading hyphen makes it a login shell.
-    let mut name = OsString::from("-");
-    name.push(base_name(&login.shell));
-    Program {
-        path: login.shell.clone().into(),
-        name: Some(name),
-        arguments: Vec::new(),
-        environment,
-        directory: Directory::FirstOf(vec![login.home.clone()]),
-    }
-}
-
 /// Returns the user's shell with a command line.
 pub(super) fn command_line(login: &Login, environment: Environment, line: Vec<u8>) -> Program {
     Program {
         path: login.shell.clone().into(),
-        name: Some(base_name(&login.shell).to_owned()),
+        name: Some(process::base_name(&login.shell).to_owned()),
         arguments: vec!["-c".into(), OsString::from_vec(line)],
         environment,
         directory: Directory::FirstOf(vec![login.home.clone()]),
@@ -83,10 +69,6 @@ pub(super) fn array(
         None => Directory::of_image(image, login),
     };
     Program::new(words, environment, directory)
-}
-
-fn base_name(shell: &Path) -> &OsStr {
-    shell.file_name().unwrap_or(shell.as_os_str())
 }
 
 /// Reads the first line of the input. What follows it in the same chunk is returned as well: it is the command's input.

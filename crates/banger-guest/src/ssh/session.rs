@@ -96,7 +96,7 @@ impl Session {
             .flatten();
         let mut first_input = Vec::new();
         let program = match wanted {
-            Wanted::Shell => exec::login_shell(&self.login, environment),
+            Wanted::Shell => Program::login_shell(&self.login, environment),
             Wanted::CommandLine(line) => exec::command_line(&self.login, environment, line),
             Wanted::Sftp => exec::sftp(&self.login, environment, &self.server.places.helper),
             Wanted::Array => {

@@ -5,10 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use banger_types::monitor::{ChannelSource, LaunchSpec, Program};
 
-use super::process::Process;
+use super::keyboard::Keyboard;
+use super::process::{Process, Streams};
 
 /// Largest number under which a program can find a descriptor. Few programs need more than three.
 pub(super) const LARGEST_NUMBER: i32 = 255;
@@ -30,8 +32,8 @@ pub(crate) enum LaunchError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot give the programs their logs")]
-    Logs {
+    #[error("cannot give the programs their standard streams")]
+    Streams {
         #[source]
         source: io::Error,
     },
@@ -120,18 +122,19 @@ pub(crate) struct Launched {
     pub(crate) programs: Programs,
     /// The monitor's end of the control channel, if the VMM has inherited the other.
     pub(crate) channel: Option<UnixStream>,
+    /// What is typed on the guest's serial console.
+    pub(crate) keyboard: Keyboard,
 }
 
-/// Starts the helpers and the VMM. The VMM prints the guest's console to `console`; everything else goes to `errors`.
+/// Starts the helpers and the VMM. The VMM prints the guest's serial console to `console`; everything else goes to `errors`.
 pub(crate) fn launch(spec: &LaunchSpec, console: OwnedFd, errors: OwnedFd) -> Result<Launched, LaunchError> {
     let mut pairs = Pairs::new(spec)?;
     let channel = match &spec.channel {
         ChannelSource::Pair(pair) => pairs.take(pair),
         ChannelSource::Dial(_) => None,
     };
-    let another = |descriptor: &OwnedFd| -> Result<OwnedFd, LaunchError> {
-        descriptor.try_clone().map_err(|source: io::Error| LaunchError::Logs { source })
-    };
+    let failed = |source: io::Error| LaunchError::Streams { source };
+    let another = |descriptor: &OwnedFd| descriptor.try_clone().map_err(failed);
     for socket in &spec.sockets {
         match fs_err::remove_file(socket) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -142,8 +145,11 @@ pub(crate) fn launch(spec: &LaunchSpec, console: OwnedFd, errors: OwnedFd) -> Re
     }
     let mut helpers = Vec::with_capacity(spec.helpers.len());
     for helper in &spec.helpers {
-        helpers.push(Process::start(helper, &mut pairs, another(&errors)?, another(&errors)?)?);
+        let streams = Streams { input: Stdio::null(), output: another(&errors)?, errors: another(&errors)? };
+        helpers.push(Process::start(helper, &mut pairs, streams)?);
     }
-    let vmm = Process::start(&spec.vmm, &mut pairs, console, errors)?;
-    Ok(Launched { programs: Programs { helpers, vmm }, channel })
+    let (keyboard, input) = Keyboard::new().map_err(failed)?;
+    let streams = Streams { input: input.into(), output: console, errors };
+    let vmm = Process::start(&spec.vmm, &mut pairs, streams)?;
+    Ok(Launched { programs: Programs { helpers, vmm }, channel, keyboard })
 }

@@ -1,6 +1,7 @@
 //! What the monitor has of the host: processes, logs, sockets, signals.
 
 pub(crate) mod clock;
+pub(crate) mod keyboard;
 pub(crate) mod launch;
 pub(crate) mod log;
 pub(crate) mod peer;

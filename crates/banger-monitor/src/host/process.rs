@@ -13,6 +13,14 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::launch::{LARGEST_NUMBER, LaunchError, Pairs};
 use super::system;
 
+/// A program's standard streams.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub(crate) input: Stdio,
+    pub(crate) output: OwnedFd,
+    pub(crate) errors: OwnedFd,
+}
+
 /// A child that has not been reaped, or how it ended.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -26,12 +34,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a program with the ends of its pairs, and nothing else that is open here.
-    pub(crate) fn start(
-        program: &Program,
-        pairs: &mut Pairs,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    ) -> Result<Self, LaunchError> {
+    pub(crate) fn start(program: &Program, pairs: &mut Pairs, streams: Streams) -> Result<Self, LaunchError> {
         let ends = program
             .descriptors
             .iter()
@@ -42,7 +45,7 @@ impl Process {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        command.stdin(streams.input).stdout(streams.output).stderr(streams.errors);
         spawn(command, ends)
             .map(|(child, pidfd)| Self { name: program.name.clone(), child, pidfd, status: None })
             .map_err(|source| LaunchError::Start {

@@ -73,6 +73,7 @@ impl Monitor {
         let started_at_ns = now_ns();
         let launched = launch(&self.spec, console, errors)?;
         self.programs = launched.programs;
+        self.keyboard = launched.keyboard;
         self.boot = Boot::default();
         self.watch_programs(launched.channel).map_err(BootError::Loop)?;
         let vmm_pid = self.programs.vmm.id();

@@ -26,6 +26,8 @@ pub(crate) enum State {
     AwaitingEnd,
     /// The guest's answer to the opening of this stream.
     Opening(StreamId),
+    /// Nothing: it becomes an attachment of the console when it has got its answer.
+    Attaching,
     /// Nothing: the connection closes when it has got what was written to it.
     Closing,
 }
@@ -143,7 +145,9 @@ impl Client {
             State::Closing => !self.has_output(),
             State::Watching { .. } => self.ended || self.peer.hung_up,
             // A client may well close its sending side and wait for the answer.
-            State::AwaitingGuest | State::AwaitingEnd | State::Opening(_) => self.peer.hung_up,
+            State::AwaitingGuest | State::AwaitingEnd | State::Opening(_) | State::Attaching => {
+                self.peer.hung_up
+            }
         }
     }
 

@@ -65,6 +65,10 @@ impl Monitor {
         let Some(mut client) = self.clients.remove(&token) else { return false };
         let served = self.serve(token, &mut client, buffer);
         match served {
+            Ok(_) if client.state == State::Attaching && !client.has_output() => {
+                self.client_becomes_attachment(token, client);
+                true
+            }
             Ok(progress) if !client.is_over() => {
                 self.clients.insert(token, client);
                 progress

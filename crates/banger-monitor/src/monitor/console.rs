@@ -79,6 +79,7 @@ impl Monitor {
     pub(crate) fn pump_console(&mut self, buffer: &mut [u8]) -> bool {
         let Some(bytes) = self.serial.pump(buffer) else { return false };
         self.boot_log.write(bytes);
+        self.print_to_attachments(bytes);
         let now = Instant::now();
         if let Some(farewell) = &mut self.boot.farewell {
             farewell.postpone(now);

@@ -10,6 +10,7 @@ use mio::Token;
 use rustix::process::Signal;
 
 use super::Monitor;
+use super::attachments::Attachment;
 use super::client::State;
 use super::console::{Farewell, Step};
 use crate::guest::last_word::LastWord;
@@ -197,7 +198,7 @@ impl Monitor {
                 State::AwaitingGuest | State::Opening(_) => {
                     self.answer(token, &MonitorReply::Failed("the VM has ended".to_owned()));
                 }
-                State::Idle | State::Watching { .. } | State::Closing => {}
+                State::Idle | State::Watching { .. } | State::Attaching | State::Closing => {}
             }
         }
         for splice in self.splices.values_mut() {
@@ -208,12 +209,14 @@ impl Monitor {
             self.pump_client(token, &mut []);
         }
         self.pump_splices(&mut []);
+        self.pump_attachments(&mut []);
     }
 
     /// Ends the loop when nobody has anything left to read, or takes too long.
     fn finish_if_told(&mut self, now: Instant) {
         let untold = self.clients.values().any(|client| client.has_output() || self.has_news_for(client))
-            || self.splices.values().any(crate::guest::splice::Splice::has_output);
+            || self.splices.values().any(crate::guest::splice::Splice::has_output)
+            || self.attachments.values().any(Attachment::has_output);
         let late = self.ending.as_ref().and_then(Ending::deadline).is_some_and(|deadline| now >= deadline);
         if !untold || late {
             self.ending = Some(Ending::Over);

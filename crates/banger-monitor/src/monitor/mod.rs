@@ -1,5 +1,6 @@
 //! The event loop, and everything that it turns.
 
+mod attachments;
 mod automatic;
 mod boot;
 mod client;
@@ -24,6 +25,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use rustix::process::Signal;
 
+use self::attachments::Attachment;
 use self::automatic::Automatic;
 use self::boot::Boot;
 use self::client::Client;
@@ -34,6 +36,7 @@ use crate::guest::agent::Agent;
 use crate::guest::channel::{Channel, Door};
 use crate::guest::splice::Splice;
 use crate::host::clock::ClockWatch;
+use crate::host::keyboard::Keyboard;
 use crate::host::launch::{Launched, Programs};
 use crate::host::log::{BootLog, LogPipe};
 use crate::host::system;
@@ -52,7 +55,8 @@ const ENGINE: Token = Token(5);
 const CHILD: Token = Token(6);
 const CLOCK: Token = Token(7);
 const VMM: Token = Token(8);
-const FIRST_CONNECTION: usize = 9;
+const KEYBOARD: Token = Token(9);
+const FIRST_CONNECTION: usize = 10;
 
 /// What a monitor has when everything is started.
 #[derive(Debug)]
@@ -88,6 +92,7 @@ pub(crate) struct Monitor {
     channel_waiting: bool,
     agent: Option<Agent>,
     serial: LogPipe,
+    keyboard: Keyboard,
     engine: LogPipe,
     boot_log: BootLog,
     spec: LaunchSpec,
@@ -97,6 +102,7 @@ pub(crate) struct Monitor {
     board: Board,
     clients: BTreeMap<Token, Client>,
     splices: BTreeMap<Token, Splice>,
+    attachments: BTreeMap<Token, Attachment>,
     /// Who has which stream of the channel.
     streams: BTreeMap<StreamId, Token>,
     forwards: BTreeMap<Token, ForwardListener>,
@@ -143,6 +149,7 @@ impl Monitor {
             channel_waiting: true,
             agent: None,
             serial: parts.serial,
+            keyboard: launched.keyboard,
             engine: parts.engine,
             boot_log: parts.boot_log,
             spec: parts.spec,
@@ -152,6 +159,7 @@ impl Monitor {
             board: Board::new(parts.status),
             clients: BTreeMap::new(),
             splices: BTreeMap::new(),
+            attachments: BTreeMap::new(),
             streams: BTreeMap::new(),
             forwards: BTreeMap::new(),
             automatic: Automatic::default(),
@@ -171,6 +179,7 @@ impl Monitor {
     fn watch_programs(&mut self, channel: Option<std::os::unix::net::UnixStream>) -> io::Result<()> {
         let registry = self.poll.registry();
         registry.register(self.serial.source(), SERIAL, Interest::READABLE)?;
+        registry.register(&mut self.keyboard.sender, KEYBOARD, Interest::WRITABLE)?;
         registry.register(self.engine.source(), ENGINE, Interest::READABLE)?;
         for program in self.programs.iter() {
             let descriptor = program.pidfd.as_raw_fd();
@@ -225,6 +234,7 @@ impl Monitor {
             CONTROL => self.control_ready = true,
             CHANNEL_DOOR => self.channel_waiting = true,
             SERIAL => self.serial.readable = true,
+            KEYBOARD => self.keyboard.writable = true,
             ENGINE => self.engine.readable = true,
             CHILD => self.child_ended = true,
             CHANNEL_LINK => {
@@ -237,6 +247,8 @@ impl Monitor {
                     client.peer.note(event);
                 } else if let Some(splice) = self.splices.get_mut(&token) {
                     splice.peer().note(event);
+                } else if let Some(attachment) = self.attachments.get_mut(&token) {
+                    attachment.peer.note(event);
                 } else if let Some(forward) = self.forwards.get_mut(&token) {
                     forward.ready = true;
                 }
@@ -255,6 +267,7 @@ impl Monitor {
         self.hear_vmm(&mut buffer);
         progress |= heard | self.accept_clients() | self.accept_forwards();
         progress |= self.pump_clients(&mut buffer) | self.pump_splices(&mut buffer);
+        progress |= self.pump_attachments(&mut buffer);
         progress |= self.flush_channel();
         progress |= self.reap();
         self.buffer = buffer;

@@ -42,6 +42,7 @@ impl Monitor {
                 Ok(Some(MonitorReply::Status(self.board.published().clone())))
             }
             MonitorRequest::Connect(service) => self.connect(token, client, &service),
+            MonitorRequest::Console => self.attach(client),
             MonitorRequest::Guest(request) => self.ask_guest(token, client, request),
             MonitorRequest::Kill => Ok(self.kill(client)),
             MonitorRequest::ForwardAdd(forward) => {

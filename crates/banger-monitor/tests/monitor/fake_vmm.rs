@@ -5,6 +5,7 @@
 //!
 //! - `exit CODE`, `print LINES`: that, at once;
 //! - `future`: speaks an agent protocol that nobody knows;
+//! - `console`: says what is typed on the console, line by line, and prints so many lines after `print LINES` there;
 //! - `dialed`: is connected to, after it has knocked, in the place of inheriting the channel;
 //! - `refuse`, `ignore`, `contrary`: a shutdown is refused, promised and forgotten, or becomes a reboot.
 
@@ -42,6 +43,9 @@ fn fake_vmm() {
         Some("print") => print(words.next().unwrap().parse().unwrap()),
         _ => {}
     }
+    if script.contains("console") {
+        std::thread::spawn(read_console);
+    }
     if script.contains("dialed") {
         serve_dialed(&script);
     }
@@ -74,6 +78,16 @@ fn say(line: &str) {
     let mut output = std::io::stdout().lock();
     output.write_all(format!("{line}\r\n").as_bytes()).unwrap();
     output.flush().unwrap();
+}
+
+fn read_console() {
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        say(&format!("typed: {line}"));
+        if let Some(lines) = line.strip_prefix("print ") {
+            print(lines.parse().unwrap());
+        }
+    }
 }
 
 fn print(lines: usize) {

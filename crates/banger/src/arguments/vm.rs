@@ -61,6 +61,8 @@ pub enum VmCommand {
     /// Look after the ports of this host that lead into a VM
     #[command(subcommand, arg_required_else_help = true)]
     Forward(ForwardCommand),
+    /// Attach to a VM's serial console, where Enter has a shell even if nothing else answers
+    Console(NameArguments),
     /// Print a VM's serial console, or another of its logs
     Logs(LogsArguments),
     /// Connect standard input and output to a VM's SSH server, as ssh's proxy

@@ -127,6 +127,7 @@ async fn virtual_machine(context: &Context, command: VmCommand) -> Outcome {
             ForwardCommand::Add(arguments) => vm::add_forwards(context, &arguments).await,
             ForwardCommand::Rm(arguments) => vm::remove_forwards(context, &arguments).await,
         },
+        VmCommand::Console(arguments) => vm::console(context, &arguments).await,
         VmCommand::Logs(arguments) => vm::logs(context, &arguments).await,
         VmCommand::Proxy(arguments) => vm::proxy(context, &arguments).await,
     }

@@ -26,6 +26,7 @@ pub(crate) use error::SessionError;
 pub(crate) use monitor::connect as connect_to_monitor;
 pub(crate) use signals::Signals;
 pub(crate) use streams::{Input, Output, Stream};
+pub(crate) use terminal::RawMode;
 
 /// What to run in a guest, and how.
 #[derive(Debug)]

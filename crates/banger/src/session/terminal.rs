@@ -44,11 +44,11 @@ fn size_of(terminal: impl AsFd) -> Option<Winsize> {
 /// While it lives, the terminal hands every key on as it is. The former mode is put back when it
 /// is dropped, and when the program panics (which in a release build aborts without dropping).
 #[derive(Debug)]
-pub(super) struct RawMode(());
+pub(crate) struct RawMode(());
 
 impl RawMode {
     /// Sets standard input's terminal to raw mode; `None` when it is none.
-    pub(super) fn enter() -> Result<Option<Self>, SessionError> {
+    pub(crate) fn enter() -> Result<Option<Self>, SessionError> {
         static HOOK: Once = Once::new();
         if !io::stdin().is_terminal() {
             return Ok(None);

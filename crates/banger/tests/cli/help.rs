@@ -72,6 +72,7 @@ fn the_help_names_what_exists() {
       stats    Print what VMs take: processors, memory, disk, network, and what that costs the host
       top      Show what all VMs that run take, those that take most first
       forward  Look after the ports of this host that lead into a VM
+      console  Attach to a VM's serial console, where Enter has a shell even if nothing else answers
       logs     Print a VM's serial console, or another of its logs
 
     Options:

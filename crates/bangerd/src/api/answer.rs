@@ -82,6 +82,15 @@ pub(super) fn too_slow(limit: Duration) -> Response {
     problem(408, error)
 }
 
+/// Returns the answer to a request that does not ask for another protocol where there is nothing else to have (RFC 9110
+/// section 15.5.22).
+pub(super) fn wants_upgrade(protocol: &'static str) -> Response {
+    let error = ApiError::new(ErrorKind::Usage, "the request does not ask for an upgrade")
+        .because(format!("this is reached by a connection that is upgraded to {protocol}"));
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, protocol)];
+    (headers, problem(StatusCode::UPGRADE_REQUIRED.as_u16(), error)).into_response()
+}
+
 /// A part of a list, with the address of the next one (RFC 8288 section 3).
 pub(crate) struct Listed<T> {
     pub(crate) items: Vec<T>,

@@ -2,6 +2,7 @@
 
 mod answer;
 mod artifacts;
+mod console;
 mod events;
 mod listener;
 mod operations;
@@ -52,6 +53,7 @@ fn routes() -> Routes {
         .on(endpoint::SHOW_PORTS, vms::ports)
         .on(endpoint::SHOW_STATS, vms::stats)
         .on(endpoint::SHOW_SESSION, vms::session)
+        .on(endpoint::ATTACH_CONSOLE, console::attach)
         .on(endpoint::READ_VM_LOG, vms::logs)
         .on(endpoint::LIST_IMAGES, artifacts::images)
         .on(endpoint::PULL_IMAGE, artifacts::pull_image)

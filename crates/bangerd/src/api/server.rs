@@ -3,6 +3,7 @@
 //! axum's own server waits for a request's head for ever.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,8 +15,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::listener::{Client, PrivateListener};
@@ -25,28 +27,39 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// Serves until `shutdown`, and then for as long as what was asked before takes.
 pub(crate) async fn serve(mut listener: PrivateListener, router: Router, shutdown: CancellationToken) {
-    let open = GracefulShutdown::new();
+    let open = TaskTracker::new();
     loop {
         let (stream, client) = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
-        let router = router.clone();
-        let service = service_fn(move |request| answer(router.clone(), client, request));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_LIMIT)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = open.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, pid = client.pid, "a connection ended");
-            }
-        });
+        open.spawn(converse(stream, client, router.clone(), shutdown.clone()));
     }
     // Nobody is let in any more.
     drop(listener);
-    open.shutdown().await;
+    open.close();
+    open.wait().await;
+}
+
+/// Serves one connection, until its end or that of what was asked before `shutdown`.
+async fn converse(stream: UnixStream, client: Client, router: Router, shutdown: CancellationToken) {
+    let service = service_fn(move |request| answer(router.clone(), client, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, pid = client.pid, "a connection ended");
+    }
 }
 
 async fn answer(

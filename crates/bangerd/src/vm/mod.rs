@@ -31,7 +31,7 @@ pub(crate) use files::write_private;
 pub(crate) use handle::{Origin, VmHandle};
 pub(crate) use kvm::Verdicts;
 pub(crate) use limits::warn_of_disk;
-pub(crate) use monitors::{kill_orphan, last_word, look};
+pub(crate) use monitors::{console, kill_orphan, last_word, look};
 pub(crate) use ports::{Spoken, ports};
 pub(crate) use remove::remove_files;
 pub(crate) use stats::look_at;

@@ -8,6 +8,7 @@ use banger_core::vm::Observation;
 use banger_host::{MonitorConnection, MonitorError, MonitorPresence, read_last_status};
 use banger_types::monitor::MonitorPhase;
 use banger_types::{ApiError, VmId};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::context::Context;
 use super::task::Found;
@@ -21,6 +22,14 @@ const KILL_LIMIT: Duration = Duration::from_secs(20);
 /// Connects to the monitor of a VM.
 pub(super) fn open(context: &Context, id: &VmId) -> Result<MonitorConnection, MonitorError> {
     MonitorConnection::open(&context.layout.vm(id))
+}
+
+/// Returns the serial console of a VM.
+pub(crate) async fn console(
+    context: &Context,
+    id: &VmId,
+) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, MonitorError> {
+    open(context, id)?.console().await
 }
 
 /// Looks for the monitor of the VM in `directory`.

@@ -6,6 +6,7 @@ mod api;
 mod boots;
 mod cancels;
 mod catalog;
+mod console;
 mod contention;
 mod debian;
 mod disk;

@@ -1,7 +1,7 @@
 //! Three kinds of image, and in a VM of each everything that a session must do.
 
 use crate::guest::{BUSYBOX, DEBIAN, Guest, PROBE};
-use crate::{openssh, ports, session, stats};
+use crate::{console, openssh, ports, session, stats};
 
 /// What is tried in every image.
 fn try_everywhere(guest: &mut Guest) {
@@ -27,6 +27,7 @@ fn try_with_a_shell(guest: &mut Guest) {
     guest.step("an interrupt can be caught", session::an_interrupt_can_be_caught);
     guest.step("a command line", session::a_command_line_is_the_shells);
     guest.step("a login shell and its window", session::a_login_shell_follows_the_window);
+    guest.step("the serial console", console::enter_has_a_shell_of_roots);
     guest.step("ssh -A", session::the_agent_is_forwarded);
     guest.step("OpenSSH: a command line", openssh::a_command_line_runs);
     guest.step("OpenSSH: a window", openssh::a_window_is_followed);
@@ -72,5 +73,6 @@ fn sessions_without_a_shell() {
     assert_eq!(shown.code, 4, "{}", shown.stderr);
     try_everywhere(&mut guest);
     guest.step("there is no shell", session::there_is_no_shell);
+    guest.step("the serial console", console::an_image_without_a_shell_says_so);
     guest.finish();
 }

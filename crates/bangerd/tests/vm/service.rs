@@ -2,16 +2,20 @@
 
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
-use banger_testkit::Environment;
+use banger_testkit::{Environment, Terminal, exit_code};
 use banger_types::image::ImageConfig;
 
 use crate::guest::{BUSYBOX, DEBIAN, Image, small};
 use crate::session::wait_until;
 
-/// Says who, where and with what it runs, leaves a child behind, and says which signal asks it to end.
+/// Says who, where and with what it runs, leaves a child behind, tries to hear what is typed on the console, and says which
+/// signal asks it to end.
 const SCRIPT: &str = "trap 'echo asked by QUIT; exit 0' QUIT; trap 'echo asked by TERM; exit 0' TERM; \
                       sleep 54321 & \
                       echo \"service $$ as $(id -un) in $(pwd) with $GIVEN\" > /dev/stdout; \
+                      (chmod 666 /dev/console; : < /dev/console) 2> /dev/null && echo it listens; \
+                      (: < /dev/ttyS0) 2> /dev/null && echo it listens; \
+                      echo now it waits; \
                       while :; do sleep 0.2; done";
 
 fn config(user: &str) -> ImageConfig {
@@ -62,6 +66,22 @@ impl Served {
         self.environment.succeed(&["exec", "-u", "root", "served", "--", "sh", "-c", script])
     }
 
+    /// Begins a shell on the console that says when it ends, unless it is killed. It heeds no SIGTERM.
+    fn shell_on_the_console(&self) -> Terminal {
+        let mut terminal = Terminal::new(80, 24);
+        let mut client = terminal.spawn(self.environment.banger(&["vm", "console", "served"]));
+        terminal.wait_for("Ctrl-] leaves");
+        terminal.type_keys(b"\r");
+        terminal.wait_for("# ");
+        terminal.type_keys(
+            b"trap 'trap - EXIT; echo the shell ends > /dev/console; exit' HUP EXIT; echo se\"\"t\r",
+        );
+        terminal.wait_for("set\r\n");
+        terminal.type_keys(b"\x1d");
+        assert_eq!(exit_code(&mut client), 0);
+        terminal
+    }
+
     /// Returns the number of the program that was started last.
     fn program(&self) -> String {
         let console = self.console();
@@ -87,11 +107,16 @@ fn a_plain_images_command_is_served() {
     let served = Served::new(&BUSYBOX, Some(config("alice")));
     served.says("as alice in /tmp with a value\n", 1);
     it_is_started_again(&served);
+    served.says("now it waits\n", 2);
+    served.says("it listens\n", 0);
 
+    let shell = served.shell_on_the_console();
     // At the end it gets the image's signal, and nothing else.
     served.environment.succeed(&["vm", "stop", "served"]);
     served.says("asked by QUIT\n", 1);
     served.says("asked by TERM\n", 0);
+    served.says("the shell ends\n", 1);
+    drop(shell);
     served.environment.succeed(&["vm", "start", "served"]);
     wait_until("it runs at every boot", || served.console().contains("as alice in /tmp with a value\n"));
 }
@@ -126,7 +151,11 @@ fn a_systemd_images_command_is_served() {
          > /etc/systemd/system/other.target && systemctl set-default other.target",
     );
     let before = served.console().matches("as dev in /tmp").count();
+    served.says("it listens\n", 0);
+    let shell = served.shell_on_the_console();
     served.environment.succeed(&["vm", "stop", "served"]);
+    served.says("the shell ends\n", 1);
+    drop(shell);
     served.environment.succeed(&["vm", "start", "served"]);
     let seen = || served.console().matches("as dev in /tmp").count();
     wait_until("it runs with another target", || seen() > before || (seen() > 0 && seen() != before));

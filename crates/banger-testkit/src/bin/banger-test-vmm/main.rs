@@ -125,6 +125,7 @@ fn main() {
     if let Some(code) = behaviour.exit_at_boot {
         std::process::exit(code);
     }
+    std::thread::spawn(read_console);
     guest::Guest::new(control, behaviour, machine).serve();
     // A VMM runs on, whatever becomes of its guest's channel.
     drop(files);
@@ -205,6 +206,13 @@ fn option(value: &str, prefix: &str) -> Option<String> {
 fn inherited(number: i32) -> OwnedFd {
     // SAFETY: the monitor has opened it for this program, as the command line says, and it is taken once.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Says what is typed on the console, line by line.
+fn read_console() {
+    for line in std::io::stdin().lines() {
+        print(&format!("fake guest: typed: {}", line.expect("read the console")));
+    }
 }
 
 /// Prints a line on the console.

@@ -1,5 +1,6 @@
 //! `banger vm …`: one file for each verb.
 
+mod console;
 mod copy;
 mod create;
 mod exec;
@@ -33,6 +34,7 @@ use crate::arguments::{NamesArguments, WaitOptions};
 use crate::context::Context;
 use crate::error::CommandError;
 
+pub(super) use console::console;
 pub(super) use copy::copy;
 pub(super) use create::create;
 pub(super) use exec::exec;
