@@ -233,6 +233,12 @@ impl Described<'_> {
             ),
             "headers": { "Upgrade": { "schema": { "type": "string", "const": protocol } } },
         });
+        let problem = self.schemas.subschema_for::<Problem>();
+        self.item["responses"]["426"] = json!({
+            "description": "The request does not ask for the upgrade.",
+            "headers": { "Upgrade": { "schema": { "type": "string", "const": protocol } } },
+            "content": { MEDIA_TYPE: { "schema": problem } },
+        });
     }
 
     /// Its answer is a part of a list.

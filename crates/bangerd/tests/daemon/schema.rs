@@ -17,6 +17,11 @@ const LEFT_OUT: [&str; 3] = ["shut_down", "listen", "read_vm_log"];
 const SETTINGS: &str = r#"
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "403", "404", "409", "422"]
+
+# The tool cannot ask for an upgrade, and is told to.
+[[operations]]
+include-operation-id = "attach_console"
+checks.positive_data_acceptance.expected-statuses = ["404", "426"]
 "#;
 
 /// A port of loopback that leads to the daemon's socket, which is what the tool can connect to.
