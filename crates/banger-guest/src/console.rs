@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{getpgrp, setsid};
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, OutputModes, QueueSelector, Termios, Winsize, tcflush,
@@ -81,17 +81,25 @@ fn serve(line: &OwnedFd) -> io::Result<std::convert::Infallible> {
         tcsetwinsize(line, SIZE)?;
     }
     loop {
+        keep_private(line);
         // A job that is left may be stopped, or have changed everything.
         tcsetpgrp(line, getpgrp())?;
         tcsetattr(line, OptionalActions::Drain, &modes)?;
         tcflush(line, QueueSelector::IFlush)?;
         wait_for_enter(line)?;
+        keep_private(line);
         let message = match run_shell(line) {
             Ok(()) => "banger-guest: the shell has ended; Enter starts another\n".to_owned(),
             Err(failure) => failure.message,
         };
         std::fs::File::from(line.try_clone()?).write_all(format!("\n{message}").as_bytes())?;
     }
+}
+
+/// Keeps all but root from reading what is typed, as agetty(8) does: udev, which may come at any time, lets a group read.
+fn keep_private(line: &OwnedFd) {
+    let _ = rustix::fs::fchown(line, Some(Uid::ROOT), Some(Gid::ROOT));
+    let _ = rustix::fs::fchmod(line, Mode::from_raw_mode(0o600));
 }
 
 /// Lines that can be edited and are shown. Ctrl-S would hold up all that prints on the console.

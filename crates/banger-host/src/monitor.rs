@@ -168,11 +168,14 @@ impl MonitorConnection {
     /// Connects to the monitor of the VM in `directory`.
     pub fn open(directory: &Path) -> Result<Self, MonitorError> {
         let path = directory.join(file::SOCKET);
-        let stream = connect_to(&path).map_err(MonitorError::Unreachable)?;
-        let stream = stream
-            .set_nonblocking(true)
-            .and_then(|()| UnixStream::from_std(stream))
-            .map_err(MonitorError::Connection)?;
+        let stream = connect_to(&path).map_err(|error| match error {
+            // It lives, and has not accepted anybody for long.
+            SocketError::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
+                MonitorError::Mute
+            }
+            error => MonitorError::Unreachable(error),
+        })?;
+        let stream = UnixStream::from_std(stream).map_err(MonitorError::Connection)?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 

@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::geteuid;
 
 /// Why a socket could not be made or reached.
@@ -79,7 +80,8 @@ fn through_directory<T>(path: &Path, use_it: impl FnOnce(&Path) -> io::Result<T>
     use_it(&short).map_err(io_error)
 }
 
-/// Connects to the socket at `path`, which must be this user's own.
+/// Connects to the socket at `path`, which must be this user's own. Does not wait: where too many wait already for one who does
+/// not accept them, it fails with [`io::ErrorKind::WouldBlock`]. The stream does not block, either.
 pub fn connect_to(path: &Path) -> Result<UnixStream, SocketError> {
     connect_as(path, geteuid().as_raw())
 }
@@ -88,7 +90,12 @@ fn connect_as(path: &Path, user: u32) -> Result<UnixStream, SocketError> {
     if let Ok(socket) = fs_err::symlink_metadata(path) {
         belongs_to(path, socket.uid(), user)?;
     }
-    through_directory(path, |short| UnixStream::connect(short))
+    through_directory(path, |short| {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(short)?)?;
+        Ok(UnixStream::from(socket))
+    })
 }
 
 fn belongs_to(path: &Path, owner: u32, user: u32) -> Result<(), SocketError> {

@@ -75,6 +75,38 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     sources.fold(error.to_string(), |text, error| format!("{text}: {error}"))
 }
 
+/// Why a request is refused that makes sense in itself, for programs that act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// It is so already.
+    Already,
+    /// The VM's state does not allow it.
+    State,
+    /// Something else is under way that this does not interrupt; the error names it, if it is an operation.
+    Busy,
+    /// The VM is being deleted.
+    Deleting,
+    /// Something uses it.
+    InUse,
+    /// The name is another's.
+    NameTaken,
+    /// The VM has changed since the generation that the request names.
+    Changed,
+    /// The idempotency key is another request's.
+    KeyTaken,
+    /// The operation has ended.
+    Ended,
+    /// The operation is past the point where it could be undone.
+    PastCancel,
+    /// The daemon is about to end.
+    Ending,
+    /// One of a later version.
+    #[serde(other)]
+    Other,
+}
+
 /// What failed, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -93,12 +125,15 @@ pub struct ApiError {
     /// The operation that is in the way, or that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationId>,
+    /// Why it is refused, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
 impl ApiError {
     /// Returns an error of `kind` that says `what` failed.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), why: Vec::new(), fix: None, operation: None }
+        Self { kind, what: what.into(), why: Vec::new(), fix: None, operation: None, refusal: None }
     }
 
     /// Returns an error whose reasons are `source` and everything beneath it.
@@ -113,6 +148,11 @@ impl ApiError {
             next = error.source();
         }
         Self { why, ..Self::new(kind, what) }
+    }
+
+    /// Returns the error of a request that is refused because of what is.
+    pub fn refused(refusal: Refusal, what: impl Into<String>) -> Self {
+        Self { refusal: Some(refusal), ..Self::new(ErrorKind::Conflict, what) }
     }
 
     /// Returns the error with one more reason.

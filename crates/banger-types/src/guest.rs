@@ -11,6 +11,7 @@
 //!    other. The guest speaks first, with the protocol versions it knows; the host chooses.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -428,9 +429,11 @@ pub struct ListeningSocket {
 }
 
 impl ListeningSocket {
-    /// Returns whether a connection to the guest's loopback address reaches it.
-    pub const fn is_reached_by_loopback(&self) -> bool {
-        self.address.is_unspecified() || self.address.is_loopback()
+    /// Returns whether a connection to `127.0.0.1` or `::1` in the guest reaches it. There are more loopback addresses, and what
+    /// listens on one of those alone is reached by that alone.
+    pub fn is_reached_by_loopback(&self) -> bool {
+        let address = self.address.to_canonical();
+        address.is_unspecified() || address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
     }
 }
 

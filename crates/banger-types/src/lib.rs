@@ -28,5 +28,5 @@ pub mod stats;
 pub mod system;
 pub mod vm;
 
-pub use error::{ApiError, ErrorKind};
+pub use error::{ApiError, ErrorKind, Refusal};
 pub use name::{ImageId, KernelId, OperationId, VmId, VmName};

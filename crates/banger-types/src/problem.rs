@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, Refusal};
 use crate::name::OperationId;
 
 /// The media type of a [`Problem`] (RFC 9457 section 6.1).
@@ -33,12 +33,15 @@ pub struct Problem {
     /// The operation that is in the way, or that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationId>,
+    /// Why it is refused, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
 impl Problem {
     /// Returns an error as it is answered with a status of its own.
     pub fn with_status(error: ApiError, status: u16) -> Self {
-        let ApiError { kind: code, what, why, fix, operation } = error;
+        let ApiError { kind: code, what, why, fix, operation, refusal } = error;
         Self {
             kind: format!("urn:banger:problem:{code}"),
             title: what,
@@ -48,6 +51,7 @@ impl Problem {
             reasons: why,
             hints: fix.into_iter().collect(),
             operation,
+            refusal,
         }
     }
 }
@@ -61,9 +65,9 @@ impl From<ApiError> for Problem {
 
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
-        let Problem { code, title, reasons, hints, operation, .. } = problem;
+        let Problem { code, title, reasons, hints, operation, refusal, .. } = problem;
         let fix = (!hints.is_empty()).then(|| hints.join("; "));
-        Self { kind: code, what: title, why: reasons, fix, operation }
+        Self { kind: code, what: title, why: reasons, fix, operation, refusal }
     }
 }
 
@@ -73,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_error_is_the_same_after_its_way() {
-        let error = ApiError::new(ErrorKind::Conflict, "cannot start 'web'")
+        let error = ApiError::refused(Refusal::Busy, "cannot start 'web'")
             .because("it is being stopped")
             .because("by somebody")
             .fix("try again")

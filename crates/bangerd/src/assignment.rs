@@ -40,8 +40,8 @@ impl Assignment {
         }
     }
 
-    /// Returns it with everything chosen that would be another thing the next time.
-    pub(crate) fn settled(mut self) -> Self {
+    /// Returns it with all that is left to us chosen, which would be another thing the next time.
+    pub(crate) fn with_everything_chosen(mut self) -> Self {
         if let Self::CreateVm(request) = &mut self {
             request.name.get_or_insert_with(random::vm_name);
         }

@@ -18,7 +18,7 @@ use banger_types::system::SystemStatus;
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmRenameRequest, VmSetRequest, VmState, VmStopRequest,
 };
-use banger_types::{ApiError, ErrorKind, VmName};
+use banger_types::{ApiError, ErrorKind, Refusal, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -130,7 +130,7 @@ impl Daemon {
         requester: Requester,
     ) -> Result<Operation, ApiError> {
         self.check_takes_work()?;
-        let assignment = assignment.settled();
+        let assignment = assignment.with_everything_chosen();
         let (kind, handed_on) = (assignment.kind(), assignment.to_hand_on().await?);
         let client = requester.asker.pid.unwrap_or_default();
         let task = assignment.examine(&self.artifacts, client).await?;
@@ -153,8 +153,9 @@ impl Daemon {
     /// A daemon that ends begins nothing.
     fn check_takes_work(&self) -> Result<(), ApiError> {
         if self.shutdown.is_cancelled() {
-            return Err(ApiError::new(ErrorKind::Unreachable, "bangerd is about to end")
-                .fix("try again; the next command starts it anew"));
+            let error = ApiError::new(ErrorKind::Unreachable, "bangerd is about to end")
+                .fix("try again; the next command starts it anew");
+            return Err(ApiError { refusal: Some(Refusal::Ending), ..error });
         }
         Ok(())
     }
@@ -389,7 +390,7 @@ impl Daemon {
             Err(_) => handle.snapshot(),
         };
         if vm.state != VmState::Running {
-            let error = ApiError::new(ErrorKind::Conflict, format!("cannot open a session in '{name}'"))
+            let error = ApiError::refused(Refusal::State, format!("cannot open a session in '{name}'"))
                 .because(format!("it is {}", vm.state));
             let error = ApiError { why: error.why.into_iter().chain(vm.reason).collect(), ..error };
             return Err(match vm.state {
@@ -432,7 +433,7 @@ impl Daemon {
     ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, ApiError> {
         let vm = self.find(name)?.snapshot();
         let cannot =
-            || ApiError::new(ErrorKind::Conflict, format!("cannot attach to the console of '{name}'"));
+            || ApiError::refused(Refusal::State, format!("cannot attach to the console of '{name}'"));
         if !vm.state.is_alive() {
             return Err(cannot()
                 .because(format!("it is {}", vm.state))
@@ -445,7 +446,7 @@ impl Daemon {
     pub(crate) async fn ports(&self, name: &str) -> Result<VmPorts, ApiError> {
         let vm = self.find(name)?.snapshot();
         if vm.state != VmState::Running {
-            return Err(ApiError::new(ErrorKind::Conflict, format!("cannot see what listens in '{name}'"))
+            return Err(ApiError::refused(Refusal::State, format!("cannot see what listens in '{name}'"))
                 .because(format!("it is {}", vm.state)));
         }
         vm::ports(self.context(), &self.spoken, &vm.id, vm.name.as_str()).await

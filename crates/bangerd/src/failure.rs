@@ -3,7 +3,7 @@
 use banger_core::store::StoreError;
 use banger_core::vm::DenyReason;
 use banger_types::vm::VmState;
-use banger_types::{ApiError, ErrorKind};
+use banger_types::{ApiError, ErrorKind, Refusal};
 
 /// A [`StoreError`] as an [`ApiError`].
 pub(crate) trait FromStore {
@@ -23,15 +23,29 @@ impl FromStore for ApiError {
                 | StoreError::Database { .. } => ErrorKind::Failed,
             };
             let fix = matches!(error, StoreError::Full { .. }).then(|| MAKE_ROOM.to_owned());
-            Self { fix, ..Self::caused_by(kind, format!("cannot {what}"), &error) }
+            let refusal = match &error {
+                StoreError::NameTaken(_) => Some(Refusal::NameTaken),
+                StoreError::InUse(_) => Some(Refusal::InUse),
+                _ => None,
+            };
+            Self { fix, refusal, ..Self::caused_by(kind, format!("cannot {what}"), &error) }
         }
     }
 }
 
 /// Returns the error of a request that a VM's state does not allow.
 pub(crate) fn denied(verb: &str, name: &str, reason: DenyReason) -> ApiError {
-    let error =
-        ApiError::new(ErrorKind::Conflict, format!("cannot {verb} '{name}'")).because(reason.to_string());
+    let refusal = match reason {
+        DenyReason::Already(_) => Refusal::Already,
+        DenyReason::NotStartable(_)
+        | DenyReason::NotRunning(_)
+        | DenyReason::NotTrimmable(_)
+        | DenyReason::NotPaused(_) => Refusal::State,
+        DenyReason::InUse(_) => Refusal::InUse,
+        DenyReason::Deleting => Refusal::Deleting,
+        DenyReason::Busy => Refusal::Busy,
+    };
+    let error = ApiError::refused(refusal, format!("cannot {verb} '{name}'")).because(reason.to_string());
     match reason {
         DenyReason::InUse(_) => error.fix(format!("stop it first, or `banger vm rm --force {name}`")),
         DenyReason::NotStartable(VmState::Paused) | DenyReason::NotRunning(VmState::Paused) => {

@@ -96,12 +96,12 @@ impl Layout {
         self.data.join("catalogs")
     }
 
-    pub(crate) fn operations(&self) -> PathBuf {
+    pub(crate) fn operation_logs(&self) -> PathBuf {
         self.data.join("operations")
     }
 
     pub(crate) fn operation_log(&self, id: &OperationId) -> PathBuf {
-        self.operations().join(format!("{id}.log"))
+        self.operation_logs().join(format!("{id}.log"))
     }
 
     /// What is known of KVM, for this boot of the host.
@@ -136,7 +136,7 @@ impl Layout {
             self.layers(),
             crate::artifact::stored_layers(&self.layers()),
             crate::artifact::unpacked_layers(&self.layers()),
-            self.operations(),
+            self.operation_logs(),
             self.ssh(),
         ]
     }

@@ -12,7 +12,6 @@ use banger_types::{ApiError, ErrorKind};
 
 use crate::artifact::Artifacts;
 use crate::assignment::{self, HandedOn};
-use crate::failure::FromStore as _;
 use crate::operation::Handle;
 use crate::vm::{self, Context, VmHandle, blocking};
 
@@ -43,7 +42,7 @@ pub(crate) async fn take_up_operations(artifacts: &Arc<Artifacts>) -> Result<Has
             begin_again(artifacts, operation, handed_on).await?;
             continue;
         }
-        if kind == OperationKind::VmDelete {
+        if kind == OperationKind::VmDelete && !cancelling {
             deleted.insert(operation.subject.clone());
         }
         let handle = context.operations.resume(operation);
@@ -75,8 +74,7 @@ async fn begin_again(
 ) -> Result<(), ApiError> {
     let (context, text) = (Arc::clone(artifacts.context()), handed_on.to_text());
     let begin = move || context.operations.begin_again(operation, &text);
-    let begun = blocking("go on with an operation", begin).await?;
-    let handle = begun.map_err(ApiError::from_store("go on with an operation"))?;
+    let handle = blocking("go on with an operation", begin).await?;
     handle.warn("bangerd ended meanwhile; the next one has gone on with this".to_owned());
     let assignment = handed_on.into_assignment();
     let is_vm = assignment.kind() == OperationKind::VmCreate;
@@ -182,8 +180,8 @@ impl Left {
 
     async fn go_on(&self, kind: OperationKind, handle: &Arc<Handle>) -> Result<(), ApiError> {
         let Some(vm) = &self.vm else { return Ok(()) };
-        // What was past the point where it could be undone goes on.
-        if self.cancelling && !matches!(kind, OperationKind::VmKill | OperationKind::VmDelete) {
+        // What is past the point where it could be undone takes no cancel.
+        if self.cancelling {
             return self.undo(kind, vm, handle).await;
         }
         let state = vm.snapshot().state;

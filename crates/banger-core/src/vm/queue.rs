@@ -104,6 +104,11 @@ impl RequestQueue {
         self.running
     }
 
+    /// Forgets the request that waits.
+    pub const fn withdraw(&mut self) {
+        self.waiting = None;
+    }
+
     /// Returns the request that runs.
     pub const fn running(&self) -> Option<Request> {
         self.running

@@ -63,7 +63,11 @@ fn address_of(text: &str) -> Option<IpAddr> {
     let words: Vec<[u8; 4]> = words.map(|word| word.map(u32::to_ne_bytes)).collect::<Option<_>>()?;
     match words[..] {
         [v4] => Some(Ipv4Addr::from(v4).into()),
-        [_, _, _, _] => Some(Ipv6Addr::from(<[u8; 16]>::try_from(words.concat()).ok()?).into()),
+        // One that serves both families with IPv4's addresses alone, as a JVM does, is shown by what it is.
+        [_, _, _, _] => {
+            let v6 = Ipv6Addr::from(<[u8; 16]>::try_from(words.concat()).ok()?);
+            Some(IpAddr::from(v6).to_canonical())
+        }
         _ => None,
     }
 }

@@ -3,9 +3,9 @@
 //! The guest may say anything, and as often as it likes: what it says is looked at no faster than at a [`Pace`], and so many
 //! ports of the host it gets and no more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use banger_types::guest::{LONGEST_PROCESS_NAME, ListeningSocket, ListeningSockets, MOST_SOCKETS, Transport};
 use banger_types::monitor::Forward;
@@ -17,6 +17,8 @@ use super::status::Pace;
 const LIMIT: usize = 64;
 /// How many ports of the host are tried for one of the guest.
 const TRIES: usize = 100;
+/// How long whoever wants a port may take to listen on it.
+const YIELDED: Duration = Duration::from_secs(10);
 /// The first port that anybody may listen on (ip(7), `ip_unprivileged_port_start`). Those below are the host's own, whoever
 /// this runs as.
 const FIRST_PORT: u16 = 1024;
@@ -33,8 +35,8 @@ pub(crate) struct Automatic {
     pace: Pace,
     /// The guest's ports that listen and can be reached.
     ports: BTreeSet<u16>,
-    /// The host's ports that somebody else wanted.
-    yielded: BTreeSet<u16>,
+    /// The host's ports that somebody else wanted, and when.
+    yielded: BTreeMap<u16, Instant>,
 }
 
 impl Automatic {
@@ -72,9 +74,14 @@ impl Monitor {
 
     /// Leaves a port to somebody else.
     pub(crate) fn yield_port(&mut self, listen: SocketAddr) {
-        self.automatic.yielded.insert(listen.port());
+        self.automatic.yielded.insert(listen.port(), Instant::now());
         self.end_automatic(|forward| forward.listen.port() == listen.port());
         self.forward_automatically();
+    }
+
+    /// A port that was left to somebody is theirs no more.
+    pub(crate) fn take_port_back(&mut self, listen: SocketAddr) {
+        self.automatic.yielded.remove(&listen.port());
     }
 
     /// Nothing listens any more.
@@ -102,7 +109,9 @@ impl Monitor {
     }
 
     fn begin_automatic(&mut self, guest_port: u16) {
-        let free = host_ports(guest_port).filter(|port| !self.automatic.yielded.contains(port));
+        // After that, who wanted it has it, and it cannot be listened on.
+        self.automatic.yielded.retain(|_, since| since.elapsed() < YIELDED);
+        let free = host_ports(guest_port).filter(|port| !self.automatic.yielded.contains_key(port));
         for port in free.take(TRIES).collect::<Vec<_>>() {
             let forward = Forward { listen: (Ipv4Addr::LOCALHOST, port).into(), guest_port };
             match self.listen(&forward, true) {

@@ -44,9 +44,12 @@ impl Monitor {
             // What came by itself gives way.
             self.yield_port(forward.listen);
         }
-        let forward = self.listen(forward, false).map_err(fail)?;
+        let added = self.listen(forward, false).map_err(fail);
+        if added.is_err() {
+            self.take_port_back(forward.listen);
+        }
         self.forward_automatically();
-        Ok(forward)
+        added
     }
 
     /// Listens, for as long as the forward is there. Nobody is told yet.
@@ -73,6 +76,7 @@ impl Monitor {
         if self.forwards.len() == before {
             return Err(format!("there is no forward that listens on {listen}"));
         }
+        self.take_port_back(listen);
         self.forward_automatically();
         Ok(())
     }

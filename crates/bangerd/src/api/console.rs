@@ -1,5 +1,8 @@
 //! A VM's serial console, on a connection that stops being HTTP (RFC 9110 section 7.8).
 
+use std::io;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -7,8 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use banger_api::route;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, wants_upgrade};
@@ -41,19 +43,26 @@ fn asks_for_console(headers: &HeaderMap) -> bool {
 /// Moves bytes until one of the two ends, or the daemon.
 async fn relay(
     upgrade: OnUpgrade,
-    mut console: impl AsyncRead + AsyncWrite + Unpin,
+    console: impl AsyncRead + AsyncWrite + Unpin,
     shutdown: CancellationToken,
 ) {
-    let mut client = match upgrade.await {
+    let client = match upgrade.await {
         Ok(client) => TokioIo::new(client),
         Err(error) => return tracing::debug!(%error, "a client went before it had its console"),
     };
-    tokio::select! {
-        moved = tokio::io::copy_bidirectional(&mut client, &mut console) => {
-            if let Err(error) = moved {
-                tracing::debug!(%error, "a console ended");
-            }
-        }
-        () = shutdown.cancelled() => {}
+    let ((mut typed, mut shown), (mut printed, mut keyboard)) = (split(client), split(console));
+    // One that has nothing more to type may still want to see.
+    let typing = async {
+        copy(&mut typed, &mut keyboard).await?;
+        keyboard.shutdown().await?;
+        std::future::pending::<io::Result<()>>().await
+    };
+    let ended = tokio::select! {
+        ended = copy(&mut printed, &mut shown) => ended.map(drop),
+        ended = typing => ended,
+        () = shutdown.cancelled() => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a console ended");
     }
 }

@@ -14,9 +14,10 @@ use banger_types::digest::Digest;
 use banger_types::operation::{Asker, RequestKey};
 use sha2::Digest as _;
 
-use super::answer::{BODY_LIMIT, Begun, too_large, too_slow, unreadable};
+use super::answer::{BODY_LIMIT, Begun, Failure, too_large, too_slow, unreadable};
 use super::listener::Client;
 use crate::daemon::Daemon;
+use crate::failure::failed;
 use crate::operation::Requester;
 
 /// Longest name of a program that is kept, characters.
@@ -40,22 +41,37 @@ pub(super) async fn know(
         return next.run(request).await;
     }
     let asker = Asker { program: program(request.headers()), pid: Some(client.pid).filter(|pid| *pid > 0) };
-    let body = match tokio::time::timeout(BODY_TIME, to_bytes(std::mem::take(request.body_mut()), BODY_LIMIT))
-        .await
-    {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return too_large(),
-        Err(_) => return too_slow(BODY_TIME),
+    let body = match read(std::mem::take(request.body_mut())).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
     };
+    *request.body_mut() = Body::from(body.clone());
     let key = match key(request.headers()) {
         Err(why) => return unreadable("idempotency key", why),
-        Ok(None) => {
-            *request.body_mut() = Body::from(body);
-            request.extensions_mut().insert(Requester { asker, key: None });
-            return next.run(request).await;
-        }
-        Ok(Some(key)) => key,
+        Ok(key) => key,
     };
+    let asked = match key {
+        None => tokio::spawn(run(next, request, Requester { asker, key: None })),
+        Some(key) => tokio::spawn(run_once(daemon, next, request, (asker, key), body)),
+    };
+    // To its end even if the client goes: what has begun by then is done, and is what its key stands for.
+    asked.await.unwrap_or_else(|error| Failure(failed("cannot answer a request", &error)).into_response())
+}
+
+/// Lets a request go on, with what is known of whoever asks.
+async fn run(next: Next, mut request: Request, requester: Requester) -> Response {
+    request.extensions_mut().insert(requester);
+    next.run(request).await
+}
+
+/// Lets a request with a key go on, unless it has begun an operation already.
+async fn run_once(
+    daemon: Arc<Daemon>,
+    next: Next,
+    request: Request,
+    (asker, key): (Asker, String),
+    body: Bytes,
+) -> Response {
     let digest = digest(request.method(), request.uri(), &body);
     let key = RequestKey { key, digest };
     let operations = daemon.operations();
@@ -63,13 +79,18 @@ pub(super) async fn know(
     let _alone = operations.keys().enter(&key.key).await;
     let known = operations.keys().operation(&key).and_then(|id| id.map(|id| operations.get(&id)).transpose());
     match known {
-        Err(error) => super::answer::Failure(error).into_response(),
+        Err(error) => Failure(error).into_response(),
         Ok(Some(operation)) => Begun(operation).into_response(),
-        Ok(None) => {
-            *request.body_mut() = Body::from(body);
-            request.extensions_mut().insert(Requester { asker, key: Some(key) });
-            next.run(request).await
-        }
+        Ok(None) => run(next, request, Requester { asker, key: Some(key) }).await,
+    }
+}
+
+/// Returns a request's body, or the answer to one that is too large or does not come.
+async fn read(body: Body) -> Result<Bytes, Response> {
+    match tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(too_slow(BODY_TIME)),
     }
 }
 

@@ -91,7 +91,7 @@ impl Artifacts {
         let client = self.debian_client(what, operation).await?;
         let archives = Archives::new(client, options.keyring, self.context().layout.debian());
         // What is kept of the archive is the same for all.
-        let turn = self.pulls.enter("Debian's archive").await;
+        let turn = self.turn("Debian's archive", operation).await?;
         operation.stage("kernel: read the package lists");
         let mut packages = Vec::new();
         for distribution in distributions(&options.mirror, suite) {

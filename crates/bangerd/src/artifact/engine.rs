@@ -35,7 +35,7 @@ impl Artifacts {
         let engine = Arc::clone(self.context().engines.get(request.engine));
         let what = format!("install {}", engine.kind());
         let source = source(&what, request, installer(engine.as_ref())?)?;
-        let _turn = self.pulls.enter(&what).await;
+        let _turn = self.turn(&what, operation).await?;
         let archive = self.context().layout.downloads().join(format!("{}.archive", engine.kind()));
         operation.stage(&format!("download {}", engine.kind()));
         let downloader = Downloader::new().map_err(|error| not_downloaded(&what, &error))?;

@@ -12,22 +12,26 @@ mod single_flight;
 mod tried;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use banger_core::journal::Step;
 use banger_core::store::Store;
+use banger_core::work::Work as _;
 use banger_image::source;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
-use banger_types::{ApiError, ErrorKind, OperationId};
+use banger_types::{ApiError, OperationId, Refusal};
+use futures_util::FutureExt as _;
 use tokio::sync::OwnedRwLockWriteGuard;
 
 use self::held::Held;
 pub(crate) use self::held::Hold;
 use self::layers::Layers;
-use self::single_flight::SingleFlight;
+use self::single_flight::{SingleFlight, Turn};
 use crate::catalog::Catalogs;
 use crate::configuration::{Configuration, VmDefaults};
+use crate::failure::cancelled;
 use crate::operation::Handle;
 use crate::vm::{Context, blocking, remove_files};
 pub(crate) use files::{FileProblem, problem as file_problem};
@@ -70,6 +74,19 @@ impl Artifacts {
         }
     }
 
+    /// Waits until no other operation makes the thing of this name, or this one is cancelled.
+    async fn turn(&self, name: &str, operation: &Handle) -> Result<Turn, ApiError> {
+        let mut entering = pin!(self.pulls.enter(name));
+        if let Some(turn) = entering.as_mut().now_or_never() {
+            return Ok(turn);
+        }
+        operation.stage("wait for another operation that makes the same");
+        tokio::select! {
+            turn = entering => Ok(turn),
+            () = operation.cancelled() => Err(cancelled(format!("another operation still works on '{name}'"))),
+        }
+    }
+
     /// Keeps everybody from making anything, if nobody does now.
     pub(crate) fn try_alone(&self) -> Option<OwnedRwLockWriteGuard<()>> {
         self.pulls.try_alone()
@@ -92,7 +109,7 @@ impl Artifacts {
     /// Keeps everybody from using an image or a kernel that is to be deleted. Fails if somebody does.
     fn hold_for_deletion(&self, what: &str, id: &str) -> Result<Hold, ApiError> {
         self.held.delete(id).ok_or_else(|| {
-            ApiError::new(ErrorKind::Conflict, format!("cannot {what}"))
+            ApiError::refused(Refusal::InUse, format!("cannot {what}"))
                 .because("something is being made from it now")
                 .fix("`banger op ls` shows what; try again when it has ended")
         })

@@ -6,15 +6,17 @@ mod embedded;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use banger_core::work::Work;
+use banger_core::work::{Cancelled, Work};
 use banger_download::{DownloadError, Downloader, Source};
 use banger_image::kernel::KernelSource;
 use banger_types::digest::Digest;
 use banger_types::source::ImageSource;
 use banger_types::{ApiError, ErrorKind};
 use sha2::Digest as _;
+use tokio::sync::Notify;
 
 use self::document::{Author, Document};
 use crate::configuration::CatalogList;
@@ -101,7 +103,13 @@ impl Catalogs {
         let error = |error: &(dyn std::error::Error + 'static)| unusable(url, error);
         let path = self.kept.join(format!("{}.toml", digest.digits()));
         let is_whole = |text: &String| Digest::from_bytes(sha2::Sha256::digest(text).into()) == *digest;
-        let _alone = self.downloading.lock().await;
+        let cancelled = Arc::new(Notify::new());
+        let told = Arc::clone(&cancelled);
+        let _listening = work.on_cancel(Box::new(move || told.notify_one()));
+        let _alone = tokio::select! {
+            alone = self.downloading.lock() => alone,
+            () = cancelled.notified() => return Err(error(&Cancelled)),
+        };
         let text = if let Some(text) = read_if_there(&path).map_err(|it| error(&it))?.filter(is_whole) {
             // So that it is not taken for one that nobody wants.
             let touched = std::fs::File::options().append(true).open(&path);

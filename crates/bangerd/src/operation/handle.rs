@@ -98,17 +98,17 @@ impl Handle {
             },
         };
         *lock(&self.turn) = turn;
-        self.started();
-        Ok(())
+        if self.started() { Ok(()) } else { Err(cancelled("it had not begun")) }
     }
 
-    /// It waits no more.
-    pub(crate) fn started(&self) {
+    /// It waits no more. Returns whether it is to be done: nobody has cancelled it meanwhile.
+    pub(crate) fn started(&self) -> bool {
         self.change(Remember::First, |operation| {
             let waited = operation.status == OperationStatus::Pending;
             waited.then(|| operation.status = OperationStatus::Running)
         });
         lock(&self.pace).begin(Instant::now());
+        self.snapshot().status == OperationStatus::Running
     }
 
     /// Waits for a cancel.
@@ -116,10 +116,22 @@ impl Handle {
         self.cancel.cancelled().await;
     }
 
-    /// From now on a cancel is refused: the work is past the point where it could be undone.
-    pub(crate) fn forbid_cancel(&self) {
+    /// From now on a cancel is refused: the work is past the point where it could be undone. Returns whether it may go past
+    /// that: not if somebody has cancelled it before.
+    pub(crate) fn forbid_cancel(&self) -> bool {
+        let mut may_go_on = false;
         self.change(Remember::No, |operation| {
-            std::mem::replace(&mut operation.may_cancel, false).then_some(())
+            may_go_on = operation.status != OperationStatus::Cancelling;
+            (may_go_on && std::mem::replace(&mut operation.may_cancel, false)).then_some(())
+        });
+        may_go_on
+    }
+
+    /// What comes now could be undone again.
+    pub(crate) fn allow_cancel(&self) {
+        self.change(Remember::No, |operation| {
+            let refused = !std::mem::replace(&mut operation.may_cancel, true);
+            refused.then_some(())
         });
     }
 

@@ -223,7 +223,7 @@ async fn work(handle: Arc<Handle>, mut orders: UnboundedReceiver<Order>) {
         Err(error) => Err(error),
         Ok(()) => loop {
             match orders.recv().await {
-                Some(Order::ForbidCancel) => handle.forbid_cancel(),
+                Some(Order::ForbidCancel) => drop(handle.forbid_cancel()),
                 Some(Order::End(result)) => break result,
                 None => return,
             }

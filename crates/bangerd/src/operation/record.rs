@@ -8,6 +8,7 @@ use banger_types::operation::Operation;
 use tokio::sync::watch;
 
 use crate::event::{Events, Lasting};
+use crate::vm::in_place;
 
 /// The present state of an operation of this daemon.
 pub(super) struct Record {
@@ -62,7 +63,7 @@ impl Record {
         let Some(value) = change(&mut operation) else { return (None, Ok(())) };
         operation.updated_at = jiff::Timestamp::now();
         let remembered = match remember {
-            Remember::First => self.store.put_operation(&operation),
+            Remember::First => in_place(|| self.store.put_operation(&operation)),
             Remember::No => Ok(()),
         };
         self.published.send_replace(operation.clone());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use banger_core::store::{Page, Store, StoreError};
 use banger_types::operation::{Operation, OperationStatus};
-use banger_types::{ApiError, ErrorKind, OperationId};
+use banger_types::{ApiError, OperationId, Refusal};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::failure::FromStore as _;
 use crate::fault::FaultPoint;
 use crate::layout::Layout;
 use crate::random;
+use crate::vm::in_place;
 
 /// What is forgotten is looked for this often, or as often as an operation is kept, if that is less.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
@@ -142,18 +143,17 @@ impl Operations {
         self.add(operation, None, false)
     }
 
-    /// Takes an operation up that an earlier daemon left, to do it from its beginning.
-    pub(crate) fn begin_again(
-        &self,
-        mut operation: Operation,
-        assignment: &str,
-    ) -> Result<Arc<Handle>, StoreError> {
+    /// Takes an operation up that an earlier daemon left, to do it from its beginning. That is begun even if it cannot be
+    /// remembered: a daemon that did not start could not be asked to make room.
+    pub(crate) fn begin_again(&self, mut operation: Operation, assignment: &str) -> Arc<Handle> {
         let place = self.turns.next();
         let waits = matches!(place, Place::Later(_));
         operation.status = if waits { OperationStatus::Pending } else { OperationStatus::Running };
         (operation.progress, operation.may_cancel) = (None, true);
-        self.store.assign(&operation, assignment)?;
-        Ok(self.add(operation, Some(place), true))
+        if let Err(error) = self.store.assign(&operation, assignment) {
+            tracing::warn!(operation = %operation.id, %error, "gone on with without being remembered");
+        }
+        self.add(operation, Some(place), true)
     }
 
     fn add(&self, operation: Operation, place: Option<Place>, durable: bool) -> Arc<Handle> {
@@ -178,6 +178,11 @@ impl Operations {
     /// Forgets operations that ended long ago, with their logs, until the daemon ends.
     pub(crate) async fn prune_until(self: Arc<Self>, shutdown: CancellationToken) {
         let interval = PRUNE_INTERVAL.min(self.settings.kept);
+        let operations = Arc::clone(&self);
+        let sweep = move || operations.remove_lost_logs();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(sweep).await {
+            tracing::warn!(%error, "logs of operations that are forgotten are not looked for");
+        }
         loop {
             let operations = Arc::clone(&self);
             let prune = move || operations.prune(Timestamp::now());
@@ -189,6 +194,20 @@ impl Operations {
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+
+    /// Removes logs of operations that a daemon before this one has forgotten, and was killed.
+    fn remove_lost_logs(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        for entry in fs_err::read_dir(self.layout.operation_logs())? {
+            let path = entry?.path();
+            let id = path.file_stem().and_then(|id| id.to_str()).and_then(|id| id.parse().ok());
+            // One that is under way is remembered, but for those that make room on a full disk.
+            let Some(id): Option<OperationId> = id else { continue };
+            if !self.entries().contains_key(&id) && self.store.operation(&id)?.is_none() {
+                fs_err::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -239,7 +258,8 @@ impl Operations {
         if let Some(entry) = self.entries().get(id) {
             return Ok(entry.record.snapshot());
         }
-        let remembered = self.store.operation(id).map_err(ApiError::from_store("look for an operation"))?;
+        let remembered =
+            in_place(|| self.store.operation(id)).map_err(ApiError::from_store("look for an operation"))?;
         remembered.ok_or_else(|| ApiError::not_found("operation", id.as_str()))
     }
 
@@ -252,11 +272,12 @@ impl Operations {
     /// followed by one that undoes what was being cancelled. To ask twice is to ask once.
     pub(crate) fn cancel(&self, id: &OperationId) -> Result<Operation, ApiError> {
         let found = self.entries().get(id).map(|entry| (Arc::clone(&entry.record), entry.cancel.clone()));
-        let refused = |reason: String| {
-            Err(ApiError::new(ErrorKind::Conflict, format!("cannot cancel operation {id}")).because(reason))
+        let refused = |refusal: Refusal, reason: String| {
+            let error = ApiError::refused(refusal, format!("cannot cancel operation {id}"));
+            Err(error.about(id.clone()).because(reason))
         };
         let Some((record, cancel)) = found else {
-            return refused(format!("it has ended: {}", self.get(id)?.status));
+            return refused(Refusal::Ended, format!("it has ended: {}", self.get(id)?.status));
         };
         let (begun, remembered) = record.change(Remember::First, |operation| {
             let takes_it = operation.may_cancel
@@ -274,8 +295,8 @@ impl Operations {
         }
         match operation.status {
             OperationStatus::Cancelling => Ok(operation),
-            ended if ended.is_final() => refused(format!("it has ended: {ended}")),
-            _ => refused("it is past the point where it could be undone".to_owned()),
+            ended if ended.is_final() => refused(Refusal::Ended, format!("it has ended: {ended}")),
+            _ => refused(Refusal::PastCancel, "it is past the point where it could be undone".to_owned()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use banger_types::digest::Digest;
 use banger_types::operation::{Asker, OperationKind, RequestKey};
 use banger_types::vm::VmStopRequest;
-use banger_types::{ApiError, ErrorKind, OperationId};
+use banger_types::{ApiError, OperationId, Refusal};
 use tokio::sync::OwnedMutexGuard;
 
 /// Who asks for something.
@@ -70,7 +70,7 @@ impl Keys {
             Some((digest, id)) if *digest == request.digest => Ok(Some(id.clone())),
             Some((_, id)) => {
                 let what = format!("the idempotency key '{}' is another request's", request.key);
-                Err(ApiError::new(ErrorKind::Conflict, what)
+                Err(ApiError::refused(Refusal::KeyTaken, what)
                     .because(format!("operation {id} was begun with it"))
                     .about(id.clone())
                     .fix("give each request a key of its own"))

@@ -10,6 +10,7 @@ use banger_core::store::{Store, StoreError, VmRecord};
 use banger_host::MonitorLauncher;
 use banger_types::ApiError;
 use banger_types::event::Change;
+use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 
 use super::directory::VmDirectory;
 use super::engines::Engines;
@@ -58,6 +59,14 @@ impl Context {
     ) -> Result<T, ApiError> {
         let store = Arc::clone(&self.store);
         blocking(what, move || call(store.as_ref())).await?.map_err(ApiError::from_store(what))
+    }
+}
+
+/// Runs `work`, which may block for a while, where it is. What else this thread had to do is done by another meanwhile.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Runtime::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

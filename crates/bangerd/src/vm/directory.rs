@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use banger_types::vm::Vm;
-use banger_types::{ApiError, ErrorKind, VmId, VmName};
+use banger_types::{ApiError, Refusal, VmId, VmName};
 
 use super::handle::VmHandle;
 
@@ -36,7 +36,7 @@ impl VmDirectory {
     pub(crate) fn reserve(&self, name: &VmName) -> Result<Reservation, ApiError> {
         let mut places = self.places();
         if places.contains_key(name) {
-            return Err(ApiError::new(ErrorKind::Conflict, format!("cannot call a VM '{name}'"))
+            return Err(ApiError::refused(Refusal::NameTaken, format!("cannot call a VM '{name}'"))
                 .because("the name is taken")
                 .fix(format!("choose another name, or `banger vm rm {name}`")));
         }

@@ -8,7 +8,7 @@ use banger_core::vm::DenyReason;
 use banger_host::MonitorConnection;
 use banger_types::monitor::Forward;
 use banger_types::vm::{VmSetRequest, VmState, check_label};
-use banger_types::{ApiError, ErrorKind};
+use banger_types::{ApiError, ErrorKind, Refusal};
 
 use super::directory::Reservation;
 use super::limits::{check_disk, check_forwards, check_memory, check_vcpus, check_vcpus_of, refuse};
@@ -64,7 +64,7 @@ impl Task {
         let name = self.record.name.to_string();
         let now = self.record.published.generation;
         if let Some(seen) = generation.filter(|seen| *seen != now) {
-            return Err(ApiError::new(ErrorKind::Conflict, format!("cannot {} '{name}'", edit.verb()))
+            return Err(ApiError::refused(Refusal::Changed, format!("cannot {} '{name}'", edit.verb()))
                 .because(format!("it has changed meanwhile: its generation was {seen} and is {now}"))
                 .fix(format!("look at it again, as with `banger vm show {name}`")));
         }
@@ -84,7 +84,11 @@ impl Task {
                 let switched = automatic != self.record.spec.automatic_forwards;
                 self.resize(changed).await?;
                 if switched && self.attached {
-                    forwards::set_automatic(&self.context, &self.record.id, automatic).await;
+                    let told = forwards::set_automatic(&self.context, &self.record.id, automatic).await;
+                    told.map_err(|error| {
+                        failed(format!("cannot tell '{name}' whether to forward automatically"), &error)
+                            .fix("it is remembered, and is so from the next start on")
+                    })?;
                 }
                 FaultPoint::SetRemembered.reach();
             }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use banger_core::vm::ForwardChanges;
+use banger_host::MonitorError;
 use banger_types::VmId;
 
 use super::context::Context;
@@ -27,16 +28,22 @@ pub(super) fn adopt(context: &Arc<Context>, id: &VmId, changes: ForwardChanges, 
                 tracing::warn!(vm = %id, %listen, %error, "a forward is missing");
             }
         }
-        set_automatic(&context, &id, automatic).await;
+        if let Err(error) = set_automatic(&context, &id, automatic).await {
+            tracing::warn!(vm = %id, %error, automatic, "its monitor was not told whether to forward automatically");
+        }
     });
 }
 
 /// Tells a VM's monitor whether it forwards to what listens in it.
-pub(super) async fn set_automatic(context: &Context, id: &VmId, wanted: bool) {
+pub(super) async fn set_automatic(context: &Context, id: &VmId, wanted: bool) -> Result<(), MonitorError> {
     let told = async { monitors::open(context, id)?.forward_automatically(wanted).await };
-    if let Err(error) = told.await {
-        // One of an older version knows nothing of it.
-        tracing::debug!(vm = %id, %error, "its monitor does not forward automatically");
+    match told.await {
+        // One of an older version knows nothing of it, and forwards nothing.
+        Err(MonitorError::Refused(reason)) => {
+            tracing::debug!(vm = %id, reason, "its monitor does not forward automatically");
+            Ok(())
+        }
+        told => told,
     }
 }
 

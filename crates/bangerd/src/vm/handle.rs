@@ -5,7 +5,7 @@ use std::sync::Arc;
 use banger_core::vm::Request;
 use banger_types::operation::Operation;
 use banger_types::vm::{Vm, VmStopRequest};
-use banger_types::{ApiError, ErrorKind, VmId};
+use banger_types::{ApiError, Refusal, VmId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::edit::{Edit, Edited};
@@ -101,7 +101,7 @@ impl VmHandle {
     fn send(&self, message: Message) -> Result<(), ApiError> {
         self.messages.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                ApiError::new(ErrorKind::Conflict, "too many requests for one VM are waiting")
+                ApiError::refused(Refusal::Busy, "too many requests for one VM are waiting")
             }
             mpsc::error::TrySendError::Closed(_) => self.gone(),
         })

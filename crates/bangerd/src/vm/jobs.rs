@@ -11,7 +11,7 @@ use banger_core::work::Work as _;
 use banger_host::{MonitorError, StatusStream};
 use banger_types::guest::GuestRequest;
 use banger_types::vm::{Accelerator, Vm, VmState, VmStopRequest};
-use banger_types::{ApiError, ErrorKind};
+use banger_types::{ApiError, ErrorKind, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ pub(super) struct Terms {
     pub(super) request: Request,
     pub(super) stop: VmStopRequest,
     pub(super) operation: Arc<Handle>,
+    /// The operation is the request's own; else the request is a part of another.
+    pub(super) is_own: bool,
     pub(super) published: watch::Receiver<Vm>,
     pub(super) events: mpsc::Sender<Event>,
 }
@@ -89,6 +91,14 @@ impl Attempt {
             Request::Kill => self.kill().await,
             Request::Delete { .. } => self.delete().await,
         }
+    }
+
+    /// From now on a cancel is refused. One that came before is heeded, unless this is a part of its undoing.
+    fn go_past_undoing(&self) -> Result<(), ApiError> {
+        if self.terms.operation.forbid_cancel() || !self.terms.is_own {
+            return Ok(());
+        }
+        Err(cancelled(format!("nothing was done to '{}'", self.name())))
     }
 
     fn name(&self) -> &str {
@@ -147,7 +157,7 @@ impl Attempt {
             Outcome::Interrupted => {
                 // A request that waits will end the VM itself; a cancel has nobody else to.
                 if !self.give_way.is_cancelled() {
-                    self.kill().await?;
+                    self.end_vmm().await?;
                 }
                 Err(cancelled(what))
             }
@@ -216,7 +226,10 @@ impl Attempt {
             }
         }
         let wanted = self.terms.record.spec.automatic_forwards;
-        forwards::set_automatic(&self.terms.context, &self.terms.record.id, wanted).await;
+        let told = forwards::set_automatic(&self.terms.context, &self.terms.record.id, wanted).await;
+        if let Err(error) = told {
+            self.terms.operation.log(&format!("what listens in it is not forwarded: {error}"));
+        }
         FaultPoint::StartForwarded.reach();
         let stream = StatusStream::of_launched(&directory).await.map_err(monitor_error)?;
         self.terms.events.send(Event::Attached(stream)).await.ok();
@@ -257,7 +270,7 @@ impl Attempt {
     }
 
     async fn pause(&self) -> Result<(), ApiError> {
-        self.terms.operation.forbid_cancel();
+        self.go_past_undoing()?;
         self.terms.operation.stage("pause the VM");
         self.ask_engine("pause", |engine, vmm| engine.pause(vmm)).await?;
         FaultPoint::PauseDone.reach();
@@ -266,7 +279,7 @@ impl Attempt {
     }
 
     async fn resume(&self) -> Result<(), ApiError> {
-        self.terms.operation.forbid_cancel();
+        self.go_past_undoing()?;
         self.terms.operation.stage("resume the VM");
         self.ask_engine("resume", |engine, vmm| engine.resume(vmm)).await?;
         FaultPoint::ResumeDone.reach();
@@ -306,7 +319,7 @@ impl Attempt {
     ) -> Result<(), ApiError> {
         let what = format!("cannot {verb} '{}'", self.name());
         let Some(vmm) = self.vmm() else {
-            return Err(ApiError::new(ErrorKind::Conflict, what).because("it does not run"));
+            return Err(ApiError::refused(Refusal::State, what).because("it does not run"));
         };
         let engine = self.terms.context.engine(&self.terms.record);
         let asked = blocking(&format!("{verb} a VM"), move || ask(engine.as_ref(), &vmm)).await?;
@@ -317,12 +330,14 @@ impl Attempt {
         if self.is_alive() {
             self.stop().await?;
         }
+        // As with any start.
+        self.terms.operation.allow_cancel();
         self.start().await
     }
 
     async fn stop(&mut self) -> Result<(), ApiError> {
         let operation = Arc::clone(&self.terms.operation);
-        operation.forbid_cancel();
+        self.go_past_undoing()?;
         let until = Instant::now() + Duration::from_millis(self.terms.stop.timeout_ms);
         if self.terms.published.borrow().state == VmState::Paused {
             // A guest that stands still does not hear that it is to end.
@@ -395,7 +410,12 @@ impl Attempt {
     }
 
     async fn kill(&mut self) -> Result<(), ApiError> {
-        self.terms.operation.forbid_cancel();
+        self.go_past_undoing()?;
+        self.end_vmm().await
+    }
+
+    /// Ends the VMM, whatever its guest does.
+    async fn end_vmm(&mut self) -> Result<(), ApiError> {
         self.terms.operation.stage("end the VMM");
         self.observe(Observation::StopAsked).await;
         FaultPoint::KillAnnounced.reach();
@@ -411,7 +431,7 @@ impl Attempt {
         if self.is_alive() {
             self.kill().await?;
         }
-        self.terms.operation.forbid_cancel();
+        self.go_past_undoing()?;
         self.terms.operation.stage("delete the VM");
         // Whatever the state says: a disk is not taken from under a VMM.
         let what = format!("cannot delete '{}'", self.name());

@@ -73,7 +73,7 @@ pub(super) async fn kill(directory: &Path) -> Result<(), MonitorError> {
             Some(Err(error)) => tracing::warn!(%error, ?directory, "a monitor does not kill its VMM"),
             None => tracing::warn!(?directory, "a monitor does not answer, and is killed"),
         },
-        Err(MonitorError::Unreachable(_)) => {}
+        Err(MonitorError::Unreachable(_) | MonitorError::Mute) => {}
         Err(error) => return Err(error),
     }
     banger_host::kill_monitor(directory, KILL_LIMIT).await

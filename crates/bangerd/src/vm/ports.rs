@@ -46,9 +46,11 @@ impl Spoken {
         known.get(vm).and_then(|of_vm| of_vm.get(&key(socket))).copied().unwrap_or_default()
     }
 
-    /// Remembers what was found; what does not listen any more is forgotten.
-    fn remember(&self, vm: &VmId, found: Sockets) {
+    /// Remembers what was found; what does not listen any more is forgotten, as are VMs that are gone.
+    fn remember(&self, vm: &VmId, found: Sockets, context: &Context) {
+        let there: Vec<VmId> = context.vms.handles().iter().map(|handle| handle.id().clone()).collect();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|id, _| there.contains(id));
         if found.is_empty() { drop(known.remove(vm)) } else { drop(known.insert(vm.clone(), found)) }
     }
 }
@@ -81,7 +83,7 @@ pub(crate) async fn ports(
     };
     let ports = join_all(found.sockets.into_iter().map(|socket| look_at(socket, &status, id, spoken))).await;
     let asked = ports.iter().filter(|(_, asked)| asked.times > 0);
-    spoken.remember(id, asked.map(|(port, asked)| (key(&port.socket), *asked)).collect());
+    spoken.remember(id, asked.map(|(port, asked)| (key(&port.socket), *asked)).collect(), context);
     Ok(VmPorts {
         ports: ports.into_iter().map(|(port, _)| port).collect(),
         more: found.more,

@@ -10,7 +10,7 @@ use banger_core::work::Work as _;
 use banger_types::guest::{GuestReply, GuestRequest};
 use banger_types::size::human_bytes;
 use banger_types::vm::{EngineKind, NetworkMode};
-use banger_types::{ApiError, ErrorKind};
+use banger_types::{ApiError, ErrorKind, Refusal};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
@@ -28,7 +28,7 @@ pub(super) async fn running(context: &Arc<Context>, vm: &VmRecord, work: &Part) 
     let cannot = format!("cannot trim '{}'", vm.name);
     let engine = context.engine(vm);
     if !engine.discards() {
-        return Err(ApiError::new(ErrorKind::Conflict, cannot)
+        return Err(ApiError::refused(Refusal::State, cannot)
             .because(format!("{} passes nothing on that a guest discards", engine.kind()))
             .fix(format!("`banger vm stop {0}` first, then `banger vm trim {0}`", vm.name)));
     }
@@ -63,7 +63,7 @@ pub(super) async fn at_rest(context: &Arc<Context>, vm: &VmRecord, work: &Part) 
     let disk = context.layout.vm(&vm.id).join(vm_file::DISK);
     // Whatever the state says: two kernels that write to a disk destroy it.
     if !matches!(monitors::look(&context.layout.vm(&vm.id)).await, Found::AtRest) {
-        return Err(ApiError::new(ErrorKind::Conflict, cannot)
+        return Err(ApiError::refused(Refusal::State, cannot)
             .because("its monitor runs, and may have the disk")
             .fix(format!("`banger vm kill {}` first", vm.name)));
     }
@@ -111,7 +111,7 @@ pub(super) async fn check_disk_is_free(disk: &Path, cannot: &str) -> Result<(), 
         matches!(lock, Err(Errno::AGAIN | Errno::ACCESS))
     });
     if locked.await? {
-        return Err(ApiError::new(ErrorKind::Conflict, cannot)
+        return Err(ApiError::refused(Refusal::State, cannot)
             .because("another program still has its disk open for writing")
             .fix("try again in a moment"));
     }

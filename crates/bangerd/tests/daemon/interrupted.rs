@@ -6,7 +6,7 @@ use std::process::Stdio;
 use banger_api::ClientError;
 use banger_api::request::PullRequest;
 use banger_testkit::layers::{Layout, Packing, add, archive, noise};
-use banger_testkit::{Environment, Passing, Proxy, Registry, RegistryOptions, seed};
+use banger_testkit::{Environment, Passing, Proxy, Registry, RegistryOptions, SmallDisk, seed};
 use banger_types::ErrorKind;
 use banger_types::location::variable;
 use banger_types::operation::{Operation, OperationStatus};
@@ -178,4 +178,21 @@ fn what_no_daemon_survives_is_given_up() {
     let log = std::fs::read_to_string(environment.data().join("bangerd.log")).unwrap();
     assert_eq!(log.matches("ending at a fault point").count(), 5, "{log}");
     assert_eq!(names(&environment.data().join("images")), [""; 0]);
+}
+
+#[test]
+fn a_full_disk_keeps_no_daemon_from_going_on_with_what_it_can() {
+    let Some(disk) = SmallDisk::new("a_full_disk_keeps_no_daemon_from_going_on_with_what_it_can", "48M")
+    else {
+        return;
+    };
+    let standing = Standing::in_environment(Environment::within(disk.path()));
+    let environment = &standing.daemon.environment;
+    let _ballast = disk.fill(0);
+    environment.crash_daemon();
+    environment.succeed(&["daemon", "start"]);
+    // It can be asked to make room.
+    environment.succeed(&["system", "prune", "--yes"]);
+    let shown = environment.succeed(&["op", "show", standing.operation.id.as_str(), "--json"]);
+    assert!(shown.contains("goes on") || shown.contains("gone on"), "{shown}");
 }

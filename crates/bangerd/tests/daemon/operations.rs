@@ -1,13 +1,17 @@
 //! Operations: who asked, in what order, once or twice, until when.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+
 use banger_api::ClientError;
 use banger_api::request::PullRequest;
 use banger_testkit::Environment;
-use banger_types::ErrorKind;
 use banger_types::operation::{Operation, OperationStatus};
-use banger_types::vm::VmStopRequest;
+use banger_types::vm::{RestartPolicy, VmSetRequest, VmState, VmStopRequest};
+use banger_types::{ErrorKind, Refusal};
+use serde_json::json;
 
-use crate::support::{Daemon, Pipe, assert_left, assert_says, request};
+use crate::support::{Daemon, Pipe, assert_left, assert_says, kill, request};
 
 /// A daemon with a configuration, and without VMs.
 fn configured(text: &str) -> Daemon {
@@ -199,4 +203,87 @@ fn operations_come_in_parts() {
         let error = daemon.refused(daemon.client.newest_operations(limit));
         assert_says(&error, ErrorKind::Usage, "from 1 to 1000");
     }
+}
+
+#[test]
+fn one_that_waits_for_another_of_the_same_is_cancelled_at_once() {
+    let daemon = configured("");
+    let pipe = Pipe::new();
+    let [first, second] = ["same", "same"].map(|name| endless(&daemon, &pipe, name));
+    daemon.reach(&second, "wait for another operation that makes the same");
+    assert_eq!(cancel(&daemon, &second).status, OperationStatus::Cancelled);
+    assert_eq!(status(&daemon, &first), OperationStatus::Running);
+    assert_eq!(cancel(&daemon, &first).status, OperationStatus::Cancelled);
+    assert_left(&daemon.environment, 0, 0, 0);
+}
+
+#[test]
+fn a_request_that_waits_is_cancelled_and_nothing_comes_of_it() {
+    let daemon = Daemon::new();
+    daemon.create("vm", |_| ());
+    // Its guest does not say that it has set its clock, for which a resume waits a while and gives way to nothing.
+    daemon.guest("vm", "mute");
+    daemon.succeed(daemon.client.pause_vm("vm"));
+    let resume = daemon.call(daemon.client.resume_vm("vm")).unwrap();
+    daemon.reach(&resume, "resume the VM");
+    let waits = daemon.call(daemon.client.delete_vm("vm", true)).unwrap();
+    assert_eq!(waits.status, OperationStatus::Pending);
+    // What is refused meanwhile says what is in the way.
+    let refused = daemon.refused(daemon.client.trim_vm("vm"));
+    assert_eq!(refused.refusal, Some(Refusal::Deleting), "{refused:?}");
+    assert_eq!(cancel(&daemon, &waits).status, OperationStatus::Cancelled);
+    assert_eq!(status(&daemon, &resume), OperationStatus::Running, "nobody waited for it");
+    let refused = daemon.refused(daemon.client.trim_vm("vm"));
+    assert_eq!((refused.refusal, refused.operation), (Some(Refusal::Busy), Some(resume.id.clone())));
+    let resumed = daemon.follow_until(&resume, |operation| operation.status.is_final());
+    assert_eq!(resumed.status, OperationStatus::Succeeded, "{resumed:?}");
+    assert_eq!(daemon.vm("vm").state, VmState::Running);
+    // What was wanted before still is: it is started again.
+    let set = VmSetRequest { restart: Some(RestartPolicy::Always), ..VmSetRequest::default() };
+    daemon.call(daemon.client.set_vm("vm", &set)).unwrap();
+    let vmm = daemon.vm("vm").vmm_pid.unwrap();
+    kill(i32::try_from(vmm).unwrap());
+    daemon.wait("vm", |vm| vm.state == VmState::Running && vm.vmm_pid.is_some_and(|pid| pid != vmm));
+}
+
+#[test]
+fn a_restart_is_cancelled_while_the_guest_boots() {
+    let daemon = Daemon::new();
+    daemon.create("vm", |_| ());
+    daemon.environment.behave(&json!({ "never_ready": true }));
+    let restart = daemon.call(daemon.client.restart_vm("vm", &VmStopRequest::default())).unwrap();
+    daemon.follow_until(&restart, |operation| !operation.may_cancel);
+    daemon.follow_until(&restart, |operation| operation.may_cancel);
+    daemon.wait("vm", |vm| vm.state == VmState::Starting);
+    assert_eq!(cancel(&daemon, &restart).status, OperationStatus::Cancelled);
+    daemon.wait("vm", |vm| !vm.state.is_alive());
+}
+
+#[test]
+fn a_begin_whose_client_goes_is_done_and_is_what_its_key_stands_for() {
+    let daemon = Daemon::new();
+    let database = rusqlite::Connection::open(daemon.environment.data().join("banger.db")).unwrap();
+    for number in 0..10 {
+        let request = request(&format!("vm{number}"), |request| request.no_start = true);
+        let key = format!("key-{number}");
+        let body = serde_json::to_string(&request).unwrap();
+        // As on a disk that is busy: nothing can be remembered.
+        database.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut client = UnixStream::connect(daemon.client.socket()).unwrap();
+        let head = format!(
+            "POST /v1/vms HTTP/1.1\r\nHost: banger\r\nContent-Type: application/json\r\n\
+             Idempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write_all((head + &body).as_bytes()).unwrap();
+        // Who comes later, and asks for nothing that is in the database, is answered: it has been read.
+        daemon.call(daemon.client.vms()).unwrap();
+        drop(client);
+        daemon.call(daemon.client.vms()).unwrap();
+        database.execute_batch("ROLLBACK").unwrap();
+        let again = daemon.finish(daemon.client.with_key(&key).create_vm(&request));
+        assert_eq!(again.status, OperationStatus::Succeeded, "{again:?}");
+    }
+    let all = daemon.call(daemon.client.operations()).unwrap();
+    assert_eq!(all.iter().filter(|it| it.request.is_some()).count(), 10, "{all:?}");
 }

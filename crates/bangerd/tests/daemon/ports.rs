@@ -92,13 +92,22 @@ fn what_was_asked_for_comes_before_what_came_by_itself() {
     let ports = daemon.call(daemon.client.vm_ports("first")).unwrap();
     assert_eq!((ports.ports[0].forward, ports.ports[0].automatic), (Some(own.listen), false));
     daemon.call(daemon.client.remove_forward("first", own.listen)).unwrap();
-    let vm = daemon.wait("first", |vm| leads(vm, port).is_some());
+    daemon.wait("first", |vm| leads(vm, port).is_some());
+
+    // A port that is asked for no more is like any other.
+    let another = free_port(7);
+    let asked_for = Forward { listen: local(another), guest_port: 7 };
+    daemon.call(daemon.client.add_forward("first", &asked_for)).unwrap();
+    daemon.call(daemon.client.remove_forward("first", asked_for.listen)).unwrap();
+    daemon.guest("first", &format!("listen {another} again"));
+    let vm = daemon.wait("first", |vm| leads(vm, another).is_some());
+    assert_eq!(leads(&vm, another), Some(local(another)));
 
     // The next daemon finds it as it was, and no change for any client.
     daemon.environment.crash_daemon();
     daemon.environment.succeed(&["daemon", "start"]);
     assert_eq!(
-        daemon.wait("first", |vm| leads(vm, port).is_some()).automatic_forwards,
+        daemon.wait("first", |vm| leads(vm, another).is_some()).automatic_forwards,
         vm.automatic_forwards
     );
 }

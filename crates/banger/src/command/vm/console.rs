@@ -18,6 +18,10 @@ use crate::session::{Input, Output, RawMode, SessionError, Signals, Stream};
 const LEAVE: u8 = 0x1d;
 /// Most bytes of the guest's that are printed at a time.
 const PIECE: usize = 32 << 10;
+/// Most bytes that wait for a guest that does not read what is typed; what is typed beyond is lost.
+const UNTYPED: usize = 1 << 20;
+/// How long the guest may take to read what was typed before the console was left.
+const LAST_KEYS: Duration = Duration::from_secs(1);
 /// How long the daemon may take to see that a VM has ended whose console has.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
@@ -92,17 +96,31 @@ async fn attend(
 }
 
 /// Types what comes from standard input. Returns how the console was left, if it was.
+///
+/// The guest may read nothing: from a terminal it is read on all the same, for the key that leaves.
 async fn send(mut console: impl AsyncWrite + Unpin, leaves_by_key: bool) -> Option<Left> {
     let mut input = Input::start();
-    while let Some(piece) = input.next().await {
-        let end = piece.iter().position(|byte| leaves_by_key && *byte == LEAVE);
-        // It fails when the console was closed, which the reading side tells.
-        console.write_all(&piece[..end.unwrap_or(piece.len())]).await.ok()?;
-        if end.is_some() {
-            return Some(Left::Detached);
+    let mut untyped: Vec<u8> = Vec::new();
+    let mut input_open = true;
+    loop {
+        tokio::select! {
+            piece = input.next(), if input_open && (leaves_by_key || untyped.is_empty()) => {
+                let Some(piece) = piece else { input_open = false; continue };
+                let end = piece.iter().position(|byte| leaves_by_key && *byte == LEAVE);
+                if untyped.len() < UNTYPED {
+                    untyped.extend_from_slice(&piece[..end.unwrap_or(piece.len())]);
+                }
+                if end.is_some() {
+                    // What was typed before counts, but not for ever.
+                    tokio::time::timeout(LAST_KEYS, console.write_all(&untyped)).await.ok();
+                    return Some(Left::Detached);
+                }
+            }
+            // It fails when the console was closed, which the reading side tells.
+            typed = console.write(&untyped), if !untyped.is_empty() => drop(untyped.drain(..typed.ok()?)),
+            else => return None,
         }
     }
-    None
 }
 
 /// Says what became of a VM whose console has closed.

@@ -121,15 +121,15 @@ impl<'a> Row<'a> {
         let cpu_tenths = guests.and_then(|(before, now_guest)| {
             let busy = now_guest.cpu_busy_ms?.checked_sub(before.cpu_busy_ms?)?;
             let total = now_guest.cpu_total_ms?.checked_sub(before.cpu_total_ms?)?;
-            (busy * u64::from(now.vcpus) * 1000).checked_div(total)
+            busy.saturating_mul(u64::from(now.vcpus)).saturating_mul(1000).checked_div(total)
         });
         let hosts = before.and_then(|before| before.host.zip(now.host));
         let host_cpu_tenths = hosts.zip(elapsed).and_then(|((before, now), elapsed)| {
-            (now.cpu_ms.checked_sub(before.cpu_ms)? * 1000).checked_div(elapsed)
+            now.cpu_ms.checked_sub(before.cpu_ms)?.saturating_mul(1000).checked_div(elapsed)
         });
         let rate = |of: fn(&banger_types::guest::GuestStats) -> Option<u64>| {
             let (before, now) = guests?;
-            (of(now)?.checked_sub(of(before)?)? * 1000).checked_div(elapsed?)
+            of(now)?.checked_sub(of(before)?)?.saturating_mul(1000).checked_div(elapsed?)
         };
         Self {
             stats: now,

@@ -16,7 +16,7 @@ use banger_types::event::{Change, Gone};
 use banger_types::image::{Image, ImageConfig};
 use banger_types::kernel::Kernel;
 use banger_types::source::{ImageSource, ImageSourceError};
-use banger_types::{ApiError, ErrorKind, ImageId};
+use banger_types::{ApiError, ErrorKind, ImageId, Refusal};
 
 pub(crate) use self::register::Registration;
 use self::registry::Remote;
@@ -52,7 +52,7 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Image, ApiError> {
         let name = name.unwrap_or(typed).to_owned();
-        let _turn = self.pulls.enter(&format!("image {name}")).await;
+        let _turn = self.turn(&format!("image {name}"), operation).await?;
         let present = self.images().await?.into_iter().find(|image| image.is_called(&name));
         let held = match &present {
             Some(image) => self.hold(image.id.as_str()).await?,
@@ -427,7 +427,7 @@ fn unknown_image(typed: &str, error: &dyn std::error::Error) -> ApiError {
 }
 
 pub(super) fn taken(thing: &str, name: &str) -> ApiError {
-    ApiError::new(ErrorKind::Conflict, format!("cannot make the {thing} '{name}'"))
+    ApiError::refused(Refusal::NameTaken, format!("cannot make the {thing} '{name}'"))
         .because("the name is taken by one from another source")
         .fix(format!("choose another with --name, or `banger {thing} rm {name}`"))
 }

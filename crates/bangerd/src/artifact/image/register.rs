@@ -52,7 +52,7 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Image, ApiError> {
         let what = format!("register the image '{}'", registration.name);
-        let _turn = self.pulls.enter(&format!("image {}", registration.name)).await;
+        let _turn = self.turn(&format!("image {}", registration.name), operation).await?;
         let registered = self.check_and_keep(&what, registration, operation).await;
         if registered.is_err() {
             self.undo(operation.id()).await;

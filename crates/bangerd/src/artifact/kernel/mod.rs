@@ -38,7 +38,7 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Kernel, ApiError> {
         let name = name.unwrap_or(typed).to_owned();
-        let _turn = self.pulls.enter(&format!("kernel {name}")).await;
+        let _turn = self.turn(&format!("kernel {name}"), operation).await?;
         let present = self.shown_kernel(&name).await?;
         // One of the user's own has no other source than its files.
         if let Some(kernel) = present.as_ref().filter(|kernel| kernel.registered.is_some() && typed == name) {
@@ -122,7 +122,7 @@ impl Artifacts {
             work_failed(what, cancelled, error.fix(), &error)
         };
         // Under its digest: two that want the same one take turns, and what has come of it serves the next.
-        let turn = self.pulls.enter(&digest.to_string()).await;
+        let turn = self.turn(&digest.to_string(), operation).await?;
         operation.stage("kernel: download it");
         let path = self.context().layout.downloads().join(format!("{}.kernel", digest.digits()));
         let source = Source { url: url.to_owned(), digest, limit: kernel::LARGEST };

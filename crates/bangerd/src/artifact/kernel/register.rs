@@ -58,7 +58,7 @@ impl Artifacts {
     ) -> Result<Kernel, ApiError> {
         let KernelRegistration { name, files } = registration;
         let what = format!("register the kernel '{name}'");
-        let _turn = self.pulls.enter(&format!("kernel {name}")).await;
+        let _turn = self.turn(&format!("kernel {name}"), operation).await?;
         let registered = self.boot_and_keep(&what, &name, files, operation).await;
         if registered.is_err() {
             self.undo(operation.id()).await;

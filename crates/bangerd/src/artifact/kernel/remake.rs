@@ -40,7 +40,7 @@ impl Artifacts {
         kernel: Kernel,
         operation: &Arc<Handle>,
     ) -> Result<Kernel, ApiError> {
-        let _turn = self.pulls.enter(&format!("kernel {}", kernel.name)).await;
+        let _turn = self.turn(&format!("kernel {}", kernel.name), operation).await?;
         // Somebody else may have made it while we waited.
         let kernel = self.shown_kernel(kernel.id.as_str()).await?.unwrap_or(kernel);
         self.current(kernel, operation).await

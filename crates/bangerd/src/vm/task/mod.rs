@@ -159,6 +159,7 @@ impl Task {
                     // The daemon lets go of its VMs only when it ends; they go on without it.
                     None => return,
                 },
+                () = requests::withdrawn(self.waiting.as_ref()) => self.withdraw().await,
                 () = until(restart_at), if self.running.is_none() => self.start_again().await,
                 // A start that was asked for has its own limit.
                 () = until(boot_until), if self.running.is_none() => self.end_boot().await,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use banger_core::vm::{Admission, Request, Wanted};
+use banger_core::vm::{Admission, DenyReason, Request, Wanted};
 use banger_types::event::{Change, Gone};
 use banger_types::operation::{Operation, OperationKind};
 use banger_types::vm::{VmState, VmStopRequest};
@@ -11,8 +11,9 @@ use banger_types::{ApiError, ErrorKind};
 use tokio::sync::oneshot;
 
 use super::Task;
-use crate::failure::{FromStore as _, denied};
+use crate::failure::{FromStore as _, cancelled, denied};
 use crate::operation::{Handle, Terms};
+use crate::vm::context::in_place;
 use crate::vm::handle::{Asked, Origin};
 use crate::vm::jobs::{self, Job};
 
@@ -22,6 +23,23 @@ pub(super) struct Admitted {
     stop: VmStopRequest,
     operation: Arc<Handle>,
     done: Option<oneshot::Sender<Result<(), ApiError>>>,
+    /// What was wanted before it was asked for.
+    wanted_before: Wanted,
+}
+
+impl Admitted {
+    /// Whether the operation is its own; else it is a part of another, which knows by itself what a cancel means.
+    const fn is_own(&self) -> bool {
+        self.done.is_none()
+    }
+}
+
+/// Waits until a request that waits is cancelled; for ever when there is none.
+pub(super) async fn withdrawn(waiting: Option<&Admitted>) {
+    match waiting {
+        Some(admitted) if admitted.is_own() => admitted.operation.cancelled().await,
+        _ => std::future::pending().await,
+    }
 }
 
 /// A request that is being done.
@@ -44,12 +62,18 @@ impl Task {
             Ok(admission) => admission,
             Err(reason) => {
                 let error = denied(verb(request), self.record.name.as_str(), reason);
+                let error = match &self.running {
+                    Some(running) if reason == DenyReason::Busy => {
+                        error.about(running.admitted.operation.id().clone())
+                    }
+                    _ => error,
+                };
                 admitted.send(Err(error)).ok();
                 return;
             }
         };
         let waits = matches!(admission, Admission::AfterCancelled(_));
-        let ticket = match self.ticket(request, stop, origin, waits) {
+        let mut ticket = match self.ticket(request, stop, origin, waits) {
             Ok(ticket) => ticket,
             Err(error) => {
                 // Let in and cannot be begun: its place goes to nobody.
@@ -67,6 +91,9 @@ impl Task {
             Admission::AfterCancelled(_) => {
                 if let Some(running) = &self.running {
                     running.job.give_way();
+                }
+                if let Some(outdone) = &self.waiting {
+                    ticket.wanted_before = outdone.wanted_before;
                 }
                 if let Some(outdone) = self.waiting.replace(ticket) {
                     let error = ApiError::new(ErrorKind::Cancelled, "another request took its place");
@@ -123,25 +150,42 @@ impl Task {
                     assignment: None,
                     requester,
                 };
-                let begun = self.context.operations.begin(terms);
+                let begun = in_place(|| self.context.operations.begin(terms));
                 (begun.map_err(ApiError::from_store("begin an operation"))?, None)
             }
         };
-        Ok(Admitted { request, stop, operation, done })
+        Ok(Admitted { request, stop, operation, done, wanted_before: self.record.wanted })
     }
 
     fn begin(&mut self, admitted: Admitted) {
-        admitted.operation.started();
+        if !admitted.operation.started() && admitted.is_own() {
+            self.queue.finished();
+            let error = cancelled(format!("nothing was done to '{}'", self.record.name));
+            return settle(admitted, Err(error));
+        }
         let job = jobs::begin(jobs::Terms {
             context: Arc::clone(&self.context),
             record: self.record.clone(),
             request: admitted.request,
             stop: admitted.stop.clone(),
             operation: Arc::clone(&admitted.operation),
+            is_own: admitted.is_own(),
             published: self.publisher.subscribe(),
             events: self.events.clone(),
         });
         self.running = Some(Running { admitted, job });
+    }
+
+    /// Nothing comes of the request that waits, and what was wanted before it still is.
+    pub(super) async fn withdraw(&mut self) {
+        let Some(admitted) = self.waiting.take() else { return };
+        self.queue.withdraw();
+        if self.record.wanted != admitted.wanted_before {
+            self.record.wanted = admitted.wanted_before;
+            self.remember().await;
+        }
+        let error = cancelled(format!("nothing was done to '{}'", self.record.name));
+        settle(admitted, Err(error));
     }
 
     pub(super) async fn job_ended(&mut self, result: Result<(), ApiError>) {
