@@ -90,7 +90,7 @@ mod tests {
                 "type": "urn:banger:problem:conflict", "title": "cannot start 'web'", "status": 409,
                 "detail": "it is being stopped: by somebody", "code": "conflict",
                 "reasons": ["it is being stopped", "by somebody"], "hints": ["try again"],
-                "operation": "000000000007",
+                "operation": "000000000007", "refusal": "busy",
             })
         );
         assert_eq!(ApiError::from(serde_json::from_value::<Problem>(json).unwrap()), error);
