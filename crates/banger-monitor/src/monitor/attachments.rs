@@ -49,6 +49,9 @@ impl Attachment {
 
     /// Takes what the guest has printed.
     fn print(&mut self, bytes: &[u8]) {
+        if self.peer.hung_up {
+            return;
+        }
         if self.left_out > 0 || self.output.len() + bytes.len() > OUTPUT_LIMIT {
             self.left_out += bytes.len();
         } else {
@@ -58,15 +61,27 @@ impl Attachment {
 
     /// Whether there is something that the client has not been given.
     pub(crate) fn has_output(&self) -> bool {
-        !self.output.is_empty() || self.left_out > 0
+        !self.peer.hung_up && (!self.output.is_empty() || self.left_out > 0)
     }
 
     fn pump(&mut self, keyboard: &mut Keyboard, buffer: &mut [u8]) -> Round {
-        match self.pump_output().and_then(|one| Ok(one | self.pump_input(keyboard, buffer)?)) {
-            Ok(_) if self.peer.hung_up => Round::Over,
-            Ok(true) => Round::Progress,
-            Ok(false) => Round::Idle,
-            Err(_) => Round::Over,
+        let Ok(progress) = self.pump_input(keyboard, buffer) else { return Round::Over };
+        let shown = if self.peer.hung_up { Ok(false) } else { self.pump_output() };
+        // What a client has typed before it went is typed, unless the guest does not read.
+        let typed = self.input_ended && self.input.is_empty() || !keyboard.writable;
+        match shown {
+            Ok(_) | Err(_) if self.peer.hung_up && typed => Round::Over,
+            Ok(shown) => {
+                if progress | shown {
+                    Round::Progress
+                } else {
+                    Round::Idle
+                }
+            }
+            Err(_) => {
+                self.peer.hung_up = true;
+                Round::Progress
+            }
         }
     }
 

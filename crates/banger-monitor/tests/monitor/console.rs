@@ -107,6 +107,18 @@ fn a_guest_that_does_not_read_holds_up_who_types_and_nobody_else() {
 }
 
 #[test]
+fn what_was_typed_before_a_client_went_is_typed() {
+    let vm = with_console();
+    let mut watching = attach(&vm);
+    let mut going = attach(&vm);
+    // More than is taken at a time, and all of it is answered to one who has gone.
+    let much = format!("{}\n", "x".repeat(100)).repeat(400);
+    going.write(format!("{much}last words\n").as_bytes());
+    drop(going);
+    read_until(&mut watching, "typed: last words");
+}
+
+#[test]
 fn the_console_is_the_next_boots_after_a_reboot() {
     let vm = with_console();
     let mut client = attach(&vm);

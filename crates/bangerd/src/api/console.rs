@@ -51,15 +51,28 @@ async fn relay(
         Err(error) => return tracing::debug!(%error, "a client went before it had its console"),
     };
     let ((mut typed, mut shown), (mut printed, mut keyboard)) = (split(client), split(console));
-    // One that has nothing more to type may still want to see.
     let typing = async {
         copy(&mut typed, &mut keyboard).await?;
-        keyboard.shutdown().await?;
-        std::future::pending::<io::Result<()>>().await
+        keyboard.shutdown().await
     };
-    let ended = tokio::select! {
-        ended = copy(&mut printed, &mut shown) => ended.map(drop),
-        ended = typing => ended,
+    let printing = copy(&mut printed, &mut shown);
+    let relayed = async {
+        tokio::pin!(typing, printing);
+        tokio::select! {
+            ended = &mut printing => match ended {
+                Ok(_) => Ok(()),
+                // What a client has typed before it went is typed.
+                Err(_) => typing.await,
+            },
+            // One that has nothing more to type may still want to see.
+            ended = &mut typing => {
+                ended?;
+                printing.await.map(drop)
+            }
+        }
+    };
+    let ended: io::Result<()> = tokio::select! {
+        ended = relayed => ended,
         () = shutdown.cancelled() => Ok(()),
     };
     if let Err(error) = ended {
