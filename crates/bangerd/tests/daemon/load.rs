@@ -1,5 +1,8 @@
 //! Many clients at once, for a while: a few seconds every day, a minute in the full run.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +17,9 @@ use crate::support::{Daemon, Pipe, request, resident};
 
 /// How long a client thinks between two requests.
 const THINKS: Duration = Duration::from_secs(1);
+
+/// How many clients ask a server that does nothing: what such a crowd on such a machine costs anybody.
+const CONTROL: u32 = 16;
 
 /// How many operations are listed.
 const NEWEST: u32 = 20;
@@ -115,6 +121,29 @@ impl Scene {
     }
 }
 
+/// Answers every request with an empty list, on threads of its own.
+fn idle_server(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    // It ends with the test's program.
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            std::thread::spawn(move || answer_with_nothing(client));
+        }
+    });
+}
+
+fn answer_with_nothing(mut client: UnixStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
+    let (mut asked, mut buffer) = (Vec::new(), [0; 1024]);
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
+        asked.extend_from_slice(&buffer[..length]);
+        if asked.ends_with(b"\r\n\r\n") {
+            client.write_all(ANSWER).ok();
+            asked.clear();
+        }
+    }
+}
+
 fn percentile(sorted: &[Duration], part: f64) -> Duration {
     #[expect(
         clippy::cast_possible_truncation,
@@ -148,9 +177,13 @@ fn many_clients_are_served_and_nothing_grows() {
     });
     idle.sort();
     // What they measure is not to be what this program itself takes for all the others.
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("idle.sock");
+    idle_server(&socket);
+    let control = Scene { client: Client::new(socket), ..scene.clone() };
     let apart = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (mut took, memory) = daemon.call(async {
-        let (mut listers, mut others) = (JoinSet::new(), JoinSet::new());
+    let (mut took, mut control, memory) = daemon.call(async {
+        let (mut listers, mut controls, mut others) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         for number in 0..create {
             others.spawn(scene.clone().create(number));
         }
@@ -165,20 +198,27 @@ fn many_clients_are_served_and_nothing_grows() {
             let part = f64::from(number) / f64::from(list);
             listers.spawn_on(scene.clone().list(part), apart.handle());
         }
+        for number in 0..CONTROL {
+            controls.spawn_on(control.clone().list(f64::from(number) / f64::from(CONTROL)), apart.handle());
+        }
         tokio::time::sleep(duration / 3).await;
         let early = resident(pid);
         tokio::time::sleep(duration / 3 * 2).await;
         let memory = (early, resident(pid));
         scene.over.store(true, Ordering::Relaxed);
         others.join_all().await;
-        (listers.join_all().await.concat(), memory)
+        (listers.join_all().await.concat(), controls.join_all().await.concat(), memory)
     });
     apart.shutdown_background();
     took.sort();
+    control.sort();
     let (median, slow) = (percentile(&idle, 0.5), percentile(&took, 0.99));
     println!(
-        "{} lists, 99 of 100 within {slow:?}, idle median {median:?}; memory {} and {} KiB",
+        "{} lists, 99 of 100 within {slow:?}, idle median {median:?}; of a server that does nothing 99 of 100 within {:?}, \
+         median {:?}; memory {} and {} KiB",
         took.len(),
+        percentile(&control, 0.99),
+        percentile(&control, 0.5),
         memory.0,
         memory.1
     );
