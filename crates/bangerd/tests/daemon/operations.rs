@@ -252,8 +252,9 @@ fn a_restart_is_cancelled_while_the_guest_boots() {
     daemon.create("vm", |_| ());
     daemon.environment.behave(&json!({ "never_ready": true }));
     let restart = daemon.call(daemon.client.restart_vm("vm", &VmStopRequest::default())).unwrap();
-    daemon.follow_until(&restart, |operation| !operation.may_cancel);
-    daemon.follow_until(&restart, |operation| operation.may_cancel);
+    daemon.follow_until(&restart, |operation| {
+        operation.may_cancel && operation.finished_phases.iter().any(|it| it.stage == "wait for the guest")
+    });
     daemon.wait("vm", |vm| vm.state == VmState::Starting);
     assert_eq!(cancel(&daemon, &restart).status, OperationStatus::Cancelled);
     daemon.wait("vm", |vm| !vm.state.is_alive());
