@@ -65,23 +65,17 @@ impl Attachment {
     }
 
     fn pump(&mut self, keyboard: &mut Keyboard, buffer: &mut [u8]) -> Round {
-        let Ok(progress) = self.pump_input(keyboard, buffer) else { return Round::Over };
-        let shown = if self.peer.hung_up { Ok(false) } else { self.pump_output() };
+        let Ok(read) = self.pump_input(keyboard, buffer) else { return Round::Over };
+        let shown = self.pump_output().unwrap_or_else(|_| {
+            self.peer.hung_up = true;
+            true
+        });
         // What a client has typed before it went is typed, unless the guest does not read.
         let typed = self.input_ended && self.input.is_empty() || !keyboard.writable;
-        match shown {
-            Ok(_) | Err(_) if self.peer.hung_up && typed => Round::Over,
-            Ok(shown) => {
-                if progress | shown {
-                    Round::Progress
-                } else {
-                    Round::Idle
-                }
-            }
-            Err(_) => {
-                self.peer.hung_up = true;
-                Round::Progress
-            }
+        match (self.peer.hung_up && typed, read || shown) {
+            (true, _) => Round::Over,
+            (false, true) => Round::Progress,
+            (false, false) => Round::Idle,
         }
     }
 

@@ -14,8 +14,6 @@ use banger_types::{ApiError, ErrorKind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::failure::failed;
-
 /// An [`ApiError`] on its way to a client.
 pub(crate) struct Failure(pub(crate) ApiError);
 
@@ -47,14 +45,6 @@ pub(super) fn unreadable(part: &str, why: String) -> Response {
 
 /// What a handler returns.
 pub(crate) type Answer<T> = Result<T, Failure>;
-
-/// Does something that is no operation, to its end even if its client goes: what is half deleted would be in nobody's list.
-pub(super) async fn to_the_end<T: Send + 'static>(
-    what: &str,
-    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::spawn(work).await.map_err(|error| failed(format!("cannot {what}"), &error))?
-}
 
 /// Work that has begun: 202, with the operation and its address.
 pub(crate) struct Begun(pub(crate) Operation);

@@ -11,7 +11,7 @@ use banger_types::engine::EngineStatus;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 
-use super::answer::{Answer, Begun, Body, to_the_end};
+use super::answer::{Answer, Begun, Body};
 use crate::assignment::Assignment;
 use crate::daemon::Daemon;
 use crate::operation::Requester;
@@ -48,8 +48,7 @@ pub(super) async fn delete_image(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Answer<Json<()>> {
-    let delete = async move { daemon.artifacts().delete_image(&name).await };
-    Ok(Json(to_the_end("delete an image", delete).await?))
+    Ok(Json(daemon.artifacts().delete_image(&name).await?))
 }
 
 pub(super) async fn kernels(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Kernel>>> {
@@ -84,8 +83,7 @@ pub(super) async fn delete_kernel(
     State(daemon): State<Arc<Daemon>>,
     Path(name): Path<String>,
 ) -> Answer<Json<()>> {
-    let delete = async move { daemon.artifacts().delete_kernel(&name).await };
-    Ok(Json(to_the_end("delete a kernel", delete).await?))
+    Ok(Json(daemon.artifacts().delete_kernel(&name).await?))
 }
 
 pub(super) async fn catalog(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Catalog>> {

@@ -54,7 +54,8 @@ pub(super) async fn know(
         None => tokio::spawn(run(next, request, Requester { asker, key: None })),
         Some(key) => tokio::spawn(run_once(daemon, next, request, (asker, key), body)),
     };
-    // To its end even if the client goes: what has begun by then is done, and is what its key stands for.
+    // To its end even if the client goes: what has begun by then is done, and is what its key stands for; and what is half
+    // deleted would be in nobody's list.
     asked.await.unwrap_or_else(|error| Failure(failed("cannot answer a request", &error)).into_response())
 }
 

@@ -10,7 +10,7 @@ use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::SshConfiguration;
 
-use super::answer::{Answer, Body, to_the_end};
+use super::answer::{Answer, Body};
 use crate::daemon::Daemon;
 
 pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SystemStatus>> {
@@ -25,8 +25,7 @@ pub(super) async fn prune(
     State(daemon): State<Arc<Daemon>>,
     Body(request): Body<PruneRequest>,
 ) -> Answer<Json<Pruned>> {
-    let prune = async move { daemon.prune(&request).await };
-    Ok(Json(to_the_end("delete what nobody uses", prune).await?))
+    Ok(Json(daemon.prune(&request).await?))
 }
 
 pub(super) async fn ssh_configuration(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SshConfiguration>> {

@@ -75,7 +75,7 @@ async fn until(
             Verdict::Hopeless => return Err(hopeless(wanted, &vm)),
             Verdict::Wait => {}
         }
-        if matches!(wanted, Goal::Port(_)) && looking.is_empty() {
+        if matches!(wanted, Goal::Port(_)) && vm.state == VmState::Running && looking.is_empty() {
             looking.spawn(look_each_second(client.clone(), vm.id.to_string()));
         }
         was_alive |= vm.state.is_alive();
@@ -100,12 +100,10 @@ async fn until(
     }
 }
 
-/// Looks at what listens in a VM while somebody waits for it: its kernel may not tell by itself, or stop to. What is found, the
-/// VM tells.
+/// Looks at what listens in a VM, for as long as its kernel does not tell by itself. What is found, the VM tells.
 async fn look_each_second(client: Client, name: String) {
-    loop {
-        // It may not run yet, or be too busy to answer.
-        client.vm_ports(&name).await.ok();
+    // A guest that is too busy to answer is asked again.
+    while client.vm_ports(&name).await.map_or(true, |ports| !ports.told) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
