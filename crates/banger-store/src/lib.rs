@@ -1,7 +1,7 @@
 //! SQLite storage of VMs, images, kernels, operations and journals: the [`Store`] port.
 //!
-//! One connection behind a lock: every call is one short transaction on a local file, and the
-//! daemon's tasks call it from blocking threads. Specifications and the like are JSON columns, so
+//! A connection that writes and one that reads, each behind a lock: every call is one short transaction on a local file.
+//! Whoever writes waits for the disk, and whoever reads for nobody. Specifications and the like are JSON columns, so
 //! that adding a field needs no migration; what is looked up or must be unique is a column.
 
 mod artifacts;

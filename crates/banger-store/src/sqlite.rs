@@ -21,8 +21,15 @@ use crate::rows::{VM_COLUMNS, from_json, parsed, sortable, to_json, vm};
 /// Everything the daemon remembers, in one file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    connection: Mutex<Connection>,
+    /// What is written goes by this one.
+    writer: Mutex<Connection>,
+    /// What is read by this one: in WAL mode it waits for nobody who writes, and writing means waiting for the disk
+    /// (SQLite's manual, "Write-Ahead Logging", section "Concurrency").
+    reader: Mutex<Connection>,
 }
+
+/// How long a connection waits for another process that has the database.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
     move |source| {
@@ -49,31 +56,17 @@ impl SqliteStore {
     /// [`StoreError::Database`] when it cannot be opened otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         look(path)?;
-        let connection = Connection::open(path).map_err(failed("open the database"))?;
+        let mut writer = Connection::open(path).map_err(failed("open the database"))?;
         // SQLite opens what may not be written for reading, and fails at the first write.
-        if connection.is_readonly(MAIN_DB).map_err(failed("open the database"))? {
+        if writer.is_readonly(MAIN_DB).map_err(failed("open the database"))? {
             return Err(StoreError::ReadOnly { path: PathBuf::from(path) });
         }
-        Self::prepare(connection)
-    }
-
-    fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
-        // WAL with full synchronisation: what was answered for survives a power cut.
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-            .and_then(|()| connection.busy_timeout(Duration::from_secs(5)))
-            .map_err(failed("configure the database"))?;
-        let action = "bring the database up to date";
-        migrations().to_latest(&mut connection).map_err(|error| match error {
-            rusqlite_migration::Error::RusqliteError { err, .. } => failed(action)(err),
-            other => StoreError::Database { action, source: Box::new(other) },
-        })?;
-        Ok(Self { connection: Mutex::new(connection) })
-    }
-
-    /// A panic while the lock was held left no transaction open: it was rolled back on unwinding.
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        prepare(&mut writer)?;
+        let reader = Connection::open(path).map_err(failed("open the database"))?;
+        let configured =
+            reader.execute_batch("PRAGMA query_only = ON;").and_then(|()| reader.busy_timeout(PATIENCE));
+        configured.map_err(failed("configure the database"))?;
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader) })
     }
 
     fn write<T>(
@@ -81,7 +74,7 @@ impl SqliteStore {
         action: &'static str,
         body: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.connection();
+        let mut connection = locked(&self.writer);
         let transaction = connection.transaction().map_err(failed(action))?;
         let value = body(&transaction)?;
         transaction.commit().map_err(failed(action))?;
@@ -95,11 +88,35 @@ impl SqliteStore {
         parameters: impl rusqlite::Params,
         row: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, StoreError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(query).map_err(failed(action))?;
-        let rows = statement.query_map(parameters, row).map_err(failed(action))?;
-        rows.collect::<rusqlite::Result<Vec<T>>>().map_err(failed(action))
+        select(&locked(&self.reader), query, parameters, row).map_err(failed(action))
     }
+}
+
+/// A panic while the lock was held left no transaction open: it was rolled back on unwinding.
+fn locked(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    // WAL with full synchronisation: what was answered for survives a power cut.
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+        .and_then(|()| connection.busy_timeout(PATIENCE))
+        .map_err(failed("configure the database"))?;
+    let action = "bring the database up to date";
+    migrations().to_latest(connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => failed(action)(err),
+        other => StoreError::Database { action, source: Box::new(other) },
+    })
+}
+
+fn select<T>(
+    connection: &Connection,
+    query: &str,
+    parameters: impl rusqlite::Params,
+    row: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(query)?.query_map(parameters, row)?.collect()
 }
 
 /// Tells a name that is taken from every other failure.
@@ -292,12 +309,11 @@ impl Store for SqliteStore {
     }
 
     fn prune_operations(&self, before: jiff::Timestamp) -> Result<Vec<OperationId>, StoreError> {
-        self.read(
-            "forget old operations",
-            "DELETE FROM operations WHERE is_final AND updated_at < ?1 RETURNING id",
-            [sortable(before)],
-            |row| parsed(row, 0),
-        )
+        let action = "forget old operations";
+        let query = "DELETE FROM operations WHERE is_final AND updated_at < ?1 RETURNING id";
+        self.write(action, |transaction| {
+            select(transaction, query, [sortable(before)], |row| parsed(row, 0)).map_err(failed(action))
+        })
     }
 
     fn journal(&self, operation: &OperationId, step: &Step) -> Result<(), StoreError> {
@@ -339,7 +355,7 @@ impl Store for SqliteStore {
 
     fn consolidate(&self) -> Result<(), StoreError> {
         // SQLite's manual, "PRAGMA wal_checkpoint".
-        self.connection()
+        locked(&self.writer)
             .execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")
             .map_err(failed("bring the database into one file"))
     }
@@ -376,4 +392,26 @@ fn vm_parameters(vm: &VmRecord) -> rusqlite::Result<VmParameters<'_>> {
         host_public_key: &vm.host_public_key,
         wanted: to_json(&vm.wanted)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn who_reads_does_not_wait_for_who_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&directory.path().join("banger.db")).unwrap());
+        let mut writer = locked(&store.writer);
+        let transaction = writer.transaction().unwrap();
+        let begun = "INSERT INTO journal (operation, step) VALUES ('228d29cba384', '{}')";
+        transaction.execute_batch(begun).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let reader = Arc::clone(&store);
+        std::thread::spawn(move || answer.send(reader.unsettled()).unwrap());
+        let unsettled = answered.recv_timeout(Duration::from_secs(10)).expect("an answer meanwhile");
+        assert!(unsettled.unwrap().is_empty(), "what is not done yet is read");
+    }
 }

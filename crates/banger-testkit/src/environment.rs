@@ -164,8 +164,10 @@ impl Environment {
             .env(variable::PROGRAM_DIRECTORY, programs())
             .stdin(Stdio::null());
         match (&self.fakes, std::env::var_os(variable::FIRECRACKER)) {
-            // No real one beside the fakes.
-            (Some(_), _) => drop(command.env(variable::FIRECRACKER, "no-firecracker-here")),
+            // No real one beside the fakes, and no question that a fake cannot answer: it boots no kernel.
+            (Some(_), _) => {
+                command.env(variable::FIRECRACKER, "no-firecracker-here").env(variable::NO_KVM, "1");
+            }
             (None, Some(program)) => drop(command.env(variable::FIRECRACKER, program)),
             (None, None) => {}
         }

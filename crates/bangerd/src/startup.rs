@@ -183,13 +183,14 @@ async fn serve(
     tokio::spawn(forget);
     ready.tell(&Ok(daemon.system().await?));
     let shutdown = daemon.shutdown().clone();
-    let server = api::serve(listener, api::router(Arc::clone(&daemon)), shutdown.clone());
+    // On the runtime's threads, where its clients are served: this one would have to be woken for each of them.
+    let server = tokio::spawn(api::serve(listener, api::router(Arc::clone(&daemon)), shutdown.clone()));
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
-        () = server => {}
+        ended = server => ended?,
         () = drained => tracing::warn!("some answers were cut off"),
     }
     artifacts.context().operations.end();

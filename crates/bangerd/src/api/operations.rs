@@ -21,7 +21,7 @@ pub(super) async fn list(
     State(daemon): State<Arc<Daemon>>,
     Query(query): Query<PageQuery>,
 ) -> Answer<Listed<Operation>> {
-    let (items, next) = daemon.operations_page(&query).await?;
+    let (items, next) = daemon.operations_page(&query)?;
     Ok(Listed { items, next })
 }
 

@@ -90,8 +90,9 @@ fn with_mute_firecracker(test: &str) -> Option<(Daemon, tempfile::TempDir)> {
     )
     .unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let environment =
-        Environment::with_fake_vmm().with_variable(variable::FIRECRACKER, path.to_str().unwrap());
+    let environment = Environment::with_fake_vmm()
+        .with_variable(variable::FIRECRACKER, path.to_str().unwrap())
+        .with_variable(variable::NO_KVM, "");
     Some((Daemon::of(environment), directory))
 }
 
