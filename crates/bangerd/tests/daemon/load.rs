@@ -89,6 +89,8 @@ impl Scene {
         }
         let mut took = Vec::new();
         for _ in 0..100 {
+            // Nobody asks without a pause in the load either.
+            tokio::time::sleep(THINKS / 50).await;
             self.list_once(&mut took).await;
         }
         took
