@@ -13,7 +13,7 @@ use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::port::VmPorts;
 use banger_types::problem::Problem;
-use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
+use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
@@ -137,8 +137,17 @@ impl Client {
         self.get(route::SYSTEM_SPACE).await
     }
 
-    /// Takes away what nobody uses, as far as it is asked for.
-    pub async fn prune(&self, request: &PruneRequest) -> Result<Pruned> {
+    /// Returns what a prune by these rules would take away.
+    pub async fn prunable(&self, rules: &PruneRules) -> Result<Pruned> {
+        let PruneRules { images_only, all, older_than_seconds, keep } = rules;
+        let older = older_than_seconds.map(|seconds| format!("&older_than_seconds={seconds}"));
+        let older = older.unwrap_or_default();
+        let query = format!("images_only={images_only}&all={all}&keep={keep}{older}");
+        self.get(&format!("{}?{query}", route::SYSTEM_PRUNE)).await
+    }
+
+    /// Begins to take away what nobody uses, as far as it is asked for.
+    pub async fn prune(&self, request: &PruneRequest) -> Result<Operation> {
         self.call(Method::POST, route::SYSTEM_PRUNE, request).await
     }
 
@@ -312,8 +321,8 @@ impl Client {
         self.call(Method::POST, route::REGISTERED_KERNELS, request).await
     }
 
-    /// Deletes an image that no VM uses.
-    pub async fn delete_image(&self, name: &str) -> Result<()> {
+    /// Begins to delete an image that no VM uses.
+    pub async fn delete_image(&self, name: &str) -> Result<Operation> {
         self.call(Method::DELETE, &route::path(route::IMAGE, name), &()).await
     }
 
@@ -347,8 +356,8 @@ impl Client {
         self.call(Method::POST, route::KERNELS, request).await
     }
 
-    /// Deletes a kernel that no VM uses.
-    pub async fn delete_kernel(&self, name: &str) -> Result<()> {
+    /// Begins to delete a kernel that no VM uses.
+    pub async fn delete_kernel(&self, name: &str) -> Result<Operation> {
         self.call(Method::DELETE, &route::path(route::KERNEL, name), &()).await
     }
 

@@ -9,7 +9,7 @@ use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::port::VmPorts;
 use banger_types::problem::{MEDIA_TYPE, Problem};
-use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
+use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
@@ -43,7 +43,8 @@ fn describe_system(document: &mut Document) {
     document.add(&endpoint::SHOW_SYSTEM).answers::<SystemStatus>();
     document.add(&endpoint::SHUT_DOWN).answers::<()>();
     document.add(&endpoint::SHOW_SPACE).answers::<SpaceUsage>();
-    document.add(&endpoint::PRUNE).takes::<PruneRequest>().answers::<Pruned>();
+    document.add(&endpoint::SHOW_PRUNABLE).asks::<PruneRules>().answers::<Pruned>();
+    document.add(&endpoint::PRUNE).takes::<PruneRequest>().begins();
     document.add(&endpoint::SHOW_DESCRIPTION).answers::<Map<String, Value>>();
 }
 
@@ -76,12 +77,12 @@ fn describe_artifacts(document: &mut Document) {
     document.add(&endpoint::LIST_IMAGES).answers::<Vec<Image>>();
     document.add(&endpoint::PULL_IMAGE).takes::<PullRequest>().begins();
     document.add(&endpoint::SHOW_IMAGE).answers::<Image>();
-    document.add(&endpoint::DELETE_IMAGE).answers::<()>();
+    document.add(&endpoint::DELETE_IMAGE).begins();
     document.add(&endpoint::REGISTER_IMAGE).takes::<RegisterRequest>().begins();
     document.add(&endpoint::LIST_KERNELS).answers::<Vec<Kernel>>();
     document.add(&endpoint::PULL_KERNEL).takes::<PullRequest>().begins();
     document.add(&endpoint::SHOW_KERNEL).answers::<Kernel>();
-    document.add(&endpoint::DELETE_KERNEL).answers::<()>();
+    document.add(&endpoint::DELETE_KERNEL).begins();
     document.add(&endpoint::REGISTER_KERNEL).takes::<KernelRegisterRequest>().begins();
     document.add(&endpoint::SHOW_CATALOG).answers::<Catalog>();
     document.add(&endpoint::LIST_ENGINES).answers::<Vec<EngineStatus>>();

@@ -44,6 +44,7 @@ endpoints! {
     SHOW_SYSTEM = "show_system": Get SYSTEM, "The daemon's status.";
     SHUT_DOWN = "shut_down": Post SYSTEM_SHUTDOWN, "End the daemon; VMs go on.";
     SHOW_SPACE = "show_space": Get SYSTEM_SPACE, "What takes space in the data directory.";
+    SHOW_PRUNABLE = "show_prunable": Get SYSTEM_PRUNE, "What a prune by these rules would take away.";
     PRUNE = "prune": Post SYSTEM_PRUNE, "Take away what nobody uses.";
     LIST_VMS = "list_vms": Get VMS, "All VMs, ordered by name.";
     CREATE_VM = "create_vm": Post VMS, "Make a VM, and boot it unless asked not to.";

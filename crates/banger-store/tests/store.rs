@@ -118,6 +118,7 @@ fn operation(number: u64, status: OperationStatus, second: i64) -> Operation {
         asked_by: None,
         request: None,
         made: None,
+        pruned: None,
         stop: None,
         finished_phases: Vec::new(),
         may_cancel: true,

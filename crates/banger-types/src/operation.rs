@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::ApiError;
 use crate::name::OperationId;
+use crate::space::Pruned;
 use crate::vm::VmStopRequest;
 
 /// What an operation does.
@@ -36,12 +37,18 @@ pub enum OperationKind {
     ImagePull,
     /// Make an image of files that stay where they are.
     ImageRegister,
+    /// Delete an image.
+    ImageDelete,
     /// Make a kernel.
     KernelPull,
     /// Make a kernel of files that stay where they are.
     KernelRegister,
+    /// Delete a kernel.
+    KernelDelete,
     /// Download and install an engine.
     EngineInstall,
+    /// Take away what nobody uses.
+    Prune,
 }
 
 impl OperationKind {
@@ -73,15 +80,27 @@ impl OperationKind {
             | Self::VmDelete => true,
             Self::ImagePull
             | Self::ImageRegister
+            | Self::ImageDelete
             | Self::KernelPull
             | Self::KernelRegister
-            | Self::EngineInstall => false,
+            | Self::KernelDelete
+            | Self::EngineInstall
+            | Self::Prune => false,
         }
     }
 
     /// Returns whether an operation of this kind is a way out of a full disk.
     pub const fn makes_room(self) -> bool {
-        matches!(self, Self::VmStop | Self::VmKill | Self::VmDelete | Self::VmTrim)
+        matches!(
+            self,
+            Self::VmStop
+                | Self::VmKill
+                | Self::VmDelete
+                | Self::VmTrim
+                | Self::ImageDelete
+                | Self::KernelDelete
+                | Self::Prune
+        )
     }
 }
 
@@ -235,7 +254,7 @@ pub struct Operation {
     pub id: OperationId,
     /// What it does.
     pub kind: OperationKind,
-    /// To what: the VM's, image's, kernel's or engine's name.
+    /// To what: the VM's, image's, kernel's or engine's name; `images` or `everything` of one that prunes.
     pub subject: String,
     /// Who asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,6 +279,9 @@ pub struct Operation {
     /// What it has made, if it makes something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<Product>,
+    /// What it has taken away so far, if it prunes. Nothing of that comes back with a cancel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
     /// Why it failed.
     pub error: Option<ApiError>,
     /// When it began.

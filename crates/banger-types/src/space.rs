@@ -51,29 +51,32 @@ pub struct SpaceUsage {
     pub available: u64,
 }
 
-/// Body of `POST /v1/system/prune`. Nothing that is in use goes, whatever is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What may be taken away, and query of `GET /v1/system/prune`. Nothing that is in use goes, whatever is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct PruneRequest {
+#[serde(default, deny_unknown_fields)]
+pub struct PruneRules {
     /// Images and the layers of images alone.
-    #[serde(default)]
     pub images_only: bool,
     /// Whatever nobody uses, and not only what has been superseded or has not been used for long.
-    #[serde(default)]
     pub all: bool,
     /// Nothing that is younger, seconds.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than_seconds: Option<u64>,
     /// How many of the newest versions of each image and kernel stay.
-    #[serde(default)]
     pub keep: usize,
+}
+
+/// Body of `POST /v1/system/prune`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct PruneRequest {
+    /// What may go.
+    pub rules: PruneRules,
     /// Nothing but this: what somebody was shown, who has then agreed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<Vec<SpaceName>>,
-    /// Only say what would go.
-    #[serde(default)]
-    pub dry_run: bool,
 }
 
 /// What one thing is called that takes space.
@@ -87,18 +90,15 @@ pub struct SpaceName {
     pub name: String,
 }
 
-/// Answer to it.
+/// What of it is gone, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pruned {
-    /// What is gone, or would be.
+    /// The things, in the order in which they go.
     pub items: Vec<SpaceItem>,
     /// The space that it took, bytes.
     pub bytes: u64,
     /// What was left alone and why, as sentences without a full stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What could not be looked at or taken away, as sentences without a full stop.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<String>,
 }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use banger_api::request::{EngineInstallRequest, KernelRegisterRequest, PullRequest, RegisterRequest};
-use banger_types::ApiError;
+use banger_core::work::Work as _;
 use banger_types::operation::OperationKind;
+use banger_types::space::PruneRequest;
 use banger_types::vm::VmCreateRequest;
+use banger_types::{ApiError, ImageId, KernelId};
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::{Artifacts, KernelRegistration, Registration, Wanted, is_read_once};
+use crate::artifact::{Artifacts, Deletion, KernelRegistration, Registration, Wanted, is_read_once};
+use crate::failure::cancelled;
 use crate::operation::Handle;
-use crate::random;
 use crate::vm::{self, Prepared, blocking};
+use crate::{random, space};
 
 /// How many daemons go on with the same thing, one after the other: it may be what ends them.
 const MOST_DAEMONS: u32 = 5;
@@ -23,9 +26,12 @@ pub(crate) enum Assignment {
     CreateVm(VmCreateRequest),
     PullImage(PullRequest),
     RegisterImage(RegisterRequest),
+    DeleteImage { id: ImageId, name: String },
     PullKernel(PullRequest),
     RegisterKernel(KernelRegisterRequest),
+    DeleteKernel { id: KernelId, name: String },
     InstallEngine(EngineInstallRequest),
+    Prune(PruneRequest),
 }
 
 impl Assignment {
@@ -34,9 +40,12 @@ impl Assignment {
             Self::CreateVm(_) => OperationKind::VmCreate,
             Self::PullImage(_) => OperationKind::ImagePull,
             Self::RegisterImage(_) => OperationKind::ImageRegister,
+            Self::DeleteImage { .. } => OperationKind::ImageDelete,
             Self::PullKernel(_) => OperationKind::KernelPull,
             Self::RegisterKernel(_) => OperationKind::KernelRegister,
+            Self::DeleteKernel { .. } => OperationKind::KernelDelete,
             Self::InstallEngine(_) => OperationKind::EngineInstall,
+            Self::Prune(_) => OperationKind::Prune,
         }
     }
 
@@ -55,6 +64,8 @@ impl Assignment {
             Self::CreateVm(request) if request.remove => false,
             Self::CreateVm(VmCreateRequest { image, .. }) => !image.as_deref().is_some_and(is_read_once),
             Self::PullImage(request) => !is_read_once(&request.source),
+            // Who knows what nobody uses by then, and whether that would still be agreed to.
+            Self::Prune(_) => false,
             _ => true,
         }
     }
@@ -84,7 +95,14 @@ impl Assignment {
             Self::RegisterKernel(request) => {
                 Task::RegisterKernel(blocking(look, || KernelRegistration::of(request)).await??)
             }
+            Self::DeleteImage { id, name } => {
+                Task::Delete { deletion: artifacts.doom_image(&id).await?, name }
+            }
+            Self::DeleteKernel { id, name } => {
+                Task::Delete { deletion: artifacts.doom_kernel(&id).await?, name }
+            }
             Self::InstallEngine(request) => Task::InstallEngine(request),
+            Self::Prune(request) => Task::Prune(request),
         })
     }
 }
@@ -126,6 +144,12 @@ pub(crate) enum Task {
     PullKernel(PullRequest),
     RegisterKernel(KernelRegistration),
     InstallEngine(EngineInstallRequest),
+    Delete {
+        /// Nothing if an earlier daemon has deleted it.
+        deletion: Option<Deletion>,
+        name: String,
+    },
+    Prune(PruneRequest),
 }
 
 impl Task {
@@ -138,6 +162,11 @@ impl Task {
             Self::RegisterImage(registration) => registration.name.clone(),
             Self::RegisterKernel(registration) => registration.name.clone(),
             Self::InstallEngine(request) => request.engine.to_string(),
+            Self::Delete { name, .. } => name.clone(),
+            Self::Prune(request) => {
+                let what = if request.rules.images_only { "images" } else { "everything" };
+                what.to_owned()
+            }
         }
     }
 
@@ -167,6 +196,15 @@ impl Task {
                 operation.made(Some(kernel.id.as_str()), &kernel.name);
             }
             Self::InstallEngine(request) => artifacts.install_engine(request, operation).await?,
+            Self::Delete { deletion: Some(deletion), .. } => {
+                operation.stage(deletion.what());
+                if !operation.forbid_cancel() {
+                    return Err(cancelled(format!("cannot {}", deletion.what())));
+                }
+                artifacts.delete(&deletion).await?;
+            }
+            Self::Delete { deletion: None, .. } => {}
+            Self::Prune(request) => space::prune(artifacts, &request, operation).await?,
         }
         Ok(())
     }

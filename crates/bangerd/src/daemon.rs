@@ -12,7 +12,7 @@ use banger_types::event::{Change, EventKind};
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::port::VmPorts;
-use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
+use banger_types::space::{PruneRules, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
@@ -107,8 +107,8 @@ impl Daemon {
         space::usage(&self.artifacts).await
     }
 
-    pub(crate) async fn prune(&self, request: &PruneRequest) -> Result<Pruned, ApiError> {
-        space::prune(&self.artifacts, request).await
+    pub(crate) async fn prunable(&self, rules: &PruneRules) -> Result<Pruned, ApiError> {
+        space::prunable(&self.artifacts, rules).await
     }
 
     pub(crate) fn vms(&self) -> Vec<Vm> {

@@ -70,6 +70,10 @@ pub(crate) enum FaultPoint {
     RegisterChecked,
     /// A registration: it is remembered, the journal settled.
     RegisterSettled,
+    /// A deletion of an image or a kernel: it is forgotten, and its files are there.
+    ArtifactForgotten,
+    /// A prune: one of the things is gone.
+    PruneTook,
 }
 
 #[cfg(debug_assertions)]
@@ -85,7 +89,7 @@ mod active {
 
     impl FaultPoint {
         /// All points.
-        pub(crate) const ALL: [Self; 32] = [
+        pub(crate) const ALL: [Self; 34] = [
             Self::CancelRemembered,
             Self::CreateReserved,
             Self::CreateStaged,
@@ -118,6 +122,8 @@ mod active {
             Self::KernelExchanged,
             Self::RegisterChecked,
             Self::RegisterSettled,
+            Self::ArtifactForgotten,
+            Self::PruneTook,
         ];
 
         /// Ends the process, at once and without any tidying, if this point was chosen.

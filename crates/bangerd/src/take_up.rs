@@ -155,6 +155,15 @@ impl Left {
             let interrupted = interrupted(handle, "what has come is kept");
             return Some(Err(interrupted.fix("`banger engine install` goes on with it")));
         }
+        if kind == OperationKind::Prune {
+            let error = if self.cancelling {
+                was_cancelled(handle)
+            } else {
+                interrupted(handle, "what it had not come to was left as it is")
+                    .fix("`banger system prune` goes on with it")
+            };
+            return Some(Err(error));
+        }
         // Deleting is finished by every start; all else that has no VM was undone.
         let without_vm = || match kind {
             OperationKind::VmDelete => Ok(()),
@@ -213,9 +222,12 @@ impl Left {
             }
             OperationKind::ImagePull
             | OperationKind::ImageRegister
+            | OperationKind::ImageDelete
             | OperationKind::KernelPull
             | OperationKind::KernelRegister
-            | OperationKind::EngineInstall => Err(interrupted(handle, "what it had begun was undone")),
+            | OperationKind::KernelDelete
+            | OperationKind::EngineInstall
+            | OperationKind::Prune => Err(interrupted(handle, "what it had begun was undone")),
         }
     }
 }

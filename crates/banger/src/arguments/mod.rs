@@ -285,6 +285,9 @@ pub struct DeleteArguments {
     /// Do not ask
     #[arg(short, long, visible_short_alias = 'f')]
     pub yes: bool,
+    /// How to wait for it.
+    #[command(flatten)]
+    pub wait: WaitOptions,
 }
 
 /// The operation that a verb is about.

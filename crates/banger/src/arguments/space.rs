@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::WaitOptions;
+
 /// `banger system …`.
 #[derive(Debug, Subcommand)]
 pub enum SystemCommand {
@@ -37,6 +39,9 @@ pub struct PruneArguments {
     /// Do not ask
     #[arg(short, long, visible_short_alias = 'f')]
     pub yes: bool,
+    /// How to wait for it.
+    #[command(flatten)]
+    pub wait: WaitOptions,
 }
 
 /// Returns the seconds of an age.

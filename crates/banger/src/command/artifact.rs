@@ -38,8 +38,8 @@ pub(super) trait Artifact: Serialize + Sized {
     fn get(client: &Client, name: &str) -> impl Future<Output = Result<Self, ClientError>>;
     /// Begins to make one.
     fn pull(client: &Client, request: &PullRequest) -> impl Future<Output = Result<Operation, ClientError>>;
-    /// Deletes the one of this name or id.
-    fn delete(client: &Client, name: &str) -> impl Future<Output = Result<(), ClientError>>;
+    /// Begins to delete the one of this name or id.
+    fn delete(client: &Client, name: &str) -> impl Future<Output = Result<Operation, ClientError>>;
 }
 
 /// The source that is read from standard input.
@@ -132,11 +132,14 @@ pub(super) async fn remove<T: Artifact>(context: &Context, arguments: &DeleteArg
     let mut failures = Failures::default();
     for name in &arguments.names {
         let deleted = async {
-            T::delete(client, name).await?;
+            let operation = T::delete(client, name).await?;
+            let Some(operation) = follow_or_print(context, operation, arguments.wait).await? else {
+                return Ok(());
+            };
             if context.printer.is_json() {
-                context.printer.item(&Deleted { deleted: name })?;
+                context.printer.item(&Deleted { deleted: &operation.subject })?;
             } else {
-                context.printer.line(name)?;
+                context.printer.line(&operation.subject)?;
             }
             Ok(())
         };

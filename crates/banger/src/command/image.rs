@@ -75,7 +75,7 @@ impl Artifact for Image {
         client.pull_image(request).await
     }
 
-    async fn delete(client: &Client, name: &str) -> Result<(), ClientError> {
+    async fn delete(client: &Client, name: &str) -> Result<Operation, ClientError> {
         client.delete_image(name).await
     }
 }

@@ -61,7 +61,7 @@ impl Artifact for Kernel {
         client.pull_kernel(request).await
     }
 
-    async fn delete(client: &Client, name: &str) -> Result<(), ClientError> {
+    async fn delete(client: &Client, name: &str) -> Result<Operation, ClientError> {
         client.delete_kernel(name).await
     }
 }

@@ -66,6 +66,11 @@ pub(super) async fn show(context: &Context, arguments: &IdArguments) -> Outcome 
         let id = made.id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
         table.property("Made", format!("{}{id}", made.name));
     }
+    if let Some(pruned) = &operation.pruned {
+        let names = pruned.items.iter().map(|item| &*item.name).collect::<Vec<_>>().join(", ");
+        let names = if names.is_empty() { names } else { format!(" ({names})") };
+        table.property("Deleted", format!("{}{names}", human_bytes(pruned.bytes)));
+    }
     if let Some(error) = &operation.error {
         table.property("Error", error.what.clone());
         table.properties("Because", &error.why);
@@ -138,9 +143,12 @@ pub(super) const fn kind(kind: OperationKind) -> &'static str {
         OperationKind::VmDelete => "delete VM",
         OperationKind::ImagePull => "pull image",
         OperationKind::ImageRegister => "register image",
+        OperationKind::ImageDelete => "delete image",
         OperationKind::KernelPull => "pull kernel",
         OperationKind::KernelRegister => "register kernel",
+        OperationKind::KernelDelete => "delete kernel",
         OperationKind::EngineInstall => "install engine",
+        OperationKind::Prune => "prune",
     }
 }
 

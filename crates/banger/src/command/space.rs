@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use banger_types::ErrorKind;
 use banger_types::size::human_bytes;
-use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceName, SpaceUsage};
+use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceItem, SpaceKind, SpaceName, SpaceUsage};
 
-use super::{DONE, Outcome, confirm};
-use crate::arguments::{DfArguments, PruneArguments};
+use super::{DONE, Outcome, confirm, follow_or_print};
+use crate::arguments::{DfArguments, PruneArguments, WaitOptions};
 use crate::context::Context;
 use crate::printer::Table;
 
@@ -107,24 +106,18 @@ const fn singular(kind: SpaceKind) -> &'static str {
 
 /// Deletes what nobody uses, after showing it and asking.
 pub(super) async fn prune(context: &Context, arguments: &PruneArguments, scope: Scope) -> Outcome {
-    let request = PruneRequest {
+    let rules = PruneRules {
         images_only: scope == Scope::Images,
         all: arguments.all,
         older_than_seconds: arguments.older_than,
         keep: arguments.keep,
-        only: None,
-        dry_run: true,
     };
     let client = context.daemon().await?;
-    if arguments.dry_run {
-        return shown(context, &client.prune(&request).await?);
+    if arguments.yes && !arguments.dry_run {
+        return take(context, &PruneRequest { rules, only: None }, arguments.wait).await;
     }
-    if arguments.yes {
-        let pruned = client.prune(&PruneRequest { dry_run: false, ..request }).await?;
-        return shown(context, &pruned);
-    }
-    let plan = client.prune(&request).await?;
-    if plan.items.is_empty() {
+    let plan = client.prunable(&rules).await?;
+    if arguments.dry_run || plan.items.is_empty() {
         return shown(context, &plan);
     }
     if context.printer.is_json() {
@@ -137,25 +130,42 @@ pub(super) async fn prune(context: &Context, arguments: &PruneArguments, scope: 
     }
     // Not what has become idle since.
     let names = plan.items.into_iter().map(|SpaceItem { kind, name, .. }| SpaceName { kind, name });
-    let request = PruneRequest { dry_run: false, only: Some(names.collect()), ..request };
-    let pruned = client.prune(&request).await?;
-    if context.printer.is_json() {
-        return shown(context, &pruned);
+    let request = PruneRequest { rules, only: Some(names.collect()) };
+    take(context, &request, arguments.wait).await
+}
+
+/// Has it taken away, and shows what of it is gone: also when that was not all, or somebody has cancelled it.
+async fn take(context: &Context, request: &PruneRequest, wait: WaitOptions) -> Outcome {
+    let was_shown = request.only.is_some() && !context.printer.is_json();
+    let show = |pruned: &Pruned| if was_shown { Ok(sum_up(context, pruned)) } else { shown(context, pruned) };
+    let client = context.daemon().await?;
+    let operation = client.prune(request).await?;
+    let id = operation.id.clone();
+    match follow_or_print(context, operation, wait).await {
+        Ok(None) => Ok(DONE),
+        Ok(Some(operation)) => show(&operation.pruned.unwrap_or_default()),
+        Err(error) => {
+            let ended = client.operation(id.as_str()).await.ok().filter(|it| it.status.is_final());
+            let pruned = ended.and_then(|operation| operation.pruned);
+            if let Some(pruned) = pruned.filter(|pruned| !pruned.items.is_empty()) {
+                show(&pruned)?;
+            }
+            Err(error)
+        }
     }
-    warn(context, &pruned);
-    context.printer.note(&format!("deleted {}", human_bytes(pruned.bytes)));
-    Ok(code(&pruned))
 }
 
 fn warn(context: &Context, pruned: &Pruned) {
-    for said in pruned.notes.iter().chain(&pruned.problems) {
-        context.printer.warning(said);
+    for note in &pruned.notes {
+        context.printer.warning(note);
     }
 }
 
-/// Something that was to go and is still there is a failure; what was left alone is none.
-const fn code(pruned: &Pruned) -> u8 {
-    if pruned.problems.is_empty() { DONE } else { ErrorKind::Failed.exit_code() }
+/// Says how much is gone of what was shown before.
+fn sum_up(context: &Context, pruned: &Pruned) -> u8 {
+    warn(context, pruned);
+    context.printer.note(&format!("deleted {}", human_bytes(pruned.bytes)));
+    DONE
 }
 
 /// Prints what is gone, or would be.
@@ -168,5 +178,5 @@ fn shown(context: &Context, pruned: &Pruned) -> Outcome {
     } else {
         context.printer.table(&by_item(&pruned.items, pruned.bytes))?;
     }
-    Ok(code(pruned))
+    Ok(DONE)
 }

@@ -76,6 +76,7 @@ fn an_image_is_pulled_and_deleted() {
         for _ in 0..2 {
             shown.operations.push_back(succeeded(OperationKind::ImagePull, "mine"));
         }
+        shown.operations.push_back(succeeded(OperationKind::ImageDelete, "tar:/x y.tar"));
     });
     assert_eq!(world.run(["pull", "tar:/x y.tar", "--name", "mine"]).text(), "mine\n");
     let pulled: Image =

@@ -45,6 +45,7 @@ fn kernels_are_listed_pulled_and_deleted() {
     let pulled: Kernel =
         serde_json::from_slice(&world.run(["kernel", "pull", "debian:bookworm", "--json"]).stdout).unwrap();
     assert_eq!(pulled, kernel_shown(&world));
+    world.daemon().shown(|shown| shown.operations.push_back(succeeded(OperationKind::KernelDelete, "k")));
     assert_eq!(world.run(["kernel", "rm", "-f", "k", "--json"]).text(), "{\"deleted\":\"k\"}\n");
     assert_eq!(world.daemon().requests()[1].path, "/v1/kernels/k");
 }

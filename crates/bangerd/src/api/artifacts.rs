@@ -46,9 +46,11 @@ pub(super) async fn register_image(
 
 pub(super) async fn delete_image(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
-) -> Answer<Json<()>> {
-    Ok(Json(daemon.artifacts().delete_image(&name).await?))
+) -> Answer<Begun> {
+    let Image { id, name, .. } = daemon.artifacts().image_called(&name).await?;
+    Ok(Begun(daemon.begin(Assignment::DeleteImage { id, name }, requester).await?))
 }
 
 pub(super) async fn kernels(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Kernel>>> {
@@ -81,9 +83,11 @@ pub(super) async fn register_kernel(
 
 pub(super) async fn delete_kernel(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
-) -> Answer<Json<()>> {
-    Ok(Json(daemon.artifacts().delete_kernel(&name).await?))
+) -> Answer<Begun> {
+    let Kernel { id, name, .. } = daemon.artifacts().kernel_called(&name).await?;
+    Ok(Begun(daemon.begin(Assignment::DeleteKernel { id, name }, requester).await?))
 }
 
 pub(super) async fn catalog(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Catalog>> {

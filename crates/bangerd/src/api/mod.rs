@@ -31,6 +31,7 @@ fn routes() -> Routes {
         .on(endpoint::SHOW_SYSTEM, system::show)
         .on(endpoint::SHUT_DOWN, system::shut_down)
         .on(endpoint::SHOW_SPACE, system::space)
+        .on(endpoint::SHOW_PRUNABLE, system::prunable)
         .on(endpoint::PRUNE, system::prune)
         .on(endpoint::SHOW_SSH_CONFIGURATION, system::ssh_configuration)
         .on(endpoint::SHOW_DESCRIPTION, system::description)

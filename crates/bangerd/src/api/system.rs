@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use banger_types::space::{PruneRequest, Pruned, SpaceUsage};
+use axum::{Extension, Json};
+use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::SshConfiguration;
 
-use super::answer::{Answer, Body};
+use super::answer::{Answer, Begun, Body, Query};
+use crate::assignment::Assignment;
 use crate::daemon::Daemon;
+use crate::operation::Requester;
 
 pub(super) async fn show(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SystemStatus>> {
     Ok(Json(daemon.system().await?))
@@ -21,11 +23,19 @@ pub(super) async fn space(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Spac
     Ok(Json(daemon.space().await?))
 }
 
+pub(super) async fn prunable(
+    State(daemon): State<Arc<Daemon>>,
+    Query(rules): Query<PruneRules>,
+) -> Answer<Json<Pruned>> {
+    Ok(Json(daemon.prunable(&rules).await?))
+}
+
 pub(super) async fn prune(
     State(daemon): State<Arc<Daemon>>,
+    Extension(requester): Extension<Requester>,
     Body(request): Body<PruneRequest>,
-) -> Answer<Json<Pruned>> {
-    Ok(Json(daemon.prune(&request).await?))
+) -> Answer<Begun> {
+    Ok(Begun(daemon.begin(Assignment::Prune(request), requester).await?))
 }
 
 pub(super) async fn ssh_configuration(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SshConfiguration>> {

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod debian;
+mod deletion;
 mod engine;
 mod files;
 mod held;
@@ -25,6 +26,7 @@ use banger_types::{ApiError, OperationId, Refusal};
 use futures_util::FutureExt as _;
 use tokio::sync::OwnedRwLockWriteGuard;
 
+pub(crate) use self::deletion::Deletion;
 use self::held::Held;
 pub(crate) use self::held::Hold;
 use self::layers::Layers;
@@ -126,6 +128,18 @@ impl Artifacts {
 
     pub(crate) const fn defaults(&self) -> &VmDefaults {
         &self.configuration.vm
+    }
+
+    /// Returns the image of this name or id, as it is remembered.
+    pub(crate) async fn image_called(&self, name: &str) -> Result<Image, ApiError> {
+        let found = self.images().await?.into_iter().find(|image| image.is_called(name));
+        found.ok_or_else(|| ApiError::not_found("image", name))
+    }
+
+    /// Returns the kernel of this name or id, as it is remembered.
+    pub(crate) async fn kernel_called(&self, name: &str) -> Result<Kernel, ApiError> {
+        let found = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(name));
+        found.ok_or_else(|| ApiError::not_found("kernel", name))
     }
 
     /// Returns all images, as they are remembered.

@@ -9,6 +9,7 @@ use banger_core::work::{CancelGuard, Cancelled, Work};
 use banger_types::operation::{
     FinishedPhase, Operation, OperationStatus, Product, Progress, ProgressPart, Unit,
 };
+use banger_types::space::Pruned;
 use banger_types::{ApiError, ErrorKind, OperationId};
 
 use super::cancel::Cancel;
@@ -140,6 +141,14 @@ impl Handle {
         let product = Product { id: id.map(str::to_owned), name: name.to_owned() };
         self.change(Remember::No, |operation| {
             operation.made = Some(product);
+            Some(())
+        });
+    }
+
+    /// Says what is gone so far. That is remembered: nothing brings it back.
+    pub(crate) fn pruned(&self, pruned: Pruned) {
+        self.change(Remember::First, |operation| {
+            operation.pruned = Some(pruned);
             Some(())
         });
     }

@@ -118,6 +118,7 @@ impl Operations {
             may_cancel: true,
             warnings: Vec::new(),
             made: None,
+            pruned: None,
             error: None,
             created_at: now,
             updated_at: now,
@@ -146,14 +147,14 @@ impl Operations {
     /// Takes an operation up that an earlier daemon left, to do it from its beginning. That is begun even if it cannot be
     /// remembered: a daemon that did not start could not be asked to make room.
     pub(crate) fn begin_again(&self, mut operation: Operation, assignment: &str) -> Arc<Handle> {
-        let place = self.turns.next();
-        let waits = matches!(place, Place::Later(_));
+        let place = operation.kind.takes_turns().then(|| self.turns.next());
+        let waits = matches!(place, Some(Place::Later(_)));
         operation.status = if waits { OperationStatus::Pending } else { OperationStatus::Running };
         (operation.progress, operation.may_cancel) = (None, true);
         if let Err(error) = self.store.assign(&operation, assignment) {
             tracing::warn!(operation = %operation.id, %error, "gone on with without being remembered");
         }
-        self.add(operation, Some(place), true)
+        self.add(operation, place, true)
     }
 
     fn add(&self, operation: Operation, place: Option<Place>, durable: bool) -> Arc<Handle> {

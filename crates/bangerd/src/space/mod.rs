@@ -5,20 +5,25 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use banger_core::work::Work;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
-use banger_types::space::{PruneRequest, Pruned, SpaceItem, SpaceKind, SpaceName, SpaceUsage};
+use banger_types::operation::Unit;
+use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceItem, SpaceKind, SpaceName, SpaceUsage};
 use banger_types::vm::Vm;
-use banger_types::{ApiError, ErrorKind};
+use banger_types::{ApiError, ErrorKind, ImageId, KernelId};
 use jiff::Timestamp;
 
 use self::measure::Measure;
 use self::rules::{Rules, Uses};
 use crate::artifact::{Artifacts, stored_layers, unpacked_layers};
-use crate::failure::failed;
+use crate::failure::{cancelled, failed};
+use crate::fault::FaultPoint;
 use crate::layout::Layout;
+use crate::operation::Handle;
 use crate::vm::blocking;
 
 /// Returns what takes space.
@@ -28,57 +33,105 @@ pub(crate) async fn usage(artifacts: &Artifacts) -> Result<SpaceUsage, ApiError>
     blocking("see what takes space", move || known.usage(&layout)).await?
 }
 
-/// Takes away what nobody uses, as far as it was asked for.
-pub(crate) async fn prune(artifacts: &Artifacts, request: &PruneRequest) -> Result<Pruned, ApiError> {
-    let known = Known::of(artifacts).await?;
-    let now = Timestamp::now();
-    let rules = Rules { all: request.all, older_than: request.older_than_seconds, keep: request.keep, now };
-    // What is pulled now is made of what would be taken away.
+/// Returns what would go by these rules.
+pub(crate) async fn prunable(artifacts: &Artifacts, rules: &PruneRules) -> Result<Pruned, ApiError> {
     let alone = artifacts.try_alone();
-    let layout = artifacts.context().layout.clone();
-    let (images_only, is_alone) = (request.images_only, alone.is_some());
-    let plan =
-        blocking("see what may go", move || known.plan(&layout, &rules, images_only, is_alone)).await?;
-    let mut pruned = Pruned::default();
-    if alone.is_none() {
-        pruned.notes.push("something is being pulled: what pulls share was left alone".to_owned());
-    }
-    let is_asked_for = |item: &SpaceItem| {
-        let is_it = |only: &SpaceName| (only.kind, &only.name) == (item.kind, &item.name);
+    let plan = plan(artifacts, rules, alone.is_some()).await?;
+    let items: Vec<_> = plan.into_iter().map(|step| step.item).collect();
+    let bytes = items.iter().map(|item| item.bytes).sum();
+    Ok(Pruned { items, bytes, notes: left_alone(alone.is_some()) })
+}
+
+/// Takes away what nobody uses, as far as it was asked for.
+pub(crate) async fn prune(
+    artifacts: &Artifacts,
+    request: &PruneRequest,
+    operation: &Arc<Handle>,
+) -> Result<(), ApiError> {
+    operation.stage("see what may go");
+    let alone = artifacts.try_alone();
+    let mut plan = plan(artifacts, &request.rules, alone.is_some()).await?;
+    plan.retain(|step| {
+        let is_it = |only: &SpaceName| (only.kind, &only.name) == (step.item.kind, &step.item.name);
         request.only.as_ref().is_none_or(|only| only.iter().any(is_it))
-    };
-    for step in plan.into_iter().filter(|step| is_asked_for(&step.item)) {
-        let bytes = step.item.bytes;
-        let done = if request.dry_run { Ok(()) } else { take(artifacts, &step).await };
-        match done {
+    });
+    operation.stage("delete what nobody uses");
+    let (mut done, total) = (0, plan.iter().map(|step| step.item.bytes).sum());
+    let mut pruned = Pruned { notes: left_alone(alone.is_some()), ..Pruned::default() };
+    operation.pruned(pruned.clone());
+    let mut problems = Vec::new();
+    for Step { item, target } in plan {
+        operation.progress(done, Some(total), Unit::Bytes);
+        operation.log(&format!("{:?} {}", item.kind, item.name));
+        done += item.bytes;
+        match take(artifacts, &item, target, operation).await {
             Ok(()) => {
-                pruned.bytes += bytes;
-                pruned.items.push(step.item);
+                pruned.bytes += item.bytes;
+                pruned.items.push(item);
+                operation.pruned(pruned.clone());
+                FaultPoint::PruneTook.reach();
             }
-            Err(error) => pruned.problems.push(format!("{error}: {}", error.why.join(": "))),
+            Err(error) if error.kind == ErrorKind::Cancelled => return Err(error),
+            Err(error) => problems.push(format!("{error}: {}", error.why.join(": "))),
         }
     }
-    Ok(pruned)
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let error = ApiError::new(ErrorKind::Failed, "not all of it could be deleted");
+    Err(problems.into_iter().fold(error, ApiError::because))
+}
+
+/// Returns what goes by these rules; of what pulls share nothing, unless nobody pulls.
+async fn plan(artifacts: &Artifacts, rules: &PruneRules, is_alone: bool) -> Result<Vec<Step>, ApiError> {
+    let known = Known::of(artifacts).await?;
+    let PruneRules { images_only, all, older_than_seconds, keep } = *rules;
+    let rules = Rules { all, older_than: older_than_seconds, keep, now: Timestamp::now() };
+    let layout = artifacts.context().layout.clone();
+    blocking("see what may go", move || known.plan(&layout, &rules, images_only, is_alone)).await
+}
+
+/// What is pulled now is made of what would be taken away.
+fn left_alone(is_alone: bool) -> Vec<String> {
+    let note = "something is being pulled: what pulls share was left alone";
+    if is_alone { Vec::new() } else { vec![note.to_owned()] }
 }
 
 /// Takes one thing away.
-async fn take(artifacts: &Artifacts, step: &Step) -> Result<(), ApiError> {
-    match &step.target {
-        Target::Image(id) => artifacts.delete_image(id).await,
-        // It may have gone with its image.
-        Target::Kernel(id) => match artifacts.delete_kernel(id).await {
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-            done => done,
-        },
+async fn take(
+    artifacts: &Artifacts,
+    item: &SpaceItem,
+    target: Target,
+    operation: &Arc<Handle>,
+) -> Result<(), ApiError> {
+    let was_cancelled = || cancelled(format!("cannot delete {}", item.name));
+    let deletion = match target {
         Target::Files(files) => {
-            let files = files.clone();
-            let remove = |file: &PathBuf| match fs_err::remove_file(file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                done => done,
-            };
-            let removed = blocking("delete files", move || files.iter().try_for_each(remove));
-            removed.await?.map_err(|error| failed(format!("cannot delete {}", step.item.name), &error))
+            let work = Arc::clone(operation);
+            let remove = move || files.iter().try_for_each(|file| remove_file(file, work.as_ref()));
+            let removed = blocking("delete files", remove).await?;
+            return removed.map_err(|error| match error.kind() {
+                std::io::ErrorKind::Interrupted => was_cancelled(),
+                _ => failed(format!("cannot delete {}", item.name), &error),
+            });
         }
+        Target::Image(id) => artifacts.doom_image(&id).await?,
+        Target::Kernel(id) => artifacts.doom_kernel(&id).await?,
+    };
+    operation.check().map_err(|_| was_cancelled())?;
+    match deletion {
+        Some(deletion) => artifacts.delete(&deletion).await,
+        // It has gone meanwhile, as a kernel does with its image.
+        None => Ok(()),
+    }
+}
+
+/// Removes a file, which may be gone, unless `work` is cancelled.
+fn remove_file(file: &Path, work: &dyn Work) -> std::io::Result<()> {
+    work.check().map_err(|_| std::io::Error::from(std::io::ErrorKind::Interrupted))?;
+    match fs_err::remove_file(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 
@@ -89,10 +142,8 @@ struct Step {
 }
 
 enum Target {
-    /// By its id.
-    Image(String),
-    /// By its id.
-    Kernel(String),
+    Image(ImageId),
+    Kernel(KernelId),
     Files(Vec<PathBuf>),
 }
 
@@ -211,13 +262,13 @@ impl Known {
         }
         for image in images {
             let bytes = measure.tree(&layout.image(&image.id));
-            let target = Target::Image(image.id.to_string());
+            let target = Target::Image(image.id.clone());
             steps.push(Step { item: self.image_item(image, bytes, true), target });
         }
         if !images_only {
             for kernel in kernels {
                 let bytes = measure.tree(&layout.kernel(&kernel.id));
-                let target = Target::Kernel(kernel.id.to_string());
+                let target = Target::Kernel(kernel.id.clone());
                 steps.push(Step { item: self.kernel_item(kernel, bytes, true), target });
             }
         }

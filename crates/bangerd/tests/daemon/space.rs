@@ -6,6 +6,9 @@ use std::time::Duration;
 use banger_testkit::layers::{Layout, Packing, archive, noise};
 use banger_testkit::space::{assert_df_is_du, df};
 use banger_testkit::{Environment, FileServer, Registry, RegistryOptions, Serving, seed};
+use banger_types::operation::OperationStatus;
+use banger_types::space::{PruneRequest, PruneRules};
+use banger_types::{ErrorKind, Refusal};
 use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 
@@ -21,6 +24,10 @@ fn prune(environment: &Environment, more: &[&str]) -> Value {
     assert_eq!(pruned.code, 0, "{}", pruned.stderr);
     pruned.json()
 }
+
+/// Whatever nobody uses.
+const EVERYTHING: PruneRules =
+    PruneRules { images_only: false, all: true, older_than_seconds: None, keep: 0 };
 
 /// Returns what goes, as `KIND NAME`, sorted.
 fn gone(pruned: &Value) -> Vec<String> {
@@ -199,15 +206,69 @@ fn layers_go_when_they_were_not_used_for_long_and_never_under_a_pull() {
     assert_eq!(names(&stored).len(), 1);
     daemon.call(daemon.client.cancel_operation(operation.id.as_str())).unwrap();
     drop(writer);
-    let nothing = banger_types::space::PruneRequest {
-        images_only: false,
-        all: true,
-        older_than_seconds: None,
-        keep: 0,
-        only: Some(Vec::new()),
-        dry_run: false,
-    };
-    assert_eq!(daemon.call(daemon.client.prune(&nothing)).unwrap().items, []);
+    let nothing = PruneRequest { rules: EVERYTHING, only: Some(Vec::new()) };
+    let pruned = daemon.finish(daemon.client.prune(&nothing)).pruned.unwrap();
+    assert_eq!((pruned.items, pruned.bytes), (Vec::new(), 0));
     assert_eq!(daemon.environment.run(&["op", "watch", operation.id.as_str()]).code, 7);
     assert_eq!(gone(&prune(&daemon.environment, &["--all"])), ["layer layers"]);
+}
+
+#[test]
+fn a_prune_is_an_operation_that_one_can_cancel() {
+    let daemon = Daemon::of(Environment::empty());
+    let stored = daemon.environment.data().join("layers/sha256");
+    let fill = || {
+        for number in 0..2000 {
+            std::fs::write(stored.join(format!("{number:064x}")), b"layer").unwrap();
+        }
+    };
+    let begin = || daemon.call(daemon.client.prune(&PruneRequest { rules: EVERYTHING, only: None })).unwrap();
+    let mut cancelled = 0;
+    for _ in 0..20 {
+        fill();
+        let begun = begin();
+        // It may have ended before.
+        let _ = daemon.call(daemon.client.cancel_operation(begun.id.as_str()));
+        let ended = daemon.follow_until(&begun, |operation| operation.status.is_final());
+        let left = names(&stored).len();
+        match ended.status {
+            OperationStatus::Cancelled => {
+                cancelled += 1;
+                let listed = ended.pruned.map(|pruned| pruned.items.len()).unwrap_or_default();
+                assert_eq!((listed, left > 0), (0, true), "it is gone only if all of it is");
+            }
+            OperationStatus::Succeeded => assert_eq!(left, 0, "{ended:?}"),
+            _ => panic!("{ended:?}"),
+        }
+    }
+    assert!(cancelled > 0, "none was quick enough");
+    // The next try works, and says what it has done for as long as it is remembered.
+    fill();
+    let ended = daemon.follow_until(&begin(), |operation| operation.status.is_final());
+    assert_eq!((ended.status, names(&stored).len()), (OperationStatus::Succeeded, 0), "{ended:?}");
+    let shown = daemon.environment.succeed(&["op", "show", ended.id.as_str()]);
+    assert!(shown.contains("Deleted:") && shown.contains("(layers)"), "{shown}");
+}
+
+#[test]
+fn what_was_asked_for_with_a_key_is_deleted_once() {
+    let daemon = Daemon::of(Environment::with_fake_vmm());
+    let image = format!("tar:{}", seed::directory().join("probe.tar").display());
+    let pull = || daemon.environment.succeed(&["image", "pull", &image, "--name", "mine"]);
+    pull();
+    let client = daemon.client.with_key("once");
+    let first = daemon.finish(client.delete_image("mine"));
+    assert_eq!((first.status, &*first.subject), (OperationStatus::Succeeded, "mine"), "{first:?}");
+    // Whoever has not heard the answer asks again, and the image of that name is another one by then.
+    pull();
+    assert_eq!(daemon.call(client.delete_image("mine")).unwrap().id, first.id);
+    daemon.environment.succeed(&["image", "show", "mine"]);
+    let unknown = daemon.refused(daemon.client.delete_image("nobody"));
+    assert_eq!(unknown.kind, ErrorKind::NotFound);
+    let in_use = daemon.refused({
+        daemon.create("vm", |request| request.no_start = true);
+        daemon.client.delete_image(seed::PROBE)
+    });
+    assert_eq!(in_use.refusal, Some(Refusal::InUse), "{in_use:?}");
+    assert_eq!(in_use.why, ["it is in use by vm"]);
 }

@@ -17,7 +17,6 @@ use banger_types::kernel::Kernel;
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationStatus};
 use banger_types::problem::Problem;
-use banger_types::space::Pruned;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{SessionTarget, SshConfiguration, Vm, VmRenameRequest};
 use banger_types::{ApiError, ErrorKind};
@@ -56,6 +55,8 @@ pub(crate) struct Shown {
     pub(crate) changes: Vec<Vm>,
     /// Whether it goes on after that without a word.
     pub(crate) watch_goes_on: bool,
+    /// The query of the last look at what a prune would take away.
+    pub(crate) planned: Option<String>,
 }
 
 pub(crate) struct Daemon {
@@ -87,6 +88,7 @@ impl Daemon {
             session: Some(guest.target()),
             changes: Vec::new(),
             watch_goes_on: false,
+            planned: None,
         };
         let daemon = Arc::new(Self {
             guest,
@@ -265,9 +267,9 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             Body::from([uri.query().unwrap().as_bytes(), b"\n", &log].concat())
         }
         ("GET", ["system", "space"]) => json(&sample::space()),
-        ("POST", ["system", "prune"]) => {
-            let items: Vec<_> = sample::space().items.into_iter().filter(|item| item.may_go).collect();
-            json(&Pruned { bytes: items.iter().map(|item| item.bytes).sum(), items, ..Pruned::default() })
+        ("GET", ["system", "prune"]) => {
+            daemon.shown(|shown| shown.planned = uri.query().map(str::to_owned));
+            json(&sample::pruned())
         }
         ("GET", ["images", name]) => {
             let found = daemon.shown(|shown| shown.images.iter().find(|image| image.name == *name).cloned());
@@ -292,7 +294,7 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             daemon.cancelled.notify_one();
             json(&operation)
         }
-        ("DELETE", ["images" | "kernels", _] | ["vms", _, "forwards"]) => json(&()),
+        ("DELETE", ["vms", _, "forwards"]) => json(&()),
         ("POST" | "DELETE", _) => json(&daemon.begin()?),
         _ => return Err(ApiError::not_found("route", uri.path())),
     })

@@ -3,7 +3,7 @@
 mod daemon;
 mod guest;
 mod hostile;
-mod sample;
+pub(crate) mod sample;
 
 use std::ffi::OsStr;
 use std::io::Read as _;

@@ -7,7 +7,7 @@ use banger_types::image::{Image, ImageConfig};
 use banger_types::kernel::Kernel;
 use banger_types::operation::{FinishedPhase, Operation, OperationKind, OperationStatus, Progress, Unit};
 use banger_types::size::Mebibytes;
-use banger_types::space::{SpaceItem, SpaceKind, SpaceUsage};
+use banger_types::space::{Pruned, SpaceItem, SpaceKind, SpaceUsage};
 use banger_types::system::SystemStatus;
 use banger_types::vm::{Accelerator, EngineKind, NetworkMode, Vm, VmSpec, VmState};
 use jiff::{SignedDuration, Timestamp};
@@ -105,6 +105,12 @@ pub(crate) fn space() -> SpaceUsage {
     SpaceUsage { items, total, available: 20_000_000_000 }
 }
 
+/// What may go of it.
+pub(crate) fn pruned() -> Pruned {
+    let items: Vec<_> = space().items.into_iter().filter(|item| item.may_go).collect();
+    Pruned { bytes: items.iter().map(|item| item.bytes).sum(), items, ..Pruned::default() }
+}
+
 pub(crate) fn operation(kind: OperationKind, subject: &str) -> Operation {
     Operation {
         id: "0000000000c1".parse().unwrap(),
@@ -115,6 +121,7 @@ pub(crate) fn operation(kind: OperationKind, subject: &str) -> Operation {
         asked_by: None,
         request: None,
         made: None,
+        pruned: None,
         stop: None,
         finished_phases: Vec::new(),
         may_cancel: true,

@@ -12,7 +12,7 @@ use banger_core::work::Work as _;
 use banger_image::publish::Staging;
 use banger_image::source::{self, BuildError, BuildOptions, BuiltRootfs, Content};
 use banger_types::digest::Digest;
-use banger_types::event::{Change, Gone};
+use banger_types::event::Change;
 use banger_types::image::{Image, ImageConfig};
 use banger_types::kernel::Kernel;
 use banger_types::source::{ImageSource, ImageSourceError};
@@ -320,32 +320,6 @@ impl Artifacts {
     ) -> Result<(), ApiError> {
         let id = operation.id().clone();
         self.context().store(what, move |store| store.journal(&id, &step)).await
-    }
-
-    /// Deletes an image that no VM uses, and the kernel that was registered with it. Files of the user's own stay.
-    pub(crate) async fn delete_image(&self, name: &str) -> Result<(), ApiError> {
-        let image = self.images().await?.into_iter().find(|image| image.is_called(name));
-        let image = image.ok_or_else(|| ApiError::not_found("image", name))?;
-        let id = image.id.clone();
-        let what = format!("delete the image '{name}'");
-        let _alone = self.hold_for_deletion(&what, id.as_str())?;
-        let own_kernel = image.registered.as_ref().and_then(|registered| registered.kernel.as_ref());
-        let _kernel_alone =
-            own_kernel.map(|kernel| self.hold_for_deletion(&what, kernel.as_str())).transpose()?;
-        let kernel = self
-            .context()
-            .store(&what, move |store| store.delete_image(&id))
-            .await
-            .map_err(|error| error.fix("delete those VMs first, with `banger vm rm`"))?;
-        let gone = Gone { id: image.id.to_string(), name: image.name.clone() };
-        self.context().tell(Change::ImageDeleted { gone });
-        if let Some(kernel) = kernel {
-            // One that came with an image has its name.
-            let gone = Gone { id: kernel.to_string(), name: image.name.clone() };
-            self.context().tell(Change::KernelDeleted { gone });
-            crate::vm::remove_files(&self.context().layout.kernel(&kernel)).await?;
-        }
-        crate::vm::remove_files(&self.context().layout.image(&image.id)).await
     }
 }
 

@@ -12,17 +12,17 @@ use banger_core::work::Work as _;
 use banger_download::{DownloadError, Downloader, Source};
 use banger_image::kernel::{self, Ingredients, KernelBundle, KernelPackage, KernelSource};
 use banger_types::digest::Digest;
-use banger_types::event::{Change, Gone};
+use banger_types::event::Change;
 use banger_types::kernel::Kernel;
 use banger_types::{ApiError, ErrorKind};
 
 pub(super) use self::features::{NEEDED, judge, merged};
 pub(crate) use self::register::KernelRegistration;
 pub(super) use self::register::{another_name, kernel_files};
+use super::Artifacts;
 use super::image::taken;
 use super::single_flight::Turn;
 use super::tried::Tried;
-use super::{Artifacts, Named as _};
 use crate::failure::{cancelled, work_failed};
 use crate::fault::FaultPoint;
 use crate::operation::Handle;
@@ -190,22 +190,6 @@ impl Artifacts {
         self.context().tell(Change::Kernel { kernel: Box::new(kernel.clone()) });
         FaultPoint::PullSettled.reach();
         Ok(kernel)
-    }
-
-    /// Deletes a kernel that no VM uses, and no registered image.
-    pub(crate) async fn delete_kernel(&self, name: &str) -> Result<(), ApiError> {
-        let kernel = self.kernels().await?.into_iter().find(|kernel| kernel.is_called(name));
-        let kernel = kernel.ok_or_else(|| ApiError::not_found("kernel", name))?;
-        let id = kernel.id.clone();
-        let what = format!("delete the kernel '{name}'");
-        let _alone = self.hold_for_deletion(&what, id.as_str())?;
-        self.context()
-            .store(&what, move |store| store.delete_kernel(&id))
-            .await
-            .map_err(|error| error.fix("delete those first, with `banger vm rm` and `banger image rm`"))?;
-        let gone = Gone { id: kernel.id.to_string(), name: kernel.name };
-        self.context().tell(Change::KernelDeleted { gone });
-        crate::vm::remove_files(&self.context().layout.kernel(&kernel.id)).await
     }
 }
 
