@@ -11,7 +11,7 @@
 //!    other. The guest speaks first, with the protocol versions it knows; the host chooses.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -243,7 +243,8 @@ pub enum Service {
     Agent,
     /// `ssh`: the guest's SSH server.
     Ssh,
-    /// `tcp:PORT`: a TCP connection to that port of the guest's loopback address.
+    /// `tcp:PORT`: a TCP connection to that port of the guest's loopback address; where nobody listens there, to whatever
+    /// address of the guest's somebody does.
     Tcp(u16),
 }
 
@@ -429,11 +430,15 @@ pub struct ListeningSocket {
 }
 
 impl ListeningSocket {
-    /// Returns whether a connection to `127.0.0.1` or `::1` in the guest reaches it. There are more loopback addresses, and what
-    /// listens on one of those alone is reached by that alone.
-    pub fn is_reached_by_loopback(&self) -> bool {
-        let address = self.address.to_canonical();
-        address.is_unspecified() || address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
+    /// Returns whether a forward reaches it: on all of the guest's addresses, on `127.0.0.1` or `::1`, or on one that others
+    /// would reach it by. There are more loopback addresses, and what listens on one of those alone is for the guest alone;
+    /// and a link-local address (RFC 4291 section 2.5.6) says nothing without its link.
+    pub fn is_reached_by_forwards(&self) -> bool {
+        let is_for_the_guest = |address: Ipv4Addr| address.is_loopback() && address != Ipv4Addr::LOCALHOST;
+        match self.address.to_canonical() {
+            IpAddr::V4(address) => !is_for_the_guest(address) && !address.is_multicast(),
+            IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_multicast(),
+        }
     }
 }
 

@@ -205,7 +205,7 @@ pub struct Forward {
     /// The host's address and port, as `127.0.0.1:8080`.
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("pattern" = crate::address::PATTERN)))]
     pub listen: std::net::SocketAddr,
-    /// The port of the guest's loopback address.
+    /// The port of the guest: on its loopback address, or where nobody listens there, on another of its own.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub guest_port: u16,
 }

@@ -31,6 +31,9 @@ pub struct SpaceItem {
     pub kind: SpaceKind,
     /// Its name.
     pub name: String,
+    /// Its id, of an image or a kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Blocks that it takes, bytes. What several share counts for the first of them.
     pub bytes: u64,
     /// The VMs that use it.
@@ -88,6 +91,9 @@ pub struct SpaceName {
     pub kind: SpaceKind,
     /// Its name, of which there is one of each kind.
     pub name: String,
+    /// Its id, if it has one: another thing may have its name by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// What of it is gone, or would be.

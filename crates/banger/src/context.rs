@@ -1,6 +1,6 @@
 //! What every command is given.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use banger_api::Client;
 use banger_types::ErrorKind;
@@ -19,6 +19,7 @@ pub(crate) struct Context {
     pub(crate) printer: Printer,
     pub(crate) locations: Locations,
     client: OnceCell<Client>,
+    interrupted: Cell<bool>,
 }
 
 impl Context {
@@ -27,7 +28,17 @@ impl Context {
         let locations = Locations::from_environment(|name| std::env::var_os(name)).map_err(|error| {
             CommandError::failed(ErrorKind::Failed, error.to_string(), "set HOME to a directory of yours")
         })?;
-        Ok(Self { printer, locations, client: OnceCell::new() })
+        Ok(Self { printer, locations, client: OnceCell::new(), interrupted: Cell::new(false) })
+    }
+
+    /// Remembers that the user has had enough: of several things, those that are not begun are not begun any more.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.set(true);
+    }
+
+    /// Returns whether the user has had enough.
+    pub(crate) const fn is_interrupted(&self) -> bool {
+        self.interrupted.get()
     }
 
     /// Returns a client of the daemon, which is started if it does not run.

@@ -68,6 +68,9 @@ async fn show_until_end(
     let mut display = Display::new(context.printer, interruption);
     let ended = wait(client, operation, &mut display).await;
     display.clear();
+    if display.interrupted {
+        context.interrupt();
+    }
     let operation = match ended? {
         Waited::Ended(operation) => {
             // Whoever reads the progress has read them there.
@@ -149,9 +152,12 @@ async fn wait(
                 }
                 match display.ask(&mut interrupts).await? {
                     Answer::Wait => display.note("waiting on"),
-                    Answer::Detach => return Ok(Waited::Detached(operation)),
+                    Answer::Detach => {
+                        display.interrupted = true;
+                        return Ok(Waited::Detached(operation));
+                    }
                     Answer::Cancel => {
-                        cancelled = true;
+                        (cancelled, display.interrupted) = (true, true);
                         cancel(client, &operation, display).await?;
                     }
                 }
@@ -224,6 +230,8 @@ struct Display {
     parts: Option<Parts>,
     quiet: bool,
     interruption: Interruption,
+    /// The user has had enough.
+    interrupted: bool,
     finished: usize,
     warned: usize,
     stage: Option<String>,
@@ -236,12 +244,16 @@ impl Display {
             (lines.add(bar(WITHOUT_END)), Parts { lines, bars: Vec::new() })
         });
         let (bar, parts) = lines.unzip();
-        Self { bar, parts, quiet: printer.is_json(), interruption, finished: 0, warned: 0, stage: None }
+        Self { bar, parts, ..Self::silent(printer.is_json(), interruption) }
     }
 
     fn hidden() -> Self {
-        let interruption = Interruption { may_detach: false, chosen: None };
-        Self { bar: None, parts: None, quiet: true, interruption, finished: 0, warned: 0, stage: None }
+        Self::silent(true, Interruption { may_detach: false, chosen: None })
+    }
+
+    const fn silent(quiet: bool, interruption: Interruption) -> Self {
+        let (bar, parts, stage) = (None, None, None);
+        Self { bar, parts, quiet, interruption, interrupted: false, finished: 0, warned: 0, stage }
     }
 
     fn note(&self, text: &str) {

@@ -96,10 +96,10 @@ impl Assignment {
                 Task::RegisterKernel(blocking(look, || KernelRegistration::of(request)).await??)
             }
             Self::DeleteImage { id, name } => {
-                Task::Delete { deletion: artifacts.doom_image(&id).await?, name }
+                Task::Delete { deletion: artifacts.doom_image(&id, &name).await?, name }
             }
             Self::DeleteKernel { id, name } => {
-                Task::Delete { deletion: artifacts.doom_kernel(&id).await?, name }
+                Task::Delete { deletion: artifacts.doom_kernel(&id, &name).await?, name }
             }
             Self::InstallEngine(request) => Task::InstallEngine(request),
             Self::Prune(request) => Task::Prune(request),
@@ -172,7 +172,11 @@ impl Task {
 
     /// Does it.
     async fn perform(self, artifacts: &Arc<Artifacts>, operation: &Arc<Handle>) -> Result<(), ApiError> {
-        artifacts.undo_the_rest().await;
+        // What makes room waits for nothing.
+        let makes_room = matches!(self, Self::Delete { .. } | Self::Prune(_));
+        if !makes_room {
+            artifacts.undo_the_rest().await;
+        }
         match self {
             Self::CreateVm(prepared) => {
                 let name = prepared.name.clone();

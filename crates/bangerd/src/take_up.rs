@@ -31,10 +31,10 @@ pub(crate) async fn take_up_operations(artifacts: &Arc<Artifacts>) -> Result<Has
             Some(vm) => wanted(context, vm).await,
             None => Wanted::Stopped,
         };
-        let pulled = is_pulled(context, &operation).await;
+        let (found, pulled) = look_for_artifact(context, &operation).await;
         let cancelling = operation.status == OperationStatus::Cancelling;
         let began = operation.created_at;
-        let left = Left { context: Arc::clone(context), vm, wanted, pulled, cancelling, began };
+        let left = Left { context: Arc::clone(context), vm, wanted, found, pulled, cancelling, began };
         let kind = operation.kind;
         if left.is_to_be_begun_again(kind)
             && let Some(handed_on) = handed_on(context, &operation).await?
@@ -97,20 +97,21 @@ async fn wanted(context: &Arc<Context>, vm: &VmHandle) -> Wanted {
     records.into_iter().find(|record| record.id == id).map(|record| record.wanted).unwrap_or_default()
 }
 
-/// Whether what an operation was to make, an image or a kernel of its name, was completed since it began.
-async fn is_pulled(context: &Arc<Context>, operation: &Operation) -> bool {
+/// Returns whether there is an image or a kernel of an operation's name, and whether it was completed since that began.
+async fn look_for_artifact(context: &Arc<Context>, operation: &Operation) -> (bool, bool) {
     let (kind, name, began) = (operation.kind, operation.subject.clone(), operation.created_at);
     let look = move |store: &dyn Store| {
         // An image's operation may have made a kernel on its way, perhaps of the same name.
         let made: Vec<_> = match kind {
-            OperationKind::KernelPull | OperationKind::KernelRegister => {
+            OperationKind::KernelPull | OperationKind::KernelRegister | OperationKind::KernelDelete => {
                 store.kernels()?.into_iter().map(|kernel| (kernel.name, kernel.created_at)).collect()
             }
             _ => store.images()?.into_iter().map(|image| (image.name, image.created_at)).collect(),
         };
-        Ok(made.into_iter().any(|(known, made)| known == name && made >= began))
+        let found = made.into_iter().find(|(known, _)| *known == name);
+        Ok((found.is_some(), found.is_some_and(|(_, made)| made >= began)))
     };
-    context.store("look for what was pulled", look).await.unwrap_or(false)
+    context.store("look for what was made", look).await.unwrap_or_default()
 }
 
 /// Whether an image or a kernel comes of an operation of this kind.
@@ -129,7 +130,9 @@ struct Left {
     context: Arc<Context>,
     vm: Option<VmHandle>,
     wanted: Wanted,
-    /// The image or kernel is complete.
+    /// There is an image or a kernel of that name.
+    found: bool,
+    /// It has been completed since the operation began.
     pulled: bool,
     /// Somebody has cancelled it.
     cancelling: bool,
@@ -163,6 +166,10 @@ impl Left {
                     .fix("`banger system prune` goes on with it")
             };
             return Some(Err(error));
+        }
+        if matches!(kind, OperationKind::ImageDelete | OperationKind::KernelDelete) && !self.cancelling {
+            let left = Err(interrupted(handle, "it was not deleted"));
+            return Some(if self.found { left } else { Ok(()) });
         }
         // Deleting is finished by every start; all else that has no VM was undone.
         let without_vm = || match kind {

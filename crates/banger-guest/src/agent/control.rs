@@ -146,7 +146,7 @@ impl Control {
             GuestRequest::Trim => Err("the private disk is being trimmed already".to_owned()),
             GuestRequest::Sockets => {
                 let told = self.listeners.borrow().is_some();
-                let look = || listening(&[Transport::Tcp, Transport::Udp]);
+                let look = || listening(&[Transport::Tcp, Transport::Udp], &[]);
                 let found = tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?;
                 found
                     .map(|found| GuestReply::Sockets(ListeningSockets { told, ..found }))

@@ -58,7 +58,8 @@ async fn follow(sender: &watch::Sender<Option<ListeningSockets>>) -> io::Result<
     let mut budget = Budget { paid_until: Instant::now() };
     loop {
         let begun = Instant::now();
-        let found = tokio::task::spawn_blocking(|| listening(&[Transport::Tcp]));
+        let before = sender.borrow().as_ref().map(|known| known.sockets.clone()).unwrap_or_default();
+        let found = tokio::task::spawn_blocking(move || listening(&[Transport::Tcp], &before));
         let found = ListeningSockets { told: true, ..found.await.map_err(io::Error::other)?? };
         let looked = Instant::now();
         sender.send_if_modified(|known| {

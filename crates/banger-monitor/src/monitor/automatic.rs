@@ -1,6 +1,6 @@
 //! Forwards that come and go with what listens in the guest.
 //!
-//! The guest may say anything, and as often as it likes: what it says is looked at no faster than at a [`Pace`], and so many
+//! The guest may say anything, and as often as it likes: what it says is looked at no faster than at a [`Rate`], and so many
 //! ports of the host it gets and no more.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use banger_types::guest::{LONGEST_PROCESS_NAME, ListeningSocket, ListeningSocket
 use banger_types::monitor::Forward;
 
 use super::Monitor;
-use super::status::Pace;
+use super::status::Rate;
 
 /// Most automatic forwards at a time.
 const LIMIT: usize = 64;
@@ -32,7 +32,7 @@ pub(crate) struct Automatic {
     wanted: bool,
     /// What the guest has said last, and nobody has looked at yet.
     heard: Option<Vec<ListeningSocket>>,
-    pace: Pace,
+    rate: Rate,
     /// The guest's ports that listen and can be reached.
     ports: BTreeSet<u16>,
     /// The host's ports that somebody else wanted, and when.
@@ -42,7 +42,7 @@ pub(crate) struct Automatic {
 impl Automatic {
     /// Returns when what was heard is to be looked at, if there is something.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        self.heard.as_ref().map(|_| self.pace.next().unwrap_or(now))
+        self.heard.as_ref().map(|_| self.rate.next().unwrap_or(now))
     }
 }
 
@@ -59,8 +59,8 @@ impl Monitor {
             return;
         }
         let Some(sockets) = self.automatic.heard.take() else { return };
-        self.automatic.pace.step(now);
-        let reached = sockets.iter().filter(|socket| socket.is_reached_by_loopback() && socket.port != 0);
+        self.automatic.rate.step(now);
+        let reached = sockets.iter().filter(|socket| socket.is_reached_by_forwards() && socket.port != 0);
         self.automatic.ports = reached.map(|socket| socket.port).collect();
         self.board.update(|status| status.sockets = sockets);
         self.forward_automatically();

@@ -345,7 +345,7 @@ impl Monitor {
 
     /// Brings a changed state to disk and to watchers, if that is due.
     fn publish(&mut self, now: Instant) {
-        if self.board.due().is_some_and(|due| due <= now) {
+        if self.board.due(now).is_some_and(|due| due <= now) {
             self.publish_now();
         }
         self.tell_watchers();
@@ -360,14 +360,15 @@ impl Monitor {
 
     /// Returns how long nothing has to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
+        let now = Instant::now();
         let deadline = if let Some(ending) = &self.ending {
             ending.deadline()
         } else {
-            let sockets = self.automatic.due(Instant::now());
+            let sockets = self.automatic.due(now);
             [self.shutdown_deadline, self.boot.deadline(), sockets].into_iter().flatten().min()
         };
-        let due = [self.board.due(), deadline].into_iter().flatten().min()?;
-        Some(due.saturating_duration_since(Instant::now()))
+        let due = [self.board.due(now), deadline].into_iter().flatten().min()?;
+        Some(due.saturating_duration_since(now))
     }
 
     /// Returns a token that no connection had before.

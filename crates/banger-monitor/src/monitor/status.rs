@@ -9,13 +9,15 @@ use fs_err::File;
 /// The state: as it is, as watchers were told, and what of it is on disk.
 ///
 /// A guest chooses when its phase changes, and each change costs the host's disk a sync here and more in the daemon.
-/// So changes are published at a [`Pace`]; what changes in between is published as one.
+/// So changes are published at a [`Pace`]; what changes in between is published as one. What listens costs no sync, and comes
+/// and goes whenever somebody works there: that has a [`Rate`].
 #[derive(Debug)]
 pub(crate) struct Board {
     status: MonitorStatus,
     published: MonitorStatus,
     generation: u64,
     pace: Pace,
+    rate: Rate,
     /// Phase and VMM of the file.
     written: Option<(MonitorPhase, u32)>,
 }
@@ -23,7 +25,8 @@ pub(crate) struct Board {
 impl Board {
     /// Returns a board that is not on disk yet.
     pub(crate) fn new(status: MonitorStatus) -> Self {
-        Self { published: status.clone(), status, generation: 0, pace: Pace::default(), written: None }
+        let published = status.clone();
+        Self { status, published, generation: 0, pace: Pace::default(), rate: Rate::default(), written: None }
     }
 
     /// Returns the state as it is.
@@ -46,14 +49,27 @@ impl Board {
         change(&mut self.status);
     }
 
-    /// Returns when a change has to be published, if there is one.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        (self.published != self.status).then(|| self.pace.next().unwrap_or_else(Instant::now))
+    /// Returns when a change has to be published, if there is one: `now`, if there was none before.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        if self.published == self.status {
+            return None;
+        }
+        let next = if self.differs_in_what_listens_alone() { self.rate.next() } else { self.pace.next() };
+        Some(next.unwrap_or(now))
+    }
+
+    fn differs_in_what_listens_alone(&self) -> bool {
+        let MonitorStatus { sockets, automatic, .. } = self.status.clone();
+        MonitorStatus { sockets, automatic, ..self.published.clone() } == self.status
     }
 
     /// Publishes, whether that is due or not, and replaces the file if phase or VMM is another one there.
     pub(crate) fn publish(&mut self, now: Instant) -> io::Result<()> {
-        self.pace.step(now);
+        if self.differs_in_what_listens_alone() {
+            self.rate.step(now);
+        } else {
+            self.pace.step(now);
+        }
         self.generation += 1;
         self.published = self.status.clone();
         let current = Some((self.status.phase.clone(), self.status.vmm_pid));
@@ -109,9 +125,46 @@ impl Pace {
     }
 }
 
+/// How fast something may happen in the long run, where it may happen more often for a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Rate {
+    /// If it did not happen before then, it would have happened once in each [`Rate::PERIOD`].
+    paid_until: Option<Instant>,
+}
+
+impl Rate {
+    const PERIOD: Duration = Duration::from_millis(100);
+    /// So often it may happen at once.
+    const SAVED: u32 = 8;
+
+    /// Returns when it may happen next, if it ever happened.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.paid_until?.checked_sub(Self::PERIOD * (Self::SAVED - 1))
+    }
+
+    /// Notes that it happens now.
+    pub(crate) fn step(&mut self, now: Instant) {
+        self.paid_until = Some(self.paid_until.unwrap_or(now).max(now) + Self::PERIOD);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_happens_now_and_then_happens_at_once_and_what_goes_on_has_its_rate() {
+        let (mut rate, begin) = (Rate::default(), Instant::now());
+        let mut now = begin;
+        let mut step = || {
+            now = rate.next().unwrap_or(now).max(now);
+            rate.step(now);
+            now - begin
+        };
+        let first: Vec<_> = (0..10).map(|_| step().as_millis()).collect();
+        assert_eq!(first, [0, 0, 0, 0, 0, 0, 0, 0, 100, 200]);
+        assert_eq!((0..1000).map(|_| step()).last(), Some(Rate::PERIOD * 1002));
+    }
 
     /// Lets it happen as often as it may, and returns the waits.
     fn waits(pace: &mut Pace, now: &mut Instant, times: usize) -> Vec<u128> {

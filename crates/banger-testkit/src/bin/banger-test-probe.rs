@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program for tests")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
@@ -44,6 +44,13 @@ fn main() {
             let name = arguments.get(1).cloned().unwrap_or_default();
             std::io::stdout().write_all(std::env::var_os(name).unwrap_or_default().as_bytes()).ok();
             println!();
+        }
+        // Its own address towards the network; nothing without one.
+        "address" => {
+            // 192.0.2.0/24 is nobody's (RFC 5737), and connecting a datagram socket sends nothing.
+            let socket = UdpSocket::bind("0.0.0.0:0");
+            let own = socket.and_then(|it| it.connect("192.0.2.1:9").and_then(|()| it.local_addr()));
+            println!("{}", own.map(|own| own.ip().to_string()).unwrap_or_default());
         }
         // An echo server that ends with its standard input.
         "serve" => serve(&address(&arguments)),

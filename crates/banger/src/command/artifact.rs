@@ -130,7 +130,8 @@ pub(super) async fn remove<T: Artifact>(context: &Context, arguments: &DeleteArg
     }
     let client = context.daemon().await?;
     let mut failures = Failures::default();
-    for name in &arguments.names {
+    let names = &arguments.names;
+    for (index, name) in names.iter().enumerate() {
         let deleted = async {
             let operation = T::delete(client, name).await?;
             let Some(operation) = follow_or_print(context, operation, arguments.wait).await? else {
@@ -143,7 +144,7 @@ pub(super) async fn remove<T: Artifact>(context: &Context, arguments: &DeleteArg
             }
             Ok(())
         };
-        failures.note(context, deleted.await)?;
+        failures.note_one_of(context, deleted.await, &names[index + 1..])?;
     }
     failures.outcome()
 }

@@ -158,6 +158,24 @@ impl Failures {
         }
     }
 
+    /// Notes what became of one of several things, of which `rest` is to come: nothing of it, when the user has interrupted
+    /// this one.
+    fn note_one_of(
+        &mut self,
+        context: &Context,
+        result: Result<(), CommandError>,
+        rest: &[String],
+    ) -> Result<(), CommandError> {
+        if rest.is_empty() || !context.is_interrupted() {
+            return self.note(context, result);
+        }
+        if let Err(error @ CommandError::Failed(_)) = result {
+            self.note(context, Err(error))?;
+        }
+        context.printer.note(&format!("not begun: {}", quoted(rest)));
+        Err(CommandError::Reported(banger_types::ErrorKind::Cancelled.exit_code()))
+    }
+
     fn outcome(self) -> Outcome {
         self.0.map_or(Ok(DONE), |code| Err(CommandError::Reported(code)))
     }

@@ -129,7 +129,7 @@ pub(super) async fn prune(context: &Context, arguments: &PruneArguments, scope: 
         confirm("Delete all of that?")?;
     }
     // Not what has become idle since.
-    let names = plan.items.into_iter().map(|SpaceItem { kind, name, .. }| SpaceName { kind, name });
+    let names = plan.items.into_iter().map(|SpaceItem { kind, name, id, .. }| SpaceName { kind, name, id });
     let request = PruneRequest { rules, only: Some(names.collect()) };
     take(context, &request, arguments.wait).await
 }

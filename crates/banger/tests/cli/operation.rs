@@ -122,10 +122,12 @@ fn a_cancel_waits_until_all_is_undone() {
 
 /// Interrupts `vm create`, without a terminal, while it waits. Returns its exit code and what it said after that.
 fn interrupted(world: &World, arguments: &[&str]) -> (i32, String) {
-    world.daemon().shown(|shown| {
-        shown.operations.push_back(vec![operation(OperationKind::VmCreate, "web")]);
-    });
-    let mut command = world.command([&["vm", "create", "web"], arguments].concat());
+    interrupted_in(world, OperationKind::VmCreate, &[&["vm", "create", "web"], arguments].concat())
+}
+
+fn interrupted_in(world: &World, kind: OperationKind, arguments: &[&str]) -> (i32, String) {
+    world.daemon().shown(|shown| shown.operations.push_back(vec![operation(kind, "web")]));
+    let mut command = world.command(arguments);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -144,6 +146,21 @@ fn an_interrupt_without_a_terminal_detaches_if_that_was_chosen() {
     assert_eq!(code, 0);
     assert_eq!(said, "operation 0000000000c1 goes on; to follow it: banger op watch 0000000000c1\n");
     assert_eq!(world.daemon().requests().len(), 1, "nothing is cancelled");
+}
+
+#[test]
+fn an_interrupt_ends_the_rest_of_what_was_asked_for() {
+    for (kind, command) in [(OperationKind::ImageDelete, "image"), (OperationKind::VmDelete, "vm")] {
+        for how in ["cancel", "detach"] {
+            let world = World::new();
+            let typed = [command, "rm", "--yes", "--on-interrupt", how, "web", "b", "c"];
+            let (code, said) = interrupted_in(&world, kind, &typed);
+            assert_eq!(code, 7, "{said}");
+            assert!(said.ends_with("not begun: 'b' and 'c'\n"), "{said}");
+            let deleted = world.daemon().requests();
+            assert_eq!(deleted.iter().filter(|request| request.method == "DELETE").count(), 1);
+        }
+    }
 }
 
 #[test]

@@ -34,6 +34,10 @@ impl Deletion {
         &self.what
     }
 
+    fn check(&self, users: Vec<String>) -> Result<(), ApiError> {
+        if users.is_empty() { Ok(()) } else { Err(self.refused(StoreError::InUse(users))) }
+    }
+
     fn refused(&self, error: StoreError) -> ApiError {
         let is_in_use = matches!(error, StoreError::InUse(_));
         let error = ApiError::from_store(&self.what)(error);
@@ -50,12 +54,12 @@ impl Deletion {
 impl Artifacts {
     /// Makes ready to delete an image that no VM uses, with the kernel that was registered with it. Returns nothing if it
     /// is not there.
-    pub(crate) async fn doom_image(&self, id: &ImageId) -> Result<Option<Deletion>, ApiError> {
-        let own = self.hold_for_deletion(&format!("delete the image {id}"), id.as_str())?;
+    pub(crate) async fn doom_image(&self, id: &ImageId, name: &str) -> Result<Option<Deletion>, ApiError> {
+        let what = format!("delete the image '{name}'");
+        let own = self.hold_for_deletion(&what, id.as_str())?;
         let Some(image) = self.images().await?.into_iter().find(|image| image.id == *id) else {
             return Ok(None);
         };
-        let what = format!("delete the image '{}'", image.name);
         let kernel = image.registered.as_ref().and_then(|registered| registered.kernel.as_ref());
         let kernel = kernel.map(|kernel| self.hold_for_deletion(&what, kernel.as_str())).transpose()?;
         let held = [Some(own), kernel].into_iter().flatten().collect();
@@ -64,15 +68,19 @@ impl Artifacts {
         Ok(Some(deletion))
     }
 
-    /// Makes ready to delete a kernel that no VM uses. Returns nothing if it is not there.
-    pub(crate) async fn doom_kernel(&self, id: &KernelId) -> Result<Option<Deletion>, ApiError> {
-        let own = self.hold_for_deletion(&format!("delete the kernel {id}"), id.as_str())?;
+    /// Makes ready to delete a kernel that neither a VM nor an image uses. Returns nothing if it is not there.
+    pub(crate) async fn doom_kernel(&self, id: &KernelId, name: &str) -> Result<Option<Deletion>, ApiError> {
+        let what = format!("delete the kernel '{name}'");
+        let own = self.hold_for_deletion(&what, id.as_str())?;
         let Some(kernel) = self.kernels().await?.into_iter().find(|kernel| kernel.id == *id) else {
             return Ok(None);
         };
-        let what = format!("delete the kernel '{}'", kernel.name);
         let deletion = Deletion { what, _held: vec![own], thing: Thing::Kernel(Box::new(kernel)) };
         self.check_unused(&deletion, |spec| spec.kernel == *id)?;
+        let is_its =
+            |image: &Image| image.registered.as_ref().is_some_and(|files| files.kernel.as_ref() == Some(id));
+        let images = self.images().await?.into_iter().filter(is_its);
+        deletion.check(images.map(|image| image.name).collect())?;
         Ok(Some(deletion))
     }
 
@@ -81,7 +89,7 @@ impl Artifacts {
         let vms = self.context().vms.list().into_iter().filter(|vm| uses(&vm.spec));
         let mut users: Vec<_> = vms.map(|vm| vm.name.to_string()).collect();
         users.sort();
-        if users.is_empty() { Ok(()) } else { Err(deletion.refused(StoreError::InUse(users))) }
+        deletion.check(users)
     }
 
     /// Deletes it. Files of the user's own stay.

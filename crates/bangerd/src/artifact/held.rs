@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use banger_types::Refusal;
+
 /// What is held, by id.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<HashMap<String, Holders>>);
@@ -36,13 +38,18 @@ impl Held {
         Some(Hold { held: Arc::clone(self), id: id.to_owned() })
     }
 
-    /// Keeps everybody from holding a thing, unless somebody does.
-    pub(super) fn delete(self: &Arc<Self>, id: &str) -> Option<Hold> {
+    /// Keeps everybody from holding a thing, unless somebody does: then the refusal says whether that is a deleter, too.
+    pub(super) fn delete(self: &Arc<Self>, id: &str) -> Result<Hold, Refusal> {
         match self.holders().entry(id.to_owned()) {
             Entry::Vacant(entry) => drop(entry.insert(Holders::Deleter)),
-            Entry::Occupied(_) => return None,
+            Entry::Occupied(entry) => {
+                return Err(match entry.get() {
+                    Holders::Some(_) => Refusal::InUse,
+                    Holders::Deleter => Refusal::Deleting,
+                });
+            }
         }
-        Some(Hold { held: Arc::clone(self), id: id.to_owned() })
+        Ok(Hold { held: Arc::clone(self), id: id.to_owned() })
     }
 
     /// Returns whether anybody wants a thing to stay.
@@ -75,11 +82,12 @@ mod tests {
         let (one, other) = (held.hold("a"), held.hold("a"));
         assert!(one.is_some() && other.is_some() && held.is_held("a"));
         drop(one);
-        assert!(held.delete("a").is_none());
+        assert_eq!(held.delete("a").unwrap_err(), Refusal::InUse);
         drop(other);
         assert!(!held.is_held("a"));
-        let deleter = held.delete("a");
-        assert!(deleter.is_some() && held.hold("a").is_none() && held.delete("a").is_none());
+        let deleter = held.delete("a").unwrap();
+        assert!(held.hold("a").is_none());
+        assert_eq!(held.delete("a").unwrap_err(), Refusal::Deleting);
         assert!(!held.is_held("a") && held.hold("b").is_some());
         drop(deleter);
         assert!(held.hold("a").is_some());

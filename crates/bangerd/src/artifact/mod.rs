@@ -110,9 +110,13 @@ impl Artifacts {
 
     /// Keeps everybody from using an image or a kernel that is to be deleted. Fails if somebody does.
     fn hold_for_deletion(&self, what: &str, id: &str) -> Result<Hold, ApiError> {
-        self.held.delete(id).ok_or_else(|| {
-            ApiError::refused(Refusal::InUse, format!("cannot {what}"))
-                .because("something is being made from it now")
+        self.held.delete(id).map_err(|refusal| {
+            let why = match refusal {
+                Refusal::Deleting => "it is being deleted",
+                _ => "something is being made from it now",
+            };
+            ApiError::refused(refusal, format!("cannot {what}"))
+                .because(why)
                 .fix("`banger op ls` shows what; try again when it has ended")
         })
     }

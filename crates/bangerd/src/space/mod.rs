@@ -5,7 +5,7 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_core::work::Work;
@@ -14,7 +14,7 @@ use banger_types::kernel::Kernel;
 use banger_types::operation::Unit;
 use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceItem, SpaceKind, SpaceName, SpaceUsage};
 use banger_types::vm::Vm;
-use banger_types::{ApiError, ErrorKind, ImageId, KernelId};
+use banger_types::{ApiError, ErrorKind, ImageId, KernelId, Refusal};
 use jiff::Timestamp;
 
 use self::measure::Measure;
@@ -35,11 +35,12 @@ pub(crate) async fn usage(artifacts: &Artifacts) -> Result<SpaceUsage, ApiError>
 
 /// Returns what would go by these rules.
 pub(crate) async fn prunable(artifacts: &Artifacts, rules: &PruneRules) -> Result<Pruned, ApiError> {
-    let alone = artifacts.try_alone();
-    let plan = plan(artifacts, rules, alone.is_some()).await?;
+    // Whoever begins to pull meanwhile need not wait: nothing goes.
+    let is_alone = artifacts.try_alone().is_some();
+    let plan = plan(artifacts, rules, is_alone).await?;
     let items: Vec<_> = plan.into_iter().map(|step| step.item).collect();
     let bytes = items.iter().map(|item| item.bytes).sum();
-    Ok(Pruned { items, bytes, notes: left_alone(alone.is_some()) })
+    Ok(Pruned { items, bytes, notes: left_alone(is_alone) })
 }
 
 /// Takes away what nobody uses, as far as it was asked for.
@@ -52,7 +53,8 @@ pub(crate) async fn prune(
     let alone = artifacts.try_alone();
     let mut plan = plan(artifacts, &request.rules, alone.is_some()).await?;
     plan.retain(|step| {
-        let is_it = |only: &SpaceName| (only.kind, &only.name) == (step.item.kind, &step.item.name);
+        let SpaceItem { kind, name, id, .. } = &step.item;
+        let is_it = |only: &SpaceName| (&only.kind, &only.name, &only.id) == (kind, name, id);
         request.only.as_ref().is_none_or(|only| only.iter().any(is_it))
     });
     operation.stage("delete what nobody uses");
@@ -64,15 +66,23 @@ pub(crate) async fn prune(
         operation.progress(done, Some(total), Unit::Bytes);
         operation.log(&format!("{:?} {}", item.kind, item.name));
         done += item.bytes;
-        match take(artifacts, &item, target, operation).await {
-            Ok(()) => {
-                pruned.bytes += item.bytes;
-                pruned.items.push(item);
-                operation.pruned(pruned.clone());
-                FaultPoint::PruneTook.reach();
-            }
+        let (bytes, result) = take(artifacts, &item, target, operation).await;
+        if bytes > 0 || result.is_ok() {
+            pruned.bytes += bytes;
+            pruned.items.push(SpaceItem { bytes, ..item });
+            operation.pruned(pruned.clone());
+            FaultPoint::PruneTook.reach();
+        }
+        match result {
+            Ok(()) => {}
             Err(error) if error.kind == ErrorKind::Cancelled => return Err(error),
-            Err(error) => problems.push(format!("{error}: {}", error.why.join(": "))),
+            // Somebody else takes it away just now.
+            Err(error) if error.refusal == Some(Refusal::Deleting) => {}
+            Err(error) => {
+                let problem = format!("{error}: {}", error.why.join(": "));
+                operation.log(&problem);
+                problems.push(problem);
+            }
         }
     }
     if problems.is_empty() {
@@ -97,42 +107,55 @@ fn left_alone(is_alone: bool) -> Vec<String> {
     if is_alone { Vec::new() } else { vec![note.to_owned()] }
 }
 
-/// Takes one thing away.
+/// Takes one thing away. Returns how much of it is gone, bytes, and whether that is all of it.
 async fn take(
     artifacts: &Artifacts,
     item: &SpaceItem,
     target: Target,
     operation: &Arc<Handle>,
-) -> Result<(), ApiError> {
-    let was_cancelled = || cancelled(format!("cannot delete {}", item.name));
+) -> (u64, Result<(), ApiError>) {
     let deletion = match target {
         Target::Files(files) => {
-            let work = Arc::clone(operation);
-            let remove = move || files.iter().try_for_each(|file| remove_file(file, work.as_ref()));
-            let removed = blocking("delete files", remove).await?;
-            return removed.map_err(|error| match error.kind() {
-                std::io::ErrorKind::Interrupted => was_cancelled(),
-                _ => failed(format!("cannot delete {}", item.name), &error),
-            });
+            let (work, name) = (Arc::clone(operation), item.name.clone());
+            let removed = blocking("delete files", move || remove_files(&files, &name, work.as_ref())).await;
+            return removed.unwrap_or_else(|error| (0, Err(error)));
         }
-        Target::Image(id) => artifacts.doom_image(&id).await?,
-        Target::Kernel(id) => artifacts.doom_kernel(&id).await?,
+        Target::Image(id) => artifacts.doom_image(&id, &item.name).await,
+        Target::Kernel(id) => artifacts.doom_kernel(&id, &item.name).await,
     };
-    operation.check().map_err(|_| was_cancelled())?;
-    match deletion {
-        Some(deletion) => artifacts.delete(&deletion).await,
-        // It has gone meanwhile, as a kernel does with its image.
-        None => Ok(()),
-    }
+    let result = async {
+        let deletion = deletion?;
+        operation.check().map_err(|_| cannot_delete(&item.name))?;
+        match deletion {
+            Some(deletion) => artifacts.delete(&deletion).await,
+            // It has gone meanwhile, as a kernel does with its image.
+            None => Ok(()),
+        }
+    };
+    let result = result.await;
+    (if result.is_ok() { item.bytes } else { 0 }, result)
 }
 
-/// Removes a file, which may be gone, unless `work` is cancelled.
-fn remove_file(file: &Path, work: &dyn Work) -> std::io::Result<()> {
-    work.check().map_err(|_| std::io::Error::from(std::io::ErrorKind::Interrupted))?;
-    match fs_err::remove_file(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        done => done,
+/// Removes files, of which some may be gone, until `work` is cancelled.
+fn remove_files(files: &[(PathBuf, u64)], name: &str, work: &dyn Work) -> (u64, Result<(), ApiError>) {
+    let mut bytes = 0;
+    for (file, its) in files {
+        if work.check().is_err() {
+            return (bytes, Err(cannot_delete(name)));
+        }
+        match fs_err::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return (bytes, Err(failed(format!("cannot delete {name}"), &error)));
+            }
+            _ => bytes += its,
+        }
     }
+    (bytes, Ok(()))
+}
+
+/// Returns the error of what somebody has cancelled.
+fn cannot_delete(name: &str) -> ApiError {
+    cancelled(format!("cannot delete {name}"))
 }
 
 /// What goes.
@@ -144,7 +167,8 @@ struct Step {
 enum Target {
     Image(ImageId),
     Kernel(KernelId),
-    Files(Vec<PathBuf>),
+    /// Each with its blocks, bytes.
+    Files(Vec<(PathBuf, u64)>),
 }
 
 /// What there is.
@@ -199,12 +223,14 @@ impl Known {
 
     fn image_item(&self, image: &Image, bytes: u64, may_go: bool) -> SpaceItem {
         let used_by = self.vms_with(|vm| vm.spec.image == image.id);
-        SpaceItem { kind: SpaceKind::Image, name: image.name.clone(), bytes, used_by, may_go }
+        let id = Some(image.id.to_string());
+        SpaceItem { kind: SpaceKind::Image, name: image.name.clone(), id, bytes, used_by, may_go }
     }
 
     fn kernel_item(&self, kernel: &Kernel, bytes: u64, may_go: bool) -> SpaceItem {
         let used_by = self.vms_with(|vm| vm.spec.kernel == kernel.id);
-        SpaceItem { kind: SpaceKind::Kernel, name: kernel.name.clone(), bytes, used_by, may_go }
+        let id = Some(kernel.id.to_string());
+        SpaceItem { kind: SpaceKind::Kernel, name: kernel.name.clone(), id, bytes, used_by, may_go }
     }
 
     fn usage(&self, layout: &Layout) -> Result<SpaceUsage, ApiError> {
@@ -295,7 +321,7 @@ fn caches(layout: &Layout) -> [Cache; 4] {
 }
 
 fn item(kind: SpaceKind, name: &str, bytes: u64, may_go: bool) -> SpaceItem {
-    SpaceItem { kind, name: name.to_owned(), bytes, used_by: Vec::new(), may_go }
+    SpaceItem { kind, name: name.to_owned(), id: None, bytes, used_by: Vec::new(), may_go }
 }
 
 /// Returns the blocks of what is in none of the directories that were counted: files of the data directory itself, and what in
@@ -345,6 +371,6 @@ fn files(kind: SpaceKind, name: &str, directories: &[PathBuf], rules: &Rules) ->
         }
     }
     let bytes = going.values().sum();
-    let files: Vec<_> = going.into_keys().collect();
+    let files: Vec<_> = going.into_iter().collect();
     (!files.is_empty()).then(|| Step { item: item(kind, name, bytes, true), target: Target::Files(files) })
 }

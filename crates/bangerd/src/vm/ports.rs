@@ -99,7 +99,7 @@ async fn look_at(
 ) -> (VmPort, Asked) {
     let to_it = |forward: &&Forward| {
         socket.protocol == Transport::Tcp
-            && socket.is_reached_by_loopback()
+            && socket.is_reached_by_forwards()
             && forward.guest_port == socket.port
     };
     let asked_for = status.forwards.iter().find(to_it);

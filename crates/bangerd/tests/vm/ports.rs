@@ -12,8 +12,17 @@ use crate::guest::{EchoServer, Guest};
 const PORT: u16 = 6123;
 
 pub(crate) fn what_listens_is_seen_and_reached(guest: &Guest) {
+    is_seen_and_reached(guest, "0.0.0.0");
+    // What listens on the card alone is reached by that.
+    let card = guest.answer(&[], &["address"]);
+    if !card.trim().is_empty() {
+        is_seen_and_reached(guest, card.trim());
+    }
+}
+
+fn is_seen_and_reached(guest: &Guest, address: &str) {
     let (name, environment) = (guest.image.name, &guest.environment);
-    let serve = [guest.image.probe, "serve", &format!("0.0.0.0:{PORT}")];
+    let serve = [guest.image.probe, "serve", &format!("{address}:{PORT}")];
     let server = EchoServer::start(&mut guest.client(&["-i"], &serve));
     environment.succeed(&["vm", "wait", name, "--for", &format!("port:{PORT}"), "--timeout", "60"]);
     let ports = environment.run(&["vm", "ports", name, "--json"]);

@@ -67,12 +67,13 @@ async fn each(
 ) -> Outcome {
     let client = context.daemon().await?;
     let mut failures = Failures::default();
-    for name in &arguments.names {
+    let names = &arguments.names;
+    for (index, name) in names.iter().enumerate() {
         let done = async {
             let operation = begin(client, name).await?;
             follow_and_print_vm(context, operation, arguments.wait).await
         };
-        failures.note(context, done.await)?;
+        failures.note_one_of(context, done.await, &names[index + 1..])?;
     }
     failures.outcome()
 }

@@ -12,7 +12,7 @@ pub(in crate::command) async fn remove(context: &Context, arguments: &RemoveArgu
     }
     let client = context.daemon().await?;
     let mut failures = Failures::default();
-    for name in names {
+    for (index, name) in names.iter().enumerate() {
         let deleted = async {
             let operation = client.delete_vm(name, arguments.force).await?;
             let Some(operation) = follow_or_print(context, operation, arguments.vms.wait).await? else {
@@ -25,7 +25,7 @@ pub(in crate::command) async fn remove(context: &Context, arguments: &RemoveArgu
             }
             Ok(())
         };
-        failures.note(context, deleted.await)?;
+        failures.note_one_of(context, deleted.await, &names[index + 1..])?;
     }
     failures.outcome()
 }

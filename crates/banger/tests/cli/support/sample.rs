@@ -93,7 +93,7 @@ pub(crate) fn kernel(name: &str) -> Kernel {
 pub(crate) fn space() -> SpaceUsage {
     let item = |kind, name: &str, bytes, used_by: &[&str], may_go| {
         let used_by = used_by.iter().map(|name| (*name).to_owned()).collect();
-        SpaceItem { kind, name: name.to_owned(), bytes, used_by, may_go }
+        SpaceItem { kind, name: name.to_owned(), id: None, bytes, used_by, may_go }
     };
     let items = vec![
         item(SpaceKind::Image, "debian", 300_000_000, &["web", "work"], false),
