@@ -74,7 +74,7 @@ impl World {
     }
 
     pub(super) fn try_point(&self, point: &str, work: Work, outcome: Outcome) {
-        if self.real && matches!(work, Work::Remake | Work::RegisterKernel) {
+        if self.real && matches!(work, Work::Remake | Work::RegisterKernel | Work::DeleteKernel) {
             // No real guest would boot from a kernel without the modules that it needs.
             return;
         }
@@ -225,7 +225,7 @@ impl World {
     fn pull_from(&self, tar: &Path, begin: bool) {
         let tar = format!("tar:{}", tar.display());
         let typed = ["image", "pull", &tar, "--name", SUBJECT, "--no-wait"];
-        self.environment.run(if begin { &typed } else { &typed[..5] });
+        self.run_or_begin(&typed, begin);
     }
 
     /// Registers a kernel of the user's own, or begins to.
@@ -233,7 +233,17 @@ impl World {
         std::fs::write(self.kernel(), b"\x7fELF and so on").unwrap();
         let kernel = self.kernel().to_str().unwrap().to_owned();
         let typed = ["kernel", "register", &kernel, "--name", SUBJECT, "--no-wait"];
-        self.environment.run(if begin { &typed } else { &typed[..5] });
+        self.run_or_begin(&typed, begin);
+    }
+
+    /// Runs a command that ends with `--no-wait`, or without that to its good end. The daemon may well be dead before it
+    /// answers who does not wait.
+    fn run_or_begin(&self, typed: &[&str], begin: bool) {
+        if begin {
+            self.environment.run(typed);
+        } else {
+            self.environment.succeed(&typed[..typed.len() - 1]);
+        }
     }
 
     /// Registers the seed's own image, as if it were the user's, or begins to.
