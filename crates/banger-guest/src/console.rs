@@ -80,20 +80,26 @@ fn serve(line: &OwnedFd) -> io::Result<std::convert::Infallible> {
     if tcgetwinsize(line)?.ws_row == 0 {
         tcsetwinsize(line, SIZE)?;
     }
+    take_back(line, &modes)?;
     loop {
-        keep_private(line);
-        // A job that is left may be stopped, or have changed everything.
-        tcsetpgrp(line, getpgrp())?;
-        tcsetattr(line, OptionalActions::Drain, &modes)?;
-        tcflush(line, QueueSelector::IFlush)?;
         wait_for_enter(line)?;
         keep_private(line);
         let message = match run_shell(line) {
             Ok(()) => "banger-guest: the shell has ended; Enter starts another\n".to_owned(),
             Err(failure) => failure.message,
         };
+        // First of all: what is typed after the message counts.
+        take_back(line, &modes)?;
         std::fs::File::from(line.try_clone()?).write_all(format!("\n{message}").as_bytes())?;
     }
+}
+
+/// Makes the line as it was. A job that is left may be stopped, or have changed everything.
+fn take_back(line: &OwnedFd, modes: &Termios) -> io::Result<()> {
+    keep_private(line);
+    tcsetpgrp(line, getpgrp())?;
+    tcsetattr(line, OptionalActions::Drain, modes)?;
+    Ok(tcflush(line, QueueSelector::IFlush)?)
 }
 
 /// Keeps all but root from reading what is typed, as agetty(8) does: udev, which may come at any time, lets a group read.

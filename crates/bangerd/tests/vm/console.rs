@@ -19,10 +19,12 @@ pub(crate) fn enter_has_a_shell_of_roots(guest: &Guest) {
     let shown = terminal.wait_for("of the VM\r\n");
     assert!(shown.contains("uid 0 at /root, [-"), "{shown}");
     assert!(shown.contains("/dev/ttyS0"), "{shown}");
-    // A job that Ctrl-C interrupts: this is a terminal.
-    terminal.type_keys(b"echo be\"\"gun; sleep 1000\r");
+    // A job that Ctrl-C interrupts: this is a terminal. It is what says that it has begun, so that it is what is interrupted
+    // and not the shell that is about to begin it.
+    terminal.type_keys(b"sh -c 'echo be\"\"gun; exec sleep 1000'\r");
     terminal.wait_for("begun\r\n");
     terminal.type_keys(b"\x03");
+    terminal.wait_for("# ");
     terminal.type_keys(b"echo interrupted: $?\r");
     terminal.wait_for("interrupted: 130\r\n");
     // Who leaves finds it as it was.
