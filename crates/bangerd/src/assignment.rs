@@ -173,8 +173,7 @@ impl Task {
     /// Does it.
     async fn perform(self, artifacts: &Arc<Artifacts>, operation: &Arc<Handle>) -> Result<(), ApiError> {
         // What makes room waits for nothing.
-        let makes_room = matches!(self, Self::Delete { .. } | Self::Prune(_));
-        if !makes_room {
+        if !operation.snapshot().kind.makes_room() {
             artifacts.undo_the_rest().await;
         }
         match self {

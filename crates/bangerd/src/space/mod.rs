@@ -117,7 +117,8 @@ async fn take(
     let deletion = match target {
         Target::Files(files) => {
             let (work, name) = (Arc::clone(operation), item.name.clone());
-            let removed = blocking("delete files", move || remove_files(&files, &name, work.as_ref())).await;
+            let removed =
+                blocking("delete files", move || remove_until_cancelled(&files, &name, work.as_ref())).await;
             return removed.unwrap_or_else(|error| (0, Err(error)));
         }
         Target::Image(id) => artifacts.doom_image(&id, &item.name).await,
@@ -137,7 +138,11 @@ async fn take(
 }
 
 /// Removes files, of which some may be gone, until `work` is cancelled.
-fn remove_files(files: &[(PathBuf, u64)], name: &str, work: &dyn Work) -> (u64, Result<(), ApiError>) {
+fn remove_until_cancelled(
+    files: &[(PathBuf, u64)],
+    name: &str,
+    work: &dyn Work,
+) -> (u64, Result<(), ApiError>) {
     let mut bytes = 0;
     for (file, its) in files {
         if work.check().is_err() {
