@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use banger_types::address::HostPort;
 use banger_types::catalog::Catalog;
 use banger_types::engine::EngineStatus;
 use banger_types::event::EventKind;
@@ -246,7 +247,7 @@ impl Client {
     }
 
     /// Ends a forward. Open connections go on.
-    pub async fn remove_forward(&self, name: &str, listen: std::net::SocketAddr) -> Result<()> {
+    pub async fn remove_forward(&self, name: &str, listen: HostPort) -> Result<()> {
         let path = format!("{}?listen={listen}", route::path(route::VM_FORWARDS, name));
         self.call(Method::DELETE, &path, &()).await
     }

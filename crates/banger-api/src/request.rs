@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use banger_types::address::HostPort;
 use banger_types::digest::Digest;
 use banger_types::vm::EngineKind;
 use serde::{Deserialize, Serialize};
@@ -124,9 +125,8 @@ pub struct DeleteQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForwardQuery {
-    /// The host's address and port of the forward to end, as `127.0.0.1:8080`.
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("pattern" = banger_types::address::PATTERN)))]
-    pub listen: std::net::SocketAddr,
+    /// Where the forward listens that is to end, as `127.0.0.1:8080` or `127.0.0.1:53/udp`.
+    pub listen: HostPort,
 }
 
 /// Which of a VM's logs.

@@ -25,6 +25,11 @@ impl Backlog {
         self.0.as_slices().0
     }
 
+    /// Returns the bytes that wait, one by one.
+    pub fn iter(&self) -> impl Iterator<Item = u8> {
+        self.0.iter().copied()
+    }
+
     /// Forgets the first `length` bytes, or all if there are fewer.
     pub fn advance(&mut self, length: usize) {
         self.0.drain(..length.min(self.0.len()));

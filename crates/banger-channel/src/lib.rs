@@ -49,6 +49,7 @@
 //! ([`Endpoint::host_after`]): what is left of an old stream never meets a new one of its number.
 
 mod backlog;
+mod datagram;
 mod endpoint;
 mod error;
 mod frame;
@@ -56,6 +57,7 @@ mod scan;
 mod stream;
 
 pub use backlog::Backlog;
+pub use datagram::{Datagrams, Framed, LONGEST_DATAGRAM};
 pub use endpoint::{Endpoint, Event, NotConnected};
 pub use error::ProtocolError;
 pub use frame::{MAX_PAYLOAD, MAX_TEXT, VERSION};

@@ -276,6 +276,9 @@ pub trait Engine: Send + Sync {
     /// Returns how its VMMs are attached to networks.
     fn card_kind(&self) -> CardKind;
 
+    /// Whether it has a network stack of its own ([`crate::network::OwnStack`]).
+    fn has_network_stack(&self) -> bool;
+
     /// Returns how a guest is booted that only answers a question.
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError>;
 

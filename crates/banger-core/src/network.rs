@@ -10,8 +10,25 @@ pub struct NetworkPlan {
     pub helpers: Vec<Program>,
     /// Where the VMM sends and receives frames.
     pub attachment: Attachment,
+    /// What the VMM itself opens sockets of the host for, if no helper does.
+    pub own_stack: Option<OwnStack>,
     /// What the guest is told.
     pub guest: GuestNetwork,
+}
+
+/// A network stack in a VMM, which is at the other end of the filter as another program would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnStack {
+    /// The pair of the launch's through which its frames come and go, as with [`Attachment::StreamPair`].
+    pub pair: String,
+    /// The network, as `198.18.0.0/24`.
+    pub network: String,
+    /// Its router's address.
+    pub gateway: std::net::Ipv4Addr,
+    /// Where it takes questions for names.
+    pub nameserver: std::net::Ipv4Addr,
+    /// The network of IPv6 and its router, if there is one.
+    pub v6: Option<(String, std::net::Ipv6Addr)>,
 }
 
 /// Where a VMM sends and receives Ethernet frames.
@@ -45,11 +62,30 @@ pub trait Networks: Send + Sync {
     /// been so.
     fn check(&self, card: CardKind) -> Result<(), NetworkError>;
 
-    /// Returns the plan of a user-mode network, which needs no root, for a VMM that is attached in this way.
-    ///
-    /// `nameservers` are the host's own; those on its loopback are reached through the network
-    /// itself, never directly.
-    fn user(&self, nameservers: &[std::net::IpAddr], card: CardKind) -> Result<NetworkPlan, NetworkError>;
+    /// Returns the plan of a user-mode network, which needs no root.
+    fn user(&self, terms: &UserNetworkTerms) -> Result<NetworkPlan, NetworkError>;
+}
+
+/// What a user-mode network is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserNetworkTerms {
+    /// How the VMM is attached to it.
+    pub card: CardKind,
+    /// Whether the VMM has a network stack, for a host that has no program that is one.
+    pub own_stack: bool,
+    /// Whether the guest reaches the host's own addresses, but for its loopback.
+    pub allow_host: bool,
+    /// The host's ways out, now.
+    pub routes: DefaultRoutes,
+}
+
+/// The interfaces by which a host's default routes lead out, one for each family of addresses that has such a route.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DefaultRoutes {
+    /// That of IPv4.
+    pub v4: Option<String>,
+    /// That of IPv6.
+    pub v6: Option<String>,
 }
 
 /// Why there is no such network.

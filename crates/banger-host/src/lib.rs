@@ -6,12 +6,12 @@ mod guard;
 mod kvm;
 mod lock;
 mod monitor;
-mod nameservers;
 mod peer;
 mod presence;
 mod probe;
 mod process;
 mod resources;
+mod routes;
 mod scope;
 mod socket;
 mod usage;
@@ -21,7 +21,6 @@ pub use follow::LogReader;
 pub use kvm::{kvm_device, probe_kvm};
 pub use lock::{DirectoryLock, LockError};
 pub use monitor::{MonitorConnection, MonitorError, MonitorLauncher, StatusStream, read_last_status};
-pub use nameservers::nameservers;
 pub use peer::{Peer, peer};
 pub use presence::{
     MonitorPresence, boot_id, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence,
@@ -29,5 +28,6 @@ pub use presence::{
 pub use probe::{inspect, trim};
 pub use process::{HostProcesses, ProcessWatch, identity_of};
 pub use resources::{free_space, give_back_memory, memory};
+pub use routes::default_routes;
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};
 pub use usage::usage_of_tree;

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use banger_core::command::Commands as _;
+use banger_types::address::HostPort;
 use banger_types::guest::GuestRequest;
 use banger_types::location::variable;
 use banger_types::monitor::{MonitorPhase, MonitorReply, MonitorRequest, MonitorStatus, file};
@@ -207,7 +208,7 @@ impl MonitorConnection {
     }
 
     /// Ends a forward.
-    pub async fn remove_forward(&mut self, listen: std::net::SocketAddr) -> Result<(), MonitorError> {
+    pub async fn remove_forward(&mut self, listen: HostPort) -> Result<(), MonitorError> {
         match self.ask_soon(&MonitorRequest::ForwardRemove(listen)).await? {
             MonitorReply::Done => Ok(()),
             other => Err(unexpected(&other)),
@@ -223,7 +224,7 @@ impl MonitorConnection {
     }
 
     /// Lets somebody else have an address that an automatic forward may have.
-    pub async fn yield_forward(&mut self, listen: std::net::SocketAddr) -> Result<(), MonitorError> {
+    pub async fn yield_forward(&mut self, listen: HostPort) -> Result<(), MonitorError> {
         match self.ask_soon(&MonitorRequest::ForwardYield(listen)).await? {
             MonitorReply::Done => Ok(()),
             other => Err(unexpected(&other)),

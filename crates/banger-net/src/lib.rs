@@ -3,11 +3,16 @@
 mod filter;
 mod passt;
 mod plan;
+mod resolver;
 mod tap;
 
-pub use filter::{deliver, pass_frames, pass_packets};
+pub use filter::{
+    FilterOptions, HostRoutes, Names, Question, Reach, Rules, Verdict, deliver, pass_frames, pass_packets,
+    write_frame,
+};
 pub use passt::{FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, Passt};
-pub use plan::{AddressPlan, USER_NETWORK};
+pub use plan::{AddressPlan, PlanV6, USER_NETWORK};
+pub use resolver::CONFIGURATION as RESOLVER_CONFIGURATION;
 pub use tap::{
     TAP, TAP_CHECK, enter_namespaces, make_tap, packet_socket, receive_descriptor, send_descriptor,
 };

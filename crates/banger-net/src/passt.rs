@@ -12,12 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use banger_core::command::{CommandError, Commands, HostCommand};
-use banger_core::network::{Attachment, CardKind, NetworkError, NetworkPlan, Networks};
+use banger_core::network::{
+    Attachment, CardKind, DefaultRoutes, NetworkError, NetworkPlan, Networks, OwnStack, UserNetworkTerms,
+};
 use banger_core::work::Unwatched;
 use banger_types::error::chain;
 use banger_types::monitor::{InheritedDescriptor, Program};
 
+use crate::filter::{FilterOptions, Rules};
 use crate::plan::{AddressPlan, USER_NETWORK};
+use crate::resolver;
 use crate::tap::{TAP, TAP_CHECK, TUN_DEVICE};
 
 /// The socket pair between the VMM and the filter.
@@ -66,22 +70,27 @@ impl Networks for Passt {
         Ok(())
     }
 
-    fn user(&self, nameservers: &[IpAddr], card: CardKind) -> Result<NetworkPlan, NetworkError> {
-        let not_installed = NetworkError::NotInstalled { program: "passt", package: "passt" };
-        let path = self.commands.find("passt").ok_or(not_installed)?;
-        let plan = USER_NETWORK;
+    fn user(&self, terms: &UserNetworkTerms) -> Result<NetworkPlan, NetworkError> {
+        let path = self.commands.find("passt");
+        if path.is_none() && !terms.own_stack {
+            return Err(NetworkError::NotInstalled { program: "passt", package: "passt" });
+        }
+        let (plan, has_v6) = (USER_NETWORK, terms.routes.v6.is_some());
+        let resolver = std::fs::read_to_string(resolver::CONFIGURATION).unwrap_or_default();
         Ok(NetworkPlan {
-            helpers: vec![
-                passt(path, &plan, nameservers),
-                filter(self.programs.join("banger-filter"), &plan, card),
-            ],
-            attachment: match card {
+            own_stack: path.is_none().then(|| own_stack(&plan, has_v6)),
+            helpers: path
+                .map(|path| passt(path, &plan, &terms.routes))
+                .into_iter()
+                .chain([filter(self.programs.join("banger-filter"), &plan, terms)])
+                .collect(),
+            attachment: match terms.card {
                 CardKind::Stream => Attachment::StreamPair(GUEST_PAIR.to_owned()),
                 CardKind::Tap => {
                     Attachment::Tap { device: TAP.to_owned(), through: tap(self.programs.join("banger-tap")) }
                 }
             },
-            guest: plan.guest(nameservers),
+            guest: plan.guest(has_v6, resolver::search(&resolver)),
         })
     }
 }
@@ -100,15 +109,16 @@ fn forbidden(error: &CommandError) -> NetworkError {
     NetworkError::Forbidden { reason, fix }
 }
 
-fn passt(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program {
+fn passt(path: PathBuf, plan: &AddressPlan, routes: &DefaultRoutes) -> Program {
     let mut arguments: Vec<String> = [
         "--foreground",
         "--quiet",
-        // The gateway is not the host. (Packets for 127.0.0.1 are the filter's business.)
+        // The gateway is not the host. (Packets for the host's own addresses are the filter's business.)
         "--no-map-gw",
         // The guest's addresses are set by banger-guest: nothing is announced to it.
-        "--ipv4-only",
         "--no-dhcp",
+        "--no-dhcpv6",
+        "--no-ra",
         // No port of the host leads into the guest this way; forwards are the monitor's.
         "--tcp-ports",
         "none",
@@ -123,14 +133,41 @@ fn passt(path: PathBuf, plan: &AddressPlan, nameservers: &[IpAddr]) -> Program {
     option("--netmask", plan.prefix.to_string());
     option("--gateway", plan.gateway.to_string());
     option("--mtu", plan.mtu.to_string());
-    if plan.forwarded_nameserver(nameservers).is_some() || nameservers.is_empty() {
-        option("--dns-forward", plan.nameserver.to_string());
+    // For what does not come in datagrams, with versions that have it.
+    option("--dns-forward", plan.nameserver.to_string());
+    match routes {
+        // It wants an interface to take after, and finds one by itself where there is a way out. Which way its connections take
+        // is decided for each of them when it is made.
+        DefaultRoutes { v4: Some(_), .. } => {}
+        DefaultRoutes { v4: None, v6: Some(interface) } => option("--interface", interface.clone()),
+        DefaultRoutes { v4: None, v6: None } => {
+            option("--interface", "lo".to_owned());
+            option("--mac-addr", plan.gateway_mac.to_owned());
+        }
+    }
+    if routes.v6.is_some() {
+        option("--address", plan.v6.address.to_string());
+        option("--gateway", plan.v6.gateway.to_string());
+    } else {
+        arguments.push("--ipv4-only".to_owned());
     }
     Program {
         name: "passt".to_owned(),
         path,
         arguments,
         descriptors: vec![inherited(PASST_DESCRIPTOR, WORLD_PAIR)],
+    }
+}
+
+/// What a VMM is told that carries the network itself.
+fn own_stack(plan: &AddressPlan, has_v6: bool) -> OwnStack {
+    let network = |address: IpAddr, prefix: u8| format!("{address}/{prefix}");
+    OwnStack {
+        pair: WORLD_PAIR.to_owned(),
+        network: network(plan.network.into(), plan.prefix),
+        gateway: plan.gateway,
+        nameserver: plan.nameserver,
+        v6: has_v6.then(|| (network(plan.v6.network.into(), plan.v6.prefix), plan.v6.gateway)),
     }
 }
 
@@ -144,12 +181,18 @@ fn tap(path: PathBuf) -> Program {
     }
 }
 
-fn filter(path: PathBuf, plan: &AddressPlan, card: CardKind) -> Program {
-    let packets = (card == CardKind::Tap).then(|| "--packets".to_owned());
+fn filter(path: PathBuf, plan: &AddressPlan, terms: &UserNetworkTerms) -> Program {
+    let rules = Rules {
+        guest: (plan.address, plan.prefix),
+        guest_v6: terms.routes.v6.is_some().then_some((plan.v6.address, plan.v6.prefix)),
+        nameserver: plan.nameserver,
+        allow_host: terms.allow_host,
+    };
+    let options = FilterOptions { rules, mtu: plan.mtu as usize, packets: terms.card == CardKind::Tap };
     Program {
         name: "banger-filter".to_owned(),
         path,
-        arguments: [plan.address.to_string()].into_iter().chain(packets).collect(),
+        arguments: options.to_arguments(),
         descriptors: vec![
             inherited(FILTER_GUEST_DESCRIPTOR, GUEST_PAIR),
             inherited(FILTER_WORLD_DESCRIPTOR, WORLD_PAIR),
@@ -187,16 +230,45 @@ mod tests {
         Passt::new(Arc::new(Installed(installed)), PathBuf::from("/lib"))
     }
 
+    /// Returns the terms of a VMM that is attached so, on a host with these ways out.
+    fn terms(card: CardKind, v4: Option<&str>, v6: Option<&str>) -> UserNetworkTerms {
+        let routes = DefaultRoutes { v4: v4.map(str::to_owned), v6: v6.map(str::to_owned) };
+        UserNetworkTerms { card, own_stack: card == CardKind::Stream, allow_host: false, routes }
+    }
+
+    fn online(card: CardKind) -> UserNetworkTerms {
+        terms(card, Some("eth0"), None)
+    }
+
     #[test]
     fn the_gateway_never_leads_to_the_host() {
-        let plan = networks(Some("passt")).user(&[], CardKind::Stream).unwrap();
+        let plan = networks(Some("passt")).user(&online(CardKind::Stream)).unwrap();
         let arguments = &plan.helpers[0].arguments;
         assert!(arguments.iter().any(|argument| argument == "--no-map-gw"), "{arguments:?}");
     }
 
     #[test]
+    fn a_guest_has_the_families_that_its_host_has_and_a_network_without_any() {
+        for (v4, v6, expected) in [
+            (Some("eth0"), None, &["--ipv4-only"][..]),
+            (Some("eth0"), Some("eth0"), &["--gateway fd8b:41c5:9e07::1"]),
+            (None, Some("eth0"), &["--interface eth0", "--gateway fd8b:41c5:9e07::1"]),
+            (None, None, &["--interface lo", "--mac-addr 02:62:6e:67:00:fe", "--ipv4-only"]),
+        ] {
+            let plan = networks(Some("passt")).user(&terms(CardKind::Stream, v4, v6)).unwrap();
+            let arguments = plan.helpers[0].arguments.join(" ");
+            for words in expected {
+                assert!(arguments.contains(words), "{words}: {arguments}");
+            }
+            assert_eq!(arguments.contains("--interface"), v4.is_none(), "{arguments}");
+            assert_eq!(plan.guest.addresses.len(), if v6.is_some() { 2 } else { 1 });
+            assert_eq!(plan.helpers[1].arguments.iter().any(|it| it == "--v6"), v6.is_some());
+        }
+    }
+
+    #[test]
     fn the_filter_stands_between_the_vmm_and_passt() {
-        let plan = networks(Some("passt")).user(&[], CardKind::Stream).unwrap();
+        let plan = networks(Some("passt")).user(&online(CardKind::Stream)).unwrap();
         let pairs = |program: &Program| -> Vec<String> {
             program.descriptors.iter().map(|descriptor| descriptor.pair.clone()).collect()
         };
@@ -207,16 +279,22 @@ mod tests {
 
     #[test]
     fn a_tap_goes_through_the_filter_too() {
-        let plan = networks(Some("passt")).user(&[], CardKind::Tap).unwrap();
-        assert_eq!(plan.helpers[1].arguments, ["198.18.0.2", "--packets"]);
+        let plan = networks(Some("passt")).user(&online(CardKind::Tap)).unwrap();
+        assert_eq!(plan.helpers[1].arguments, ["198.18.0.2/24", "198.18.0.53", "1500", "--packets"]);
         let Attachment::Tap { device, through } = plan.attachment else { panic!("no TAP") };
         assert_eq!((device.as_str(), through.descriptors[0].pair.as_str()), (TAP, "guest"));
         assert_eq!(plan.helpers[1].descriptors[0], through.descriptors[0]);
     }
 
     #[test]
-    fn a_missing_passt_is_named_with_its_package() {
-        let error = networks(None).user(&[], CardKind::Stream).unwrap_err();
+    fn a_missing_passt_is_named_with_its_package_or_done_without() {
+        let error = networks(None).user(&online(CardKind::Tap)).unwrap_err();
         assert_eq!(error.to_string(), "the program 'passt' is not installed");
+        let plan = networks(None).user(&terms(CardKind::Stream, Some("eth0"), Some("eth0"))).unwrap();
+        let [filter] = plan.helpers.as_slice() else { panic!("{:?}", plan.helpers) };
+        let stack = plan.own_stack.unwrap();
+        assert_eq!((stack.network.as_str(), stack.pair.as_str()), ("198.18.0.0/24", WORLD_PAIR));
+        assert_eq!(stack.v6.unwrap().0, "fd8b:41c5:9e07::/64");
+        assert!(filter.descriptors.iter().any(|descriptor| descriptor.pair == WORLD_PAIR));
     }
 }

@@ -90,6 +90,7 @@ fn vm(number: u64, name: &str) -> VmRecord {
             memory: Mebibytes(512),
             disk: Mebibytes(1024),
             network: NetworkMode::User,
+            allow_host: true,
             environment: vec!["A=b c".to_owned()],
             forwards: Vec::new(),
             automatic_forwards: false,

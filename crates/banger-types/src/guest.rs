@@ -246,6 +246,9 @@ pub enum Service {
     /// `tcp:PORT`: a TCP connection to that port of the guest's loopback address; where nobody listens there, to whatever
     /// address of the guest's somebody does.
     Tcp(u16),
+    /// `udp:PORT`: datagrams to that port, from one port of the guest's, and those that come back; reached as by [`Self::Tcp`].
+    /// On the stream each comes behind its length (`banger_channel::Datagrams`).
+    Udp(u16),
 }
 
 impl fmt::Display for Service {
@@ -254,27 +257,28 @@ impl fmt::Display for Service {
             Self::Agent => f.write_str("agent"),
             Self::Ssh => f.write_str("ssh"),
             Self::Tcp(port) => write!(f, "tcp:{port}"),
+            Self::Udp(port) => write!(f, "udp:{port}"),
         }
     }
 }
 
 /// The text names no service of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no guest service '{0}'; there are agent, ssh and tcp:PORT")]
+#[error("there is no guest service '{0}'; there are agent, ssh, tcp:PORT and udp:PORT")]
 pub struct UnknownService(pub String);
 
 impl FromStr for Service {
     type Err = UnknownService;
 
     fn from_str(text: &str) -> Result<Self, UnknownService> {
+        let unknown = || UnknownService(text.to_owned());
+        let port = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or_else(unknown);
         match text.split_once(':') {
             None if text == "agent" => Ok(Self::Agent),
             None if text == "ssh" => Ok(Self::Ssh),
-            Some(("tcp", port)) => match port.parse() {
-                Ok(port) if port != 0 => Ok(Self::Tcp(port)),
-                _ => Err(UnknownService(text.to_owned())),
-            },
-            _ => Err(UnknownService(text.to_owned())),
+            Some(("tcp", text)) => port(text).map(Self::Tcp),
+            Some(("udp", text)) => port(text).map(Self::Udp),
+            _ => Err(unknown()),
         }
     }
 }
@@ -544,10 +548,10 @@ mod tests {
 
     #[test]
     fn a_service_reads_back_as_it_prints() {
-        for service in [Service::Agent, Service::Ssh, Service::Tcp(8080)] {
+        for service in [Service::Agent, Service::Ssh, Service::Tcp(8080), Service::Udp(53)] {
             assert_eq!(service.to_string().parse(), Ok(service));
         }
-        for bad in ["", "tcp", "tcp:", "tcp:0", "tcp:70000", "ssh:1", "../x"] {
+        for bad in ["", "tcp", "tcp:", "tcp:0", "tcp:70000", "udp:0", "ssh:1", "../x"] {
             assert!(bad.parse::<Service>().is_err(), "{bad}");
         }
     }

@@ -2,7 +2,6 @@
 //! daemon, a VM's monitor and its guest say to each other. Nothing here reads a file, opens a
 //! socket or looks at a clock.
 
-#[cfg(feature = "schema")]
 pub mod address;
 pub mod bytes;
 pub mod catalog;

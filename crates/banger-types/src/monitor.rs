@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::HostPort;
 use crate::guest::{GuestHello, GuestReply, GuestRequest, ListeningSocket, Service, ShutdownAction};
 
 /// Files that a monitor reads or writes in the VM's directory.
@@ -198,14 +199,16 @@ pub struct MonitorStatus {
     pub sockets: Vec<ListeningSocket>,
 }
 
-/// A TCP port of the host that leads to a port of the guest, through the control channel.
+/// Most forwards that somebody may ask for, for one VM.
+pub const MOST_FORWARDS: usize = 256;
+
+/// A port of the host that leads to a port of the guest, through the control channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forward {
-    /// The host's address and port, as `127.0.0.1:8080`.
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("pattern" = crate::address::PATTERN)))]
-    pub listen: std::net::SocketAddr,
-    /// The port of the guest: on its loopback address, or where nobody listens there, on another of its own.
+    /// Where the host listens: `127.0.0.1:8080`, or `127.0.0.1:53/udp` for datagrams.
+    pub listen: HostPort,
+    /// The port of the guest, of the same protocol: on its loopback address, or where nobody listens there, on another of its own.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub guest_port: u16,
 }
@@ -229,12 +232,12 @@ pub enum MonitorRequest {
     Kill,
     /// Start a forward. Port 0 takes a free one; answered by [`MonitorReply::Forward`].
     ForwardAdd(Forward),
-    /// End the forward that listens here. Open connections go on.
-    ForwardRemove(std::net::SocketAddr),
+    /// End the forward that listens here. Open connections go on; datagrams do not.
+    ForwardRemove(HostPort),
     /// From now on, forward to what the guest listens on, or do not. Answered by [`MonitorReply::Done`].
     ForwardAutomatically(bool),
     /// Leave this address to somebody else, if an automatic forward has it. Answered by [`MonitorReply::Done`].
-    ForwardYield(std::net::SocketAddr),
+    ForwardYield(HostPort),
 }
 
 /// A line from a monitor.

@@ -1,9 +1,8 @@
 //! What listens in a VM, and how it is reached.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
+use crate::address::HostPort;
 use crate::guest::ListeningSocket;
 
 /// Answer to `GET /v1/vms/NAME/ports`.
@@ -26,8 +25,8 @@ pub struct VmPort {
     /// The socket.
     #[serde(flatten)]
     pub socket: ListeningSocket,
-    /// The host's address that leads to it.
-    pub forward: Option<SocketAddr>,
+    /// The port of the host that leads to it.
+    pub forward: Option<HostPort>,
     /// Whether that came by itself, and goes with the socket.
     pub automatic: bool,
     /// What it was found to speak, if it was one of those.

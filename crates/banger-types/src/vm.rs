@@ -88,6 +88,8 @@ pub struct VmCreateRequest {
     pub disk: Option<Mebibytes>,
     /// Its network.
     pub network: NetworkMode,
+    /// Whether it reaches the host's own addresses by its network, but for the loopback.
+    pub allow_host: bool,
     /// Environment of its sessions, on top of the image's, as `NAME=VALUE`.
     pub environment: Vec<String>,
     /// Ports of the host that lead into it.
@@ -127,6 +129,8 @@ pub struct VmSetRequest {
     pub restart: Option<RestartPolicy>,
     /// Whether what listens in it gets a port of the host's 127.0.0.1 by itself.
     pub automatic_forwards: Option<bool>,
+    /// Whether it reaches the host's own addresses by its network, but for the loopback, from the next start on.
+    pub allow_host: Option<bool>,
     /// Labels to set, and with `null` to take away.
     pub labels: BTreeMap<String, Option<String>>,
 }
@@ -189,6 +193,9 @@ pub struct VmSpec {
     pub disk: Mebibytes,
     /// Its network.
     pub network: NetworkMode,
+    /// Whether it reaches the host's own addresses by its network, but for the loopback.
+    #[serde(default)]
+    pub allow_host: bool,
     /// Environment of its sessions, on top of the image's, as `NAME=VALUE`.
     #[serde(default)]
     pub environment: Vec<String>,

@@ -8,6 +8,7 @@ use banger_api::request::{EventQuery, PageQuery};
 use banger_api::route;
 use banger_core::store::Page;
 use banger_core::vm::Request;
+use banger_types::address::HostPort;
 use banger_types::event::{Change, EventKind};
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
@@ -356,11 +357,7 @@ impl Daemon {
         }
     }
 
-    pub(crate) async fn remove_forward(
-        &self,
-        name: &str,
-        listen: std::net::SocketAddr,
-    ) -> Result<(), ApiError> {
+    pub(crate) async fn remove_forward(&self, name: &str, listen: HostPort) -> Result<(), ApiError> {
         self.find(name)?.edit(Edit::RemoveForward(listen), None).await.map(drop)
     }
 

@@ -31,17 +31,19 @@ impl ForwardChanges {
 fn is_in_force_as(wanted: &Forward, found: &Forward) -> bool {
     let port = wanted.listen.port();
     found.guest_port == wanted.guest_port
-        && found.listen.ip() == wanted.listen.ip()
+        && (found.listen.protocol, found.listen.ip()) == (wanted.listen.protocol, wanted.listen.ip())
         && (port == 0 || found.listen.port() == port)
 }
 
 #[cfg(test)]
 mod tests {
+    use banger_types::address::HostPort;
+
     use super::*;
 
     fn forwards(list: &[(u16, u16)]) -> Vec<Forward> {
         let forward = |&(port, guest_port): &(u16, u16)| Forward {
-            listen: std::net::SocketAddr::from(([127, 0, 0, 1], port)),
+            listen: HostPort::tcp(([127, 0, 0, 1], port)),
             guest_port,
         };
         list.iter().map(forward).collect()
@@ -68,10 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_apart() {
+    fn addresses_and_protocols_are_told_apart() {
         let wanted = Forward { listen: "127.0.0.1:80".parse().unwrap(), guest_port: 8 };
-        let found = Forward { listen: "[::1]:80".parse().unwrap(), guest_port: 8 };
-        let changes = ForwardChanges::between(std::slice::from_ref(&wanted), std::slice::from_ref(&found));
-        assert_eq!(changes, ForwardChanges { missing: vec![wanted], surplus: vec![found] });
+        for other in ["[::1]:80", "127.0.0.1:80/udp"] {
+            let found = Forward { listen: other.parse().unwrap(), guest_port: 8 };
+            let changes =
+                ForwardChanges::between(std::slice::from_ref(&wanted), std::slice::from_ref(&found));
+            assert_eq!(changes, ForwardChanges { missing: vec![wanted.clone()], surplus: vec![found] });
+        }
     }
 }

@@ -161,6 +161,10 @@ impl Engine for Firecracker {
         CardKind::Tap
     }
 
+    fn has_network_stack(&self) -> bool {
+        false
+    }
+
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError> {
         let Found { path, .. } = self.look()?;
         let content = configuration::probe(plan)?;

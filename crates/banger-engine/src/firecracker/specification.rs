@@ -50,6 +50,7 @@ fn network() -> NetworkPlan {
     NetworkPlan {
         helpers: Vec::new(),
         attachment: Attachment::Tap { device: "tap0".to_owned(), through },
+        own_stack: None,
         guest: GuestNetwork {
             mac: "02:62:6e:67:00:01".to_owned(),
             mtu: 1500,

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use banger_core::engine::{BootPlan, EngineError, ProbePlan};
+use banger_core::network::OwnStack;
 use banger_types::guest::CONTROL_PORT_NAME;
 use banger_types::size::Mebibytes;
 use banger_types::vm::Accelerator;
 
-use super::{CONTROL_DESCRIPTOR, NETWORK_DESCRIPTOR};
+use super::{CONTROL_DESCRIPTOR, NETWORK_DESCRIPTOR, STACK_DESCRIPTOR};
 use crate::kernel_parameters;
 
 /// The QMP socket, in the VM's directory.
@@ -73,6 +74,9 @@ pub(super) fn of_vm(plan: &BootPlan, counter_khz: Option<u64>) -> Result<Vec<Str
         let backend = format!("stream,id=network,addr.type=fd,addr.str={NETWORK_DESCRIPTOR}");
         let card = format!("virtio-net-device,netdev=network,mac={}", network.guest.mac);
         arguments.option("-netdev", backend).option("-device", card);
+        if let Some(stack) = &network.own_stack {
+            arguments.stack(stack);
+        }
     }
     Ok(arguments.0)
 }
@@ -127,6 +131,22 @@ impl Arguments {
     fn option(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
         self.0.extend([name.to_owned(), value.into()]);
         self
+    }
+
+    /// QEMU's own network stack, joined to a stream of frames as two ports of a hub are (qemu(1), "-netdev hubport").
+    fn stack(&mut self, stack: &OwnStack) {
+        let OwnStack { network, gateway, nameserver, .. } = stack;
+        let v6 = match &stack.v6 {
+            Some((network, router)) => format!("ipv6=on,ipv6-net={network},ipv6-host={router}"),
+            None => "ipv6=off".to_owned(),
+        };
+        self.option(
+            "-netdev",
+            format!("user,id=stack,ipv4=on,net={network},host={gateway},dns={nameserver},{v6}"),
+        )
+        .option("-netdev", format!("stream,id=world,addr.type=fd,addr.str={STACK_DESCRIPTOR}"))
+        .option("-netdev", "hubport,id=stack-port,hubid=0,netdev=stack")
+        .option("-netdev", "hubport,id=world-port,hubid=0,netdev=world");
     }
 
     fn drive(&mut self, id: &str, path: &Path, access: Access) -> Result<&mut Self, EngineError> {

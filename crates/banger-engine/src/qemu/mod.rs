@@ -36,6 +36,8 @@ const CONTROL_PAIR: &str = "control";
 const CONTROL_DESCRIPTOR: i32 = 3;
 /// The number under which QEMU finds its end of the network.
 const NETWORK_DESCRIPTOR: i32 = 4;
+/// The number under which QEMU finds its end of the filter, when it is the network itself.
+const STACK_DESCRIPTOR: i32 = 5;
 /// Most virtual CPUs of a VM: as many as its processors' interrupt controllers have numbers for (8 bits, Intel SDM volume 3,
 /// section 11.4.6); with KVM the machine would have 288.
 const MOST_VCPUS: u32 = 255;
@@ -97,6 +99,10 @@ impl Engine for Qemu {
         CardKind::Stream
     }
 
+    fn has_network_stack(&self) -> bool {
+        true
+    }
+
     fn probe(&self, plan: &ProbePlan) -> Result<Probe, EngineError> {
         let vmm = Program {
             name: "qemu".to_owned(),
@@ -116,6 +122,10 @@ impl Engine for Qemu {
                 return Err(EngineError::Attachment { engine: "qemu" });
             };
             descriptors.push(InheritedDescriptor { number: NETWORK_DESCRIPTOR, pair: pair.clone() });
+            let stack = network.own_stack.iter();
+            descriptors.extend(
+                stack.map(|stack| InheritedDescriptor { number: STACK_DESCRIPTOR, pair: stack.pair.clone() }),
+            );
         }
         let vmm = Program {
             name: "qemu".to_owned(),

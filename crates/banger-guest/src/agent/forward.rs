@@ -1,8 +1,9 @@
 //! The service `tcp:PORT`: a connection to a port of the guest.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use banger_types::guest::Transport;
 use tokio::net::TcpStream;
 
 use super::mux::Offer;
@@ -30,8 +31,9 @@ async fn connect(port: u16) -> io::Result<TcpStream> {
     if let Ok(connection) = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await {
         return Ok(connection);
     }
-    let addresses = tokio::task::spawn_blocking(move || sockets::addresses(port)).await;
-    for address in addresses.into_iter().flatten() {
+    let addresses = tokio::task::spawn_blocking(move || sockets::addresses(Transport::Tcp, port)).await;
+    let others = |address: &IpAddr| !address.is_unspecified() && !address.is_loopback();
+    for address in addresses.into_iter().flatten().filter(others) {
         if let Ok(connection) = TcpStream::connect((address, port)).await {
             return Ok(connection);
         }

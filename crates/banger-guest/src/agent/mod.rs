@@ -4,6 +4,7 @@
 
 mod clock;
 mod control;
+mod datagrams;
 mod forward;
 mod link;
 mod listeners;
@@ -136,6 +137,9 @@ impl Services {
             }
             Ok(Service::Tcp(port)) => {
                 tokio::spawn(forward::serve(offer, port));
+            }
+            Ok(Service::Udp(port)) => {
+                tokio::spawn(datagrams::serve(offer, port));
             }
             Err(error) => offer.refuse(&error.to_string()),
         }

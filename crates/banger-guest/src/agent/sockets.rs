@@ -17,13 +17,10 @@ const IS_CONNECTED_TO_NOBODY: &str = "07";
 pub(super) fn listening(protocols: &[Transport], before: &[ListeningSocket]) -> io::Result<ListeningSockets> {
     let mut sockets = Vec::new();
     for protocol in protocols {
-        let tables = match protocol {
-            Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-            Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-        };
-        sockets.extend(table(&std::fs::read_to_string(tables[0])?, *protocol));
+        let [v4, v6] = tables(*protocol);
+        sockets.extend(table(&std::fs::read_to_string(v4)?, *protocol));
         // A kernel may be without IPv6.
-        sockets.extend(std::fs::read_to_string(tables[1]).iter().flat_map(|text| table(text, *protocol)));
+        sockets.extend(std::fs::read_to_string(v6).iter().flat_map(|text| table(text, *protocol)));
     }
     sockets.sort();
     let more = sockets.len() > MOST_SOCKETS;
@@ -32,12 +29,20 @@ pub(super) fn listening(protocols: &[Transport], before: &[ListeningSocket]) -> 
     Ok(ListeningSockets { sockets, more, told: false })
 }
 
-/// Returns the addresses, other than the usual ones, on which somebody listens on a TCP port, and a forward reaches it.
-pub(super) fn addresses(port: u16) -> Vec<IpAddr> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
-    let sockets = tables.iter().flatten().flat_map(|text| table(text, Transport::Tcp));
+/// Returns the addresses on which somebody listens on a port, as far as a forward reaches them.
+pub(super) fn addresses(protocol: Transport, port: u16) -> Vec<IpAddr> {
+    let tables = tables(protocol).map(std::fs::read_to_string);
+    let sockets = tables.iter().flatten().flat_map(|text| table(text, protocol));
     let reached = sockets.filter(|socket| socket.port == port && socket.is_reached_by_forwards());
-    reached.map(|socket| socket.address).filter(|it| !it.is_unspecified() && !it.is_loopback()).collect()
+    reached.map(|socket| socket.address).collect()
+}
+
+/// Returns the tables of a protocol, one for each family of addresses.
+const fn tables(protocol: Transport) -> [&'static str; 2] {
+    match protocol {
+        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+    }
 }
 
 /// Returns the sockets of a table that listen.

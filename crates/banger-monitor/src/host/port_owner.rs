@@ -1,20 +1,29 @@
-//! Who has a TCP port of this host.
+//! Who has a port of this host.
 
 use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use banger_types::address::HostPort;
+use banger_types::guest::Transport;
 use fs_err::File;
 
 use crate::text::printable;
 
-/// The state of a socket that listens, as the kernel prints it (`TCP_LISTEN`, `include/net/tcp_states.h`).
-const LISTENING: &str = "0A";
+/// Returns where the kernel shows the sockets of a protocol, and the state there of those that listen (`TCP_LISTEN` and `TCP_CLOSE`,
+/// `include/net/tcp_states.h`).
+const fn tables(protocol: Transport) -> ([&'static str; 2], &'static str) {
+    match protocol {
+        Transport::Tcp => (["/proc/net/tcp", "/proc/net/tcp6"], "0A"),
+        Transport::Udp => (["/proc/net/udp", "/proc/net/udp6"], "07"),
+    }
+}
 
 /// Returns who listens where `wanted` cannot, in words: "nginx (process 123)". `None` if it cannot be known, as when
 /// the process is another user's.
-pub(crate) fn port_owner(wanted: SocketAddr) -> Option<String> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
+pub(crate) fn port_owner(wanted: HostPort) -> Option<String> {
+    let (tables, _) = tables(wanted.protocol);
+    tables
         .iter()
         .filter_map(|table| File::open(table).ok())
         .flat_map(|table| listeners_in_the_way(BufReader::new(table), wanted))
@@ -23,13 +32,14 @@ pub(crate) fn port_owner(wanted: SocketAddr) -> Option<String> {
 
 /// Returns the inodes of the sockets in a table of `proc_pid_net(5)` that listen on the port, at an address that rules
 /// `wanted` out.
-fn listeners_in_the_way(table: impl BufRead, wanted: SocketAddr) -> Vec<String> {
+fn listeners_in_the_way(table: impl BufRead, wanted: HostPort) -> Vec<String> {
+    let (_, listening) = tables(wanted.protocol);
     let inode = |line: String| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
         let (address, port) = parse_address(local)?;
         let collides = address == wanted.ip() || address.is_unspecified() || wanted.ip().is_unspecified();
-        (*state == LISTENING && port == wanted.port() && collides).then(|| (*inode).to_owned())
+        (*state == listening && port == wanted.port() && collides).then(|| (*inode).to_owned())
     };
     table.lines().map_while(Result::ok).filter_map(inode).collect()
 }
@@ -77,7 +87,7 @@ fn owner_of_socket(inode: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -116,14 +126,19 @@ mod tests {
                 banger_testkit::not_run(test, &format!("there is no {address} here"));
                 continue;
             };
-            let owner = port_owner(listener.local_addr().unwrap()).unwrap();
-            assert!(owner.ends_with(&format!(" (process {})", std::process::id())), "{owner}");
+            let socket = UdpSocket::bind(address).unwrap();
+            for port in
+                [HostPort::tcp(listener.local_addr().unwrap()), HostPort::udp(socket.local_addr().unwrap())]
+            {
+                let owner = port_owner(port).unwrap();
+                assert!(owner.ends_with(&format!(" (process {})", std::process::id())), "{owner}");
+            }
         }
     }
 
     #[test]
     fn a_free_port_has_no_owner() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(port_owner(address), None);
+        assert_eq!(port_owner(HostPort::tcp(address)), None);
     }
 }

@@ -4,9 +4,10 @@
 //! ports of the host it gets and no more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use banger_types::address::HostPort;
 use banger_types::guest::{LONGEST_PROCESS_NAME, ListeningSocket, ListeningSockets, MOST_SOCKETS, Transport};
 use banger_types::monitor::Forward;
 
@@ -72,16 +73,21 @@ impl Monitor {
         self.forward_automatically();
     }
 
-    /// Leaves a port to somebody else.
-    pub(crate) fn yield_port(&mut self, listen: SocketAddr) {
+    /// Leaves a port to somebody else, if it is one that could be had automatically.
+    pub(crate) fn yield_port(&mut self, listen: HostPort) {
+        if listen.protocol != Transport::Tcp {
+            return;
+        }
         self.automatic.yielded.insert(listen.port(), Instant::now());
         self.end_automatic(|forward| forward.listen.port() == listen.port());
         self.forward_automatically();
     }
 
     /// A port that was left to somebody is theirs no more.
-    pub(crate) fn take_port_back(&mut self, listen: SocketAddr) {
-        self.automatic.yielded.remove(&listen.port());
+    pub(crate) fn take_port_back(&mut self, listen: HostPort) {
+        if listen.protocol == Transport::Tcp {
+            self.automatic.yielded.remove(&listen.port());
+        }
     }
 
     /// Nothing listens any more.
@@ -94,7 +100,9 @@ impl Monitor {
 
     /// Makes the forwards that are missing, and ends those that lead nowhere.
     pub(crate) fn forward_automatically(&mut self) {
-        let asked_for: BTreeSet<u16> = self.forwards_where(false).map(|forward| forward.guest_port).collect();
+        let asked_for =
+            self.forwards_where(false).filter(|forward| forward.listen.protocol == Transport::Tcp);
+        let asked_for: BTreeSet<u16> = asked_for.map(|forward| forward.guest_port).collect();
         let wanted = if self.automatic.wanted && self.ending.is_none() {
             self.automatic.ports.difference(&asked_for).copied().take(LIMIT).collect()
         } else {
@@ -113,7 +121,7 @@ impl Monitor {
         self.automatic.yielded.retain(|_, since| since.elapsed() < YIELDED);
         let free = host_ports(guest_port).filter(|port| !self.automatic.yielded.contains_key(port));
         for port in free.take(TRIES).collect::<Vec<_>>() {
-            let forward = Forward { listen: (Ipv4Addr::LOCALHOST, port).into(), guest_port };
+            let forward = Forward { listen: HostPort::tcp((Ipv4Addr::LOCALHOST, port)), guest_port };
             match self.listen(&forward, true) {
                 Ok(_) => return,
                 Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}

@@ -79,6 +79,8 @@ impl Monitor {
         for (stream, token) in std::mem::take(&mut self.streams) {
             if let Some(splice) = self.splices.get_mut(&token) {
                 splice.guest_gone();
+            } else if self.flows.forget(token) {
+                // What comes next begins a flow anew.
             } else if self.clients.get(&token).is_some_and(|client| client.state == State::Opening(stream)) {
                 self.answer(token, &MonitorReply::Failed("the guest's program was restarted".to_owned()));
             }
@@ -102,6 +104,7 @@ impl Monitor {
         let Some(token) = self.streams.get(&stream).copied() else { return };
         match self.splices.get_mut(&token) {
             Some(splice) => splice.opened = true,
+            None if self.flows.opened(token) => {}
             None => self.client_becomes_stream(token),
         }
     }
@@ -115,6 +118,7 @@ impl Monitor {
         let Some(token) = self.streams.remove(&stream) else { return };
         match self.splices.remove(&token) {
             Some(splice) => splice.abort(),
+            None if self.flows.forget(token) => {}
             None => self.answer(token, &MonitorReply::Failed(reason.to_owned())),
         }
     }
@@ -122,8 +126,12 @@ impl Monitor {
     fn data(&mut self, stream: StreamId, bytes: Vec<u8>) {
         if self.is_agents(stream) {
             self.agent_data(stream, &bytes);
-        } else if let Some(splice) = self.streams.get(&stream).and_then(|token| self.splices.get_mut(token)) {
-            splice.receive(bytes);
+            return;
+        }
+        let Some(token) = self.streams.get(&stream).copied() else { return };
+        match self.splices.get_mut(&token) {
+            Some(splice) => splice.receive(bytes),
+            None => self.flows.receive(token, bytes),
         }
     }
 
@@ -131,8 +139,12 @@ impl Monitor {
         if self.is_agents(stream) {
             self.channel.endpoint.reset(stream);
             self.agent_gone();
-        } else if let Some(splice) = self.streams.get(&stream).and_then(|token| self.splices.get_mut(token)) {
-            splice.guest_finished();
+            return;
+        }
+        let Some(token) = self.streams.get(&stream).copied() else { return };
+        match self.splices.get_mut(&token) {
+            Some(splice) => splice.guest_finished(),
+            None => self.end_flow(token),
         }
     }
 

@@ -6,6 +6,7 @@ mod boot;
 mod client;
 mod clients;
 mod console;
+mod datagrams;
 mod end;
 mod forwards;
 mod guest;
@@ -29,6 +30,7 @@ use self::attachments::Attachment;
 use self::automatic::Automatic;
 use self::boot::Boot;
 use self::client::Client;
+use self::datagrams::Flows;
 use self::end::Ending;
 use self::forwards::ForwardListener;
 use self::status::Board;
@@ -43,8 +45,8 @@ use crate::host::system;
 use crate::host::vmm;
 use crate::host::words::Words;
 
-/// Bytes that are moved at a time. One buffer serves everything.
-const BUFFER: usize = 32 << 10;
+/// Bytes that are moved at a time, a datagram of any length among them. One buffer serves everything.
+const BUFFER: usize = 64 << 10;
 
 const SIGNALS: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -106,6 +108,7 @@ pub(crate) struct Monitor {
     /// Who has which stream of the channel.
     streams: BTreeMap<StreamId, Token>,
     forwards: BTreeMap<Token, ForwardListener>,
+    flows: Flows,
     automatic: Automatic,
     /// A shutdown that the agent has to be asked for as soon as it is there.
     wanted_shutdown: Option<ShutdownAction>,
@@ -162,6 +165,7 @@ impl Monitor {
             attachments: BTreeMap::new(),
             streams: BTreeMap::new(),
             forwards: BTreeMap::new(),
+            flows: Flows::default(),
             automatic: Automatic::default(),
             wanted_shutdown: None,
             host_shutdown: false,
@@ -250,7 +254,7 @@ impl Monitor {
                 } else if let Some(attachment) = self.attachments.get_mut(&token) {
                     attachment.peer.note(event);
                 } else if let Some(forward) = self.forwards.get_mut(&token) {
-                    forward.ready = true;
+                    forward.note(event);
                 }
             }
         }
@@ -267,6 +271,7 @@ impl Monitor {
         self.hear_vmm(&mut buffer);
         progress |= heard | self.accept_clients() | self.accept_forwards();
         progress |= self.pump_clients(&mut buffer) | self.pump_splices(&mut buffer);
+        progress |= self.pump_datagrams(&mut buffer);
         progress |= self.pump_attachments(&mut buffer);
         progress |= self.flush_channel();
         progress |= self.reap();
@@ -337,6 +342,7 @@ impl Monitor {
         }
         self.follow_farewell(now);
         self.follow_sockets(now);
+        self.end_idle_flows(now);
         if self.shutdown_deadline.is_some_and(|deadline| deadline <= now) {
             self.shutdown_deadline = None;
             self.kill_for_host();
@@ -365,7 +371,8 @@ impl Monitor {
             ending.deadline()
         } else {
             let sockets = self.automatic.due(now);
-            [self.shutdown_deadline, self.boot.deadline(), sockets].into_iter().flatten().min()
+            let idle = self.flows.due();
+            [self.shutdown_deadline, self.boot.deadline(), sockets, idle].into_iter().flatten().min()
         };
         let due = [self.board.due(now), deadline].into_iter().flatten().min()?;
         Some(due.saturating_duration_since(now))

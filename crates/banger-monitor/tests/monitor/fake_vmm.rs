@@ -108,6 +108,13 @@ struct Stream {
     closing: bool,
 }
 
+impl Stream {
+    /// Whether it leads to this port, by either protocol.
+    fn is_to(&self, port: u16) -> bool {
+        [format!("tcp:{port}"), format!("udp:{port}")].contains(&self.service)
+    }
+}
+
 struct Guest {
     connection: UnixStream,
     endpoint: Endpoint,
@@ -197,11 +204,11 @@ impl Guest {
     fn data(&mut self, id: StreamId, bytes: &[u8]) {
         let stream = self.streams.get_mut(&id).unwrap();
         stream.count += bytes.len();
-        if stream.service == format!("tcp:{ECHO}") {
+        if stream.is_to(ECHO) {
             stream.to_send.extend_from_slice(bytes);
             return;
         }
-        if stream.service == format!("tcp:{STALL}") {
+        if stream.is_to(STALL) {
             return;
         }
         self.endpoint.consumed(id, bytes.len());
@@ -385,7 +392,7 @@ impl Guest {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let sent = self.endpoint.send(id, &stream.to_send);
         stream.to_send.drain(..sent);
-        if stream.service == format!("tcp:{ECHO}") {
+        if stream.is_to(ECHO) {
             self.endpoint.consumed(id, sent);
         }
         if stream.closing && stream.to_send.is_empty() {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod console;
+mod datagrams;
 mod ends;
 mod fake_vmm;
 mod idle;

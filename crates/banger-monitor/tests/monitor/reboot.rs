@@ -42,23 +42,21 @@ fn echo(address: SocketAddr) -> TcpStream {
 #[test]
 fn everything_that_is_not_the_guests_stays() {
     let mut vm = Vm::ready();
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let reply = vm.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port: ECHO }));
-    let MonitorReply::Forward(forward) = reply else { panic!("{reply:?}") };
+    let forward = Forward { listen: vm.forward("127.0.0.1:0", ECHO), guest_port: ECHO };
     let mut watcher = vm.connect();
     assert!(matches!(watcher.ask(&MonitorRequest::Watch), MonitorReply::Status(_)));
     let mut client = vm.connect();
     let mut waiting = vm.connect();
     waiting.send(&MonitorRequest::Guest(GuestRequest::SetClock(0)));
     for commands in [REBOOT, FORCED_REBOOT] {
-        let mut forwarded = echo(forward.listen);
+        let mut forwarded = echo(forward.listen.address);
         let mut stream = vm.stream(ECHO);
         reboot(&mut vm, commands);
         // What belonged to the old boot has ended.
         assert!(matches!(forwarded.read(&mut [0]), Ok(0) | Err(_)));
         assert!(stream.read_to_end().is_empty());
         // The rest is as it was.
-        echo(forward.listen);
+        echo(forward.listen.address);
         assert_eq!(vm.status.forwards, std::slice::from_ref(&forward));
         assert!(matches!(client.ask(&MonitorRequest::Status), MonitorReply::Status(_)));
         loop {

@@ -1,9 +1,10 @@
 //! Streams to the guest, and forwards.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use banger_channel::WINDOW;
+use banger_types::address::HostPort;
 use banger_types::guest::{GuestReply, GuestRequest};
 use banger_types::monitor::{Forward, MonitorPhase, MonitorReply, MonitorRequest};
 
@@ -92,11 +93,7 @@ fn bytes_sent_along_with_the_request_belong_to_the_stream() {
 }
 
 fn forward(vm: &Vm, guest_port: u16) -> SocketAddr {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let reply = vm.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port }));
-    let MonitorReply::Forward(forward) = reply else { panic!("{reply:?}") };
-    assert_ne!(forward.listen.port(), 0);
-    forward.listen
+    vm.forward("127.0.0.1:0", guest_port).address
 }
 
 fn dial(address: SocketAddr) -> TcpStream {
@@ -124,7 +121,7 @@ fn a_forward_relays_bulk_and_outlives_its_removal() {
     let mut socket = dial(address);
     socket.write_all(b"x").unwrap();
     socket.read_exact(&mut [0]).unwrap();
-    let removal = MonitorRequest::ForwardRemove(address);
+    let removal = MonitorRequest::ForwardRemove(HostPort::tcp(address));
     assert_eq!(vm.ask(&removal), MonitorReply::Done);
     assert!(matches!(vm.ask(&removal), MonitorReply::Failed(_)));
     assert!(TcpStream::connect(address).is_err());
@@ -145,17 +142,20 @@ fn forwards_are_published_and_taken_ports_are_told() {
     let vm = Vm::ready();
     let address = forward(&vm, ECHO);
     let status = vm.await_status(|status| !status.forwards.is_empty());
-    assert_eq!(status.forwards, [Forward { listen: address, guest_port: ECHO }]);
+    assert_eq!(status.forwards, [Forward { listen: HostPort::tcp(address), guest_port: ECHO }]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = taken.local_addr().unwrap();
-    assert_eq!(
-        vm.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port: 80 })),
-        MonitorReply::Failed(format!(
-            "cannot listen on {listen}: address in use by {} (process {})",
-            std::fs::read_to_string("/proc/self/comm").unwrap().trim_end(),
-            std::process::id()
-        ))
-    );
+    let taken_too = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for listen in [HostPort::tcp(taken.local_addr().unwrap()), HostPort::udp(taken_too.local_addr().unwrap())]
+    {
+        assert_eq!(
+            vm.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port: 80 })),
+            MonitorReply::Failed(format!(
+                "cannot listen on {listen}: address in use by {} (process {})",
+                std::fs::read_to_string("/proc/self/comm").unwrap().trim_end(),
+                std::process::id()
+            ))
+        );
+    }
 }
 
 #[test]

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use banger_types::address::HostPort;
 use banger_types::guest::Service;
 use banger_types::location::variable;
 use banger_types::monitor::{
-    ChannelSource, DialTerms, EndReason, InheritedDescriptor, LaunchSpec, MonitorPhase, MonitorReply,
-    MonitorRequest, MonitorStatus, Program, SocketRequest, file,
+    ChannelSource, DialTerms, EndReason, Forward, InheritedDescriptor, LaunchSpec, MonitorPhase,
+    MonitorReply, MonitorRequest, MonitorStatus, Program, SocketRequest, file,
 };
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -170,6 +171,16 @@ impl Vm {
         let mut client = self.connect();
         assert_eq!(client.ask(&MonitorRequest::Connect(Service::Tcp(port))), MonitorReply::Connected);
         client
+    }
+
+    /// Makes a forward to a port of the guest.
+    pub(crate) fn forward(&self, listen: &str, guest_port: u16) -> HostPort {
+        let listen: HostPort = listen.parse().unwrap();
+        let reply = self.ask(&MonitorRequest::ForwardAdd(Forward { listen, guest_port }));
+        let MonitorReply::Forward(forward) = reply else { panic!("{reply:?}") };
+        assert_eq!((forward.listen.ip(), forward.guest_port), (listen.ip(), guest_port));
+        assert_ne!(forward.listen.port(), 0);
+        forward.listen
     }
 
     /// Gives the fake VMM a command.

@@ -52,7 +52,7 @@ fn main() {
             let own = socket.and_then(|it| it.connect("192.0.2.1:9").and_then(|()| it.local_addr()));
             println!("{}", own.map(|own| own.ip().to_string()).unwrap_or_default());
         }
-        // An echo server that ends with its standard input.
+        // An echo server that ends with its standard input; of datagrams, if the address ends with `/udp`.
         "serve" => serve(&address(&arguments)),
         // Sends a line to an echo server; fails when none comes back.
         "ask" => std::process::exit(i32::from(!ask(&address(&arguments)))),
@@ -97,6 +97,30 @@ fn listen(address: &str) -> TcpListener {
 }
 
 fn serve(address: &str) {
+    match address.strip_suffix("/udp") {
+        Some(address) => serve_datagrams(address),
+        None => serve_connections(address),
+    }
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
+}
+
+fn serve_datagrams(address: &str) {
+    let socket = UdpSocket::bind(address).unwrap_or_else(|error| {
+        eprintln!("cannot listen on {address}: {error}");
+        std::process::exit(1);
+    });
+    println!("serving");
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            if let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..length], client).ok();
+            }
+        }
+    });
+}
+
+fn serve_connections(address: &str) {
     let listener = listen(address);
     println!("serving");
     std::thread::spawn(move || {
@@ -107,7 +131,6 @@ fn serve(address: &str) {
             });
         }
     });
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
 }
 
 fn ask(address: &str) -> bool {

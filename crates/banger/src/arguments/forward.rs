@@ -1,10 +1,10 @@
 //! `banger vm forward …`.
 
-use banger_types::monitor::Forward;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
-use super::{NameArguments, parse};
+use super::NameArguments;
+use super::parse::{self, Forwards};
 
 /// `banger vm forward …`.
 #[derive(Debug, Subcommand)]
@@ -23,7 +23,7 @@ pub struct ForwardArguments {
     /// The VM's name or id
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
-    /// TCP ports: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an address; host port 0 takes a free one
-    #[arg(required = true, value_name = "HOST:GUEST", value_parser = parse::forward)]
-    pub forwards: Vec<Forward>,
+    /// Ports: [ADDRESS:]HOST:GUEST[/udp], or ranges of them, on 127.0.0.1 without an address; host port 0 takes a free one
+    #[arg(required = true, value_name = "HOST:GUEST", value_parser = parse::forwards)]
+    pub forwards: Vec<Forwards>,
 }

@@ -4,14 +4,14 @@ use std::ffi::OsString;
 
 use banger_types::VmName;
 use banger_types::bytes::ByteString;
-use banger_types::monitor::Forward;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{EngineKind, NetworkMode, RestartPolicy};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
+use super::parse::{self, Forwards};
 use super::session::{SessionOptions, variable};
-use super::{OnInterrupt, WaitOptions, parse};
+use super::{OnInterrupt, WaitOptions};
 
 /// What a VM is made of.
 #[derive(Debug, Args)]
@@ -34,12 +34,15 @@ pub struct Machine {
     /// Its network
     #[arg(long = "net", value_enum, default_value_t = NetworkArgument::User)]
     pub network: NetworkArgument,
+    /// Let it reach this host's own addresses, but for the loopback
+    #[arg(long)]
+    pub allow_host: bool,
     /// What runs it
     #[arg(long, value_enum, default_value_t = EngineArgument::Auto)]
     pub engine: EngineArgument,
-    /// Lead a TCP port of this host into it: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an address
-    #[arg(short = 'p', long = "publish", value_name = "HOST:GUEST", value_parser = parse::forward)]
-    pub forwards: Vec<Forward>,
+    /// Lead ports of this host into it: [ADDRESS:]HOST:GUEST[/udp], or ranges of them, on 127.0.0.1 without an address
+    #[arg(short = 'p', long = "publish", value_name = "HOST:GUEST", value_parser = parse::forwards)]
+    pub forwards: Vec<Forwards>,
     /// Lead to what listens in it from 127.0.0.1 by itself, by the same port or the next free one [default: on]
     #[arg(long = "auto-forward", value_name = "WHETHER", value_enum)]
     pub automatic_forwards: Option<Switch>,
@@ -215,6 +218,9 @@ pub struct Changes {
     /// Lead to what listens in it from 127.0.0.1 by itself
     #[arg(long = "auto-forward", value_name = "WHETHER", value_enum)]
     pub automatic_forwards: Option<Switch>,
+    /// Let it reach this host's own addresses, but for the loopback, from its next start on
+    #[arg(long, value_name = "WHETHER", value_enum)]
+    pub allow_host: Option<Switch>,
     /// Give it a label, or a label another value: NAME=VALUE, or NAME alone
     #[arg(short, long = "label", value_name = "NAME=VALUE", value_parser = parse::label)]
     pub labels: Vec<(String, String)>,

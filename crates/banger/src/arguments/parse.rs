@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
+use banger_types::address::{HostPort, split_protocol};
 use banger_types::bytes::ByteString;
 use banger_types::event::EventKind;
-use banger_types::monitor::Forward;
+use banger_types::monitor::{Forward, MOST_FORWARDS};
 use banger_types::vm::{EngineKind, check_label};
 
 /// Returns the engine of this name.
@@ -22,10 +24,17 @@ pub(super) fn event_kind(text: &str) -> Result<EventKind, String> {
     EventKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("there are {names}"))
 }
 
-/// Returns the forward that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`.
-pub(super) fn forward(text: &str) -> Result<Forward, String> {
-    let wrong = || format!("'{text}' is not [ADDRESS:]HOST_PORT:GUEST_PORT, as in 8080:80");
-    let (listen, guest) = text.rsplit_once(':').ok_or_else(wrong)?;
+/// Forwards that were written as one: of a port, or of as many as a range has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwards(pub Vec<Forward>);
+
+/// Returns the forwards that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`, `53:53/udp`, `8000-8010:8000-8010`.
+pub(super) fn forwards(text: &str) -> Result<Forwards, String> {
+    let wrong = || {
+        format!("'{text}' is not [ADDRESS:]HOST_PORT:GUEST_PORT[/udp], as in 8080:80 or 8000-8010:8000-8010")
+    };
+    let (ports, protocol) = split_protocol(text).ok_or_else(wrong)?;
+    let (listen, guest) = ports.rsplit_once(':').ok_or_else(wrong)?;
     let (address, host) = match listen.rsplit_once(':') {
         Some((address, host)) => (Some(address), host),
         None => (None, listen),
@@ -42,11 +51,37 @@ pub(super) fn forward(text: &str) -> Result<Forward, String> {
             parsed
         }
     };
-    let guest_port: u16 = guest.parse().map_err(|_| wrong())?;
-    if guest_port == 0 {
+    let (host, guest) = (range(host).ok_or_else(wrong)?, range(guest).ok_or_else(wrong)?);
+    if guest.contains(&0) {
         return Err(wrong());
     }
-    Ok(Forward { listen: SocketAddr::new(address, host.parse().map_err(|_| wrong())?), guest_port })
+    // Port 0 is any that is free, as often as it is needed.
+    let any = host == (0..=0);
+    if !any && host.len() != guest.len() {
+        return Err(format!(
+            "'{text}' has {} ports of the host for {} of the guest",
+            host.len(),
+            guest.len()
+        ));
+    }
+    if guest.len() > MOST_FORWARDS {
+        return Err(format!(
+            "'{text}' has {} ports, and a VM may have {MOST_FORWARDS} forwards",
+            guest.len()
+        ));
+    }
+    let forward = |(index, guest_port): (u16, u16)| {
+        let port = if any { 0 } else { host.start() + index };
+        Forward { listen: HostPort { protocol, address: SocketAddr::new(address, port) }, guest_port }
+    };
+    Ok(Forwards((0..).zip(guest).map(forward).collect()))
+}
+
+/// Returns the ports that `text` says: one, or from one to another that is no less.
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.parse().ok()?..=last.parse().ok()?;
+    (!range.is_empty()).then_some(range)
 }
 
 /// Returns the variables that `-e` options mean: `NAME=VALUE`, or `NAME` alone for the value that
@@ -97,18 +132,61 @@ mod tests {
             ("0:80", "127.0.0.1:0"),
             ("0.0.0.0:8080:80", "0.0.0.0:8080"),
             ("[::1]:8080:80", "[::1]:8080"),
+            ("8080:80/tcp", "127.0.0.1:8080"),
+            ("8080:80/udp", "127.0.0.1:8080/udp"),
         ] {
-            let forward = forward(text).unwrap();
-            assert_eq!((forward.listen.to_string().as_str(), forward.guest_port), (listen, 80), "{text}");
+            let Forwards(found) = forwards(text).unwrap();
+            let found: Vec<_> = found.iter().map(|it| (it.listen.to_string(), it.guest_port)).collect();
+            assert_eq!(found, [(listen.to_owned(), 80)], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_as_many_forwards() {
+        for (text, expected) in [
+            (
+                "8000-8002:80-82",
+                &[("127.0.0.1:8000", 80), ("127.0.0.1:8001", 81), ("127.0.0.1:8002", 82)][..],
+            ),
+            ("65535-65535:65535-65535/udp", &[("127.0.0.1:65535/udp", 65535)]),
+            ("[::1]:0:80-81/udp", &[("[::1]:0/udp", 80), ("[::1]:0/udp", 81)]),
+        ] {
+            let Forwards(found) = forwards(text).unwrap();
+            let found: Vec<_> = found.iter().map(|it| (it.listen.to_string(), it.guest_port)).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(listen, port)| ((*listen).to_owned(), *port)).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_fit_each_other_and_a_vm() {
+        let refused = |text: &str| forwards(text).unwrap_err();
+        assert_eq!(refused("1-3:1-2"), "'1-3:1-2' has 3 ports of the host for 2 of the guest");
+        assert_eq!(refused("1-3:80"), "'1-3:80' has 3 ports of the host for 1 of the guest");
+        assert_eq!(refused("1-999:1-999"), "'1-999:1-999' has 999 ports, and a VM may have 256 forwards");
+        for text in ["2-1:2-1", "0:0-3", "1-2-3:1-3", "-1:80", "1-:1-", "1-70000:1-70000"] {
+            assert!(refused(text).contains("is not [ADDRESS:]HOST_PORT:GUEST_PORT"), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_forward_is_refused() {
-        for text in
-            ["", "80", ":", "80:", ":80", "8080:0", "8080:70000", "::1:80:80", "host:1:2", "[1.1.1.1]:1:2"]
-        {
-            assert!(forward(text).is_err(), "{text}");
+        for text in [
+            "",
+            "80",
+            ":",
+            "80:",
+            ":80",
+            "8080:0",
+            "8080:70000",
+            "::1:80:80",
+            "host:1:2",
+            "[1.1.1.1]:1:2",
+            "1:2/sctp",
+            "1:2/",
+        ] {
+            assert!(forwards(text).is_err(), "{text}");
         }
     }
 

@@ -194,6 +194,9 @@ fn the_help_of_sessions_tells_their_exit_codes() {
 
               [default: user]
 
+          --allow-host
+              Let it reach this host's own addresses, but for the loopback
+
           --engine <ENGINE>
               What runs it
 
@@ -205,8 +208,8 @@ fn the_help_of_sessions_tells_their_exit_codes() {
               [default: auto]
 
       -p, --publish <HOST:GUEST>
-              Lead a TCP port of this host into it: [ADDRESS:]HOST:GUEST, on 127.0.0.1 without an
-              address
+              Lead ports of this host into it: [ADDRESS:]HOST:GUEST[/udp], or ranges of them, on
+              127.0.0.1 without an address
 
           --auto-forward <WHETHER>
               Lead to what listens in it from 127.0.0.1 by itself, by the same port or the next free one
@@ -355,6 +358,8 @@ fn the_help_of_verbs_tells_what_they_take() {
                                     on-failure, always]
           --auto-forward <WHETHER>  Lead to what listens in it from 127.0.0.1 by itself [possible
                                     values: on, off]
+          --allow-host <WHETHER>    Let it reach this host's own addresses, but for the loopback, from
+                                    its next start on [possible values: on, off]
       -l, --label <NAME=VALUE>      Give it a label, or a label another value: NAME=VALUE, or NAME alone
           --remove-label <NAME>     Take a label away
       -h, --help                    Print help (see more with '--help')

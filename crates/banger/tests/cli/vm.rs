@@ -393,7 +393,7 @@ fn a_vm_gets_another_name() {
 #[test]
 fn what_is_wanted_of_a_vm_changes() {
     let world = world_with(vec![vm("web", VmState::Stopped)]);
-    let words = "vm set web --vcpus 4 -m 4G --disk 40G --engine qemu --restart always --auto-forward off --label team=red --remove-label test";
+    let words = "vm set web --vcpus 4 -m 4G --disk 40G --engine qemu --restart always --auto-forward off --allow-host on --label team=red --remove-label test";
     assert_eq!(world.run(words.split(' ')).text(), "web\n");
     let [Request { method, path, body }] = &world.daemon().requests()[..] else { panic!() };
     assert_eq!((method.as_str(), path.as_str()), ("PATCH", "/v1/vms/web"));
@@ -406,6 +406,7 @@ fn what_is_wanted_of_a_vm_changes() {
             disk: Some(Mebibytes(40960)),
             restart: Some(RestartPolicy::Always),
             automatic_forwards: Some(false),
+            allow_host: Some(true),
             labels: [("team".to_owned(), Some("red".to_owned())), ("test".to_owned(), None)].into(),
         }
     );
@@ -417,7 +418,7 @@ fn what_is_wanted_of_a_vm_changes() {
     --- stdout
     --- stderr
     error: the following required arguments were not provided:
-      <--vcpus <N>|--memory <SIZE>|--disk <SIZE>|--engine <ENGINE>|--restart <POLICY>|--auto-forward <WHETHER>|--label <NAME=VALUE>|--remove-label <NAME>>
+      <--vcpus <N>|--memory <SIZE>|--disk <SIZE>|--engine <ENGINE>|--restart <POLICY>|--auto-forward <WHETHER>|--allow-host <WHETHER>|--label <NAME=VALUE>|--remove-label <NAME>>
 
     Usage: banger vm set [OPTIONS] <NAME>
 

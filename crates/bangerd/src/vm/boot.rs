@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use banger_core::engine::{BootPlan, LaunchPlan};
-use banger_core::network::NetworkPlan;
+use banger_core::network::{NetworkPlan, UserNetworkTerms};
 use banger_core::store::VmRecord;
 use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
@@ -50,6 +50,10 @@ impl Preparation<'_> {
         let image = self.image()?;
         let mut warnings = self.check_registered(&image)?;
         let network = self.network()?;
+        if network.as_ref().is_some_and(|network| network.own_stack.is_some()) {
+            let instead = "the VMM's own network carries it, which is slower";
+            warnings.push(format!("passt is not installed: {instead}; `sudo apt install passt`"));
+        }
         let directory = self.context.layout.vm(&self.record.id);
         let base = match &image.registered {
             None => self.context.layout.image(&image.id).join(banger_image::source::file::BASE),
@@ -121,8 +125,14 @@ impl Preparation<'_> {
         match self.record.spec.network {
             NetworkMode::None => Ok(None),
             NetworkMode::User => {
-                let card = self.context.engine(self.record).card_kind();
-                let plan = self.context.networks.user(&banger_host::nameservers(), card);
+                let engine = self.context.engine(self.record);
+                let terms = UserNetworkTerms {
+                    card: engine.card_kind(),
+                    own_stack: engine.has_network_stack(),
+                    allow_host: self.record.spec.allow_host,
+                    routes: banger_host::default_routes(),
+                };
+                let plan = self.context.networks.user(&terms);
                 plan.map(Some).map_err(|error| {
                     let what = format!("cannot start '{}'", self.record.name);
                     ApiError::caused_by(ErrorKind::NotPermitted, what, &error).fix(error.fix())

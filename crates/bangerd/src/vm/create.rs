@@ -156,6 +156,7 @@ async fn make(
         memory,
         disk,
         network: request.network,
+        allow_host: request.allow_host,
         environment: request.environment,
         forwards: request.forwards,
         automatic_forwards: request.automatic_forwards.unwrap_or(true),

@@ -1,11 +1,11 @@
 //! Changes of what is wanted of a VM that exists: done by its task, between two requests.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use banger_core::store::VmRecord;
 use banger_core::vm::DenyReason;
 use banger_host::MonitorConnection;
+use banger_types::address::HostPort;
 use banger_types::monitor::Forward;
 use banger_types::vm::{VmSetRequest, VmState, check_label};
 use banger_types::{ApiError, ErrorKind, Refusal};
@@ -32,7 +32,7 @@ pub(crate) enum Edit {
     /// One more forward.
     AddForward(Forward),
     /// One forward less.
-    RemoveForward(SocketAddr),
+    RemoveForward(HostPort),
 }
 
 /// What came of it.
@@ -154,12 +154,14 @@ impl Task {
 
     async fn add_forward(&mut self, forward: Forward) -> Result<Forward, ApiError> {
         let name = self.record.name.to_string();
-        check_forwards(&format!("add a forward to '{name}'"), std::slice::from_ref(&forward))?;
         if forward.listen.port() != 0
             && self.record.spec.forwards.iter().any(|it| it.listen == forward.listen)
         {
             return Err(forward_conflict(&name, format!("it has one on {} already", forward.listen)));
         }
+        let mut forwards_then = self.record.spec.forwards.clone();
+        forwards_then.push(forward.clone());
+        check_forwards(&format!("add a forward to '{name}'"), &forwards_then)?;
         let forward = if self.attached {
             forwards::make_way(&self.context, &self.record.id, forward.listen).await;
             let mut monitor = self.monitor("add a forward to")?;
@@ -190,7 +192,7 @@ impl Task {
         Ok(forward)
     }
 
-    async fn remove_forward(&mut self, listen: SocketAddr) -> Result<(), ApiError> {
+    async fn remove_forward(&mut self, listen: HostPort) -> Result<(), ApiError> {
         let mut changed = self.record.clone();
         changed.spec.forwards.retain(|forward| forward.listen != listen);
         // One that was given a free port is in force on another than the one that was asked for.
@@ -199,7 +201,8 @@ impl Task {
         if let Some(in_force) = &in_force
             && changed.spec.forwards.len() == self.record.spec.forwards.len()
             && let Some(index) = changed.spec.forwards.iter().position(|it| {
-                it.listen.port() == 0 && it.listen.ip() == listen.ip() && it.guest_port == in_force.guest_port
+                let asked_for = HostPort { address: (listen.ip(), 0).into(), ..listen };
+                it.listen == asked_for && it.guest_port == in_force.guest_port
             })
         {
             changed.spec.forwards.remove(index);
@@ -223,7 +226,7 @@ impl Task {
     }
 
     /// Ends a forward that is in force.
-    async fn end_forward(&mut self, listen: SocketAddr) -> Result<(), ApiError> {
+    async fn end_forward(&mut self, listen: HostPort) -> Result<(), ApiError> {
         let mut monitor = self.monitor("remove a forward of")?;
         monitor
             .remove_forward(listen)
@@ -277,6 +280,9 @@ fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Resul
     }
     if let Some(automatic_forwards) = wanted.automatic_forwards {
         changed.spec.automatic_forwards = automatic_forwards;
+    }
+    if let Some(allow_host) = wanted.allow_host {
+        changed.spec.allow_host = allow_host;
     }
     if let Some(restart) = wanted.restart {
         changed.spec.restart = restart;

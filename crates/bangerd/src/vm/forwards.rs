@@ -1,11 +1,12 @@
 //! Ports of the host that lead into VMs, as far as monitors have to be told.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use banger_core::vm::ForwardChanges;
 use banger_host::MonitorError;
 use banger_types::VmId;
+use banger_types::address::HostPort;
+use banger_types::guest::Transport;
 
 use super::context::Context;
 use super::monitors;
@@ -47,8 +48,11 @@ pub(super) async fn set_automatic(context: &Context, id: &VmId, wanted: bool) ->
     }
 }
 
-/// Makes every VM but this one leave an address that somebody asked for: what came by itself gives way.
-pub(super) async fn make_way(context: &Context, id: &VmId, listen: SocketAddr) {
+/// Makes every VM but this one leave an address that somebody asked for: what came by itself gives way, which is TCP alone.
+pub(super) async fn make_way(context: &Context, id: &VmId, listen: HostPort) {
+    if listen.protocol != Transport::Tcp {
+        return;
+    }
     let has_it = |vm: &banger_types::vm::Vm| {
         vm.id != *id && vm.automatic_forwards.iter().any(|forward| forward.listen.port() == listen.port())
     };

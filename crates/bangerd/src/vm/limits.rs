@@ -5,7 +5,7 @@ use std::path::Path;
 use banger_core::engine::Engine;
 use banger_types::ApiError;
 use banger_types::ErrorKind;
-use banger_types::monitor::Forward;
+use banger_types::monitor::{Forward, MOST_FORWARDS};
 use banger_types::size::{Mebibytes, human_bytes};
 
 use super::engines::enough_vcpus;
@@ -64,8 +64,12 @@ pub(super) fn check_disk(what: &str, disk: Mebibytes) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses two forwards of one port. Port 0 is any that is free.
+/// Refuses two forwards of one port, and too many. Port 0 is any that is free.
 pub(super) fn check_forwards(what: &str, forwards: &[Forward]) -> Result<(), ApiError> {
+    if forwards.len() > MOST_FORWARDS {
+        let why = format!("{} forwards are more than the {MOST_FORWARDS} that a VM may have", forwards.len());
+        return Err(refuse(what, why));
+    }
     for (index, forward) in forwards.iter().enumerate() {
         if forward.guest_port == 0 {
             return Err(refuse(what, "port 0 of the guest cannot be forwarded to"));

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use banger_host::MonitorError;
+use banger_types::address::HostPort;
 use banger_types::guest::{GuestReply, GuestRequest, ListeningSocket, ListeningSockets, Transport};
 use banger_types::monitor::{Forward, MonitorStatus};
 use banger_types::port::{Scheme, VmPort, VmPorts};
@@ -98,22 +99,22 @@ async fn look_at(
     spoken: &Spoken,
 ) -> (VmPort, Asked) {
     let to_it = |forward: &&Forward| {
-        socket.protocol == Transport::Tcp
+        socket.protocol == forward.listen.protocol
             && socket.is_reached_by_forwards()
             && forward.guest_port == socket.port
     };
     let asked_for = status.forwards.iter().find(to_it);
     let forward = asked_for.or_else(|| status.automatic.iter().find(to_it)).map(|forward| forward.listen);
     let mut asked = spoken.of(vm, &socket);
-    if let Some(forward) = forward
+    if let Some(HostPort { protocol: Transport::Tcp, address }) = forward
         && asked.speaks.is_none()
         && asked.times < MOST_PROBES
     {
-        asked = Asked { times: asked.times + 1, speaks: probe(forward).await };
+        asked = Asked { times: asked.times + 1, speaks: probe(address).await };
     }
     let url = forward.map(|forward| match asked.speaks {
-        Some(scheme) => format!("{scheme}://{}/", reachable(forward)),
-        None => format!("tcp://{}", reachable(forward)),
+        Some(scheme) => format!("{scheme}://{}/", reachable(forward.address)),
+        None => format!("{}://{}", forward.protocol, reachable(forward.address)),
     });
     let automatic = forward.is_some() && asked_for.is_none();
     (VmPort { socket, forward, automatic, speaks: asked.speaks, url }, asked)

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 
 use banger_types::ErrorKind;
+use banger_types::address::HostPort;
 use banger_types::monitor::Forward;
 use banger_types::port::Scheme;
 use banger_types::vm::{Vm, VmSetRequest, VmState, VmStopRequest};
@@ -22,9 +23,14 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+fn to(port: u16, guest_port: u16) -> Forward {
+    Forward { listen: HostPort::tcp(local(port)), guest_port }
+}
+
+/// Returns what leads to a port of the guest by itself.
 fn leads(vm: &Vm, guest_port: u16) -> Option<SocketAddr> {
     let mut automatic = vm.automatic_forwards.iter();
-    automatic.find(|forward| forward.guest_port == guest_port).map(|forward| forward.listen)
+    automatic.find(|forward| forward.guest_port == guest_port).map(|forward| forward.listen.address)
 }
 
 fn is_an_echo(address: SocketAddr) {
@@ -80,13 +86,13 @@ fn what_was_asked_for_comes_before_what_came_by_itself() {
     daemon.guest("first", &format!("listen {port} web"));
     daemon.wait("first", |vm| leads(vm, port) == Some(local(port)));
     // Another VM's.
-    let asked_for = Forward { listen: local(port), guest_port: 7 };
+    let asked_for = to(port, 7);
     daemon.create("second", |request| request.forwards = vec![asked_for.clone()]);
     assert_eq!(daemon.vm("second").forwards, [asked_for]);
     let vm = daemon.wait("first", |vm| leads(vm, port).is_some_and(|listen| listen != local(port)));
     is_an_echo(leads(&vm, port).unwrap());
     // Its own: it is reached by that, and needs no other.
-    let own = Forward { listen: local(0), guest_port: port };
+    let own = to(0, port);
     let own = daemon.call(daemon.client.add_forward("first", &own)).unwrap();
     daemon.wait("first", |vm| leads(vm, port).is_none());
     let ports = daemon.call(daemon.client.vm_ports("first")).unwrap();
@@ -96,7 +102,7 @@ fn what_was_asked_for_comes_before_what_came_by_itself() {
 
     // A port that is asked for no more is like any other.
     let another = free_port(7);
-    let asked_for = Forward { listen: local(another), guest_port: 7 };
+    let asked_for = to(another, 7);
     daemon.call(daemon.client.add_forward("first", &asked_for)).unwrap();
     daemon.call(daemon.client.remove_forward("first", asked_for.listen)).unwrap();
     daemon.guest("first", &format!("listen {another} again"));

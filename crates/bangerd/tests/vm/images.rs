@@ -18,6 +18,7 @@ fn try_everywhere(guest: &mut Guest) {
     guest.step("a client that goes takes its program along", session::a_lost_client_is_a_hangup);
     guest.step("what it takes", stats::a_guest_tells_what_it_takes);
     guest.step("what listens", ports::what_listens_is_seen_and_reached);
+    guest.step("forwards", ports::forwards_lose_nothing);
     guest.step("OpenSSH: keys are checked", openssh::keys_are_checked);
     guest.step("OpenSSH: sftp", openssh::files_go_there_and_back);
 }

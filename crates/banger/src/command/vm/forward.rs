@@ -2,6 +2,7 @@
 
 use banger_api::Client;
 use banger_types::ErrorKind;
+use banger_types::guest::Transport;
 use banger_types::monitor::Forward;
 
 use super::list::forward as shown;
@@ -30,7 +31,7 @@ pub(in crate::command) async fn list_forwards(context: &Context, arguments: &Nam
 pub(in crate::command) async fn add_forwards(context: &Context, arguments: &ForwardArguments) -> Outcome {
     let client = context.daemon().await?;
     let mut failures = Failures::default();
-    for forward in &arguments.forwards {
+    for forward in arguments.forwards.iter().flat_map(|forwards| &forwards.0) {
         let added = async {
             let forward = client.add_forward(&arguments.name, forward).await?;
             if context.printer.is_json() {
@@ -49,7 +50,7 @@ pub(in crate::command) async fn add_forwards(context: &Context, arguments: &Forw
 pub(in crate::command) async fn remove_forwards(context: &Context, arguments: &ForwardArguments) -> Outcome {
     let client = context.daemon().await?;
     let mut failures = Failures::default();
-    for forward in &arguments.forwards {
+    for forward in arguments.forwards.iter().flat_map(|forwards| &forwards.0) {
         let removed = async {
             remove(client, &arguments.name, forward).await?;
             let text = shown(forward);
@@ -65,6 +66,15 @@ pub(in crate::command) async fn remove_forwards(context: &Context, arguments: &F
     failures.outcome()
 }
 
+/// Returns a forward as users write it.
+fn argument(forward: &Forward) -> String {
+    let (address, port) = (forward.listen.address, forward.guest_port);
+    match forward.listen.protocol {
+        Transport::Tcp => format!("{address}:{port}"),
+        Transport::Udp => format!("{address}:{port}/udp"),
+    }
+}
+
 /// Ends a forward, if it leads where the user thinks that it does.
 async fn remove(client: &Client, name: &str, forward: &Forward) -> Result<(), CommandError> {
     let forwards = client.forwards(name).await?;
@@ -74,7 +84,7 @@ async fn remove(client: &Client, name: &str, forward: &Forward) -> Result<(), Co
         return Err(CommandError::failed(
             ErrorKind::NotFound,
             what,
-            format!("banger vm forward rm {name} {}:{}", present.listen, present.guest_port),
+            format!("banger vm forward rm {name} {}", argument(present)),
         ));
     }
     Ok(client.remove_forward(name, forward.listen).await?)

@@ -37,6 +37,7 @@ fn request(changes: Changes) -> Result<VmSetRequest, CommandError> {
         engine: changes.engine,
         restart: changes.restart.map(Into::into),
         automatic_forwards: changes.automatic_forwards.map(Into::into),
+        allow_host: changes.allow_host.map(Into::into),
         labels,
     })
 }

@@ -37,6 +37,7 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     table.property(
         "Network",
         match vm.spec.network {
+            NetworkMode::User if vm.spec.allow_host => "user, and it reaches this host's own addresses",
             NetworkMode::User => "user",
             NetworkMode::None => "none",
         },

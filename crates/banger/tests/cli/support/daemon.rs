@@ -241,7 +241,7 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             vm(name)?;
             let mut forward = forward();
             if forward.listen.port() == 0 {
-                forward.listen.set_port(40_000);
+                forward.listen.address.set_port(40_000);
             }
             json(&forward)
         }

@@ -36,6 +36,7 @@ pub(crate) fn vm(name: &str, state: VmState) -> Vm {
             memory: Mebibytes(2048),
             disk: Mebibytes(20480),
             network: NetworkMode::User,
+            allow_host: false,
             environment: vec!["LANG=C".to_owned()],
             forwards: vec![forward.clone()],
             automatic_forwards: true,

@@ -12,6 +12,7 @@ use banger_core::store::Store as _;
 use banger_store::SqliteStore;
 use banger_testkit::layers::{Layout, Packing, add, archive};
 use banger_testkit::{Environment, Registry, RegistryOptions, not_run, pidfd, seed, wait_for_end};
+use banger_types::address::HostPort;
 use banger_types::location::variable;
 use banger_types::monitor::Forward;
 use banger_types::operation::{Operation, OperationStatus};
@@ -37,7 +38,7 @@ const LARGER_DISK: u64 = 30 << 10;
 /// `ip_local_port_range`).
 fn second_forward() -> Forward {
     let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    Forward { listen: std::net::SocketAddr::from(([127, 0, 0, 1], port)), guest_port: 7 }
+    Forward { listen: HostPort::tcp(([127, 0, 0, 1], port)), guest_port: 7 }
 }
 
 /// A daemon that dies, and what its work is about.
@@ -346,7 +347,7 @@ impl World {
             let forwards = self.call(self.client.forwards(SUBJECT)).unwrap();
             assert_eq!(forwards.len(), 1, "{}", context());
             assert_ne!(forwards[0].listen.port(), 0, "{}", context());
-            std::net::TcpStream::connect(forwards[0].listen).unwrap();
+            std::net::TcpStream::connect(forwards[0].listen.address).unwrap();
         }
     }
 
@@ -369,7 +370,7 @@ impl World {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let agreed = || {
             let listed = self.call(self.client.forwards(SUBJECT)).unwrap();
-            let connects = std::net::TcpStream::connect(listen).is_ok();
+            let connects = std::net::TcpStream::connect(listen.address).is_ok();
             (listed.iter().any(|forward| forward.listen == listen), connects, listed.len())
         };
         // The next daemon serves before it has asked each monitor.
