@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod guest;
+pub mod helper;
 pub mod image;
 pub mod kernel;
 pub mod location;

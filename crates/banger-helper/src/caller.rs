@@ -1,0 +1,59 @@
+//! Who asks.
+
+use crate::error::Refusal;
+
+/// The user who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Its number.
+    pub(crate) uid: u32,
+    /// What it is called in names of hosts.
+    pub(crate) label: String,
+}
+
+impl Caller {
+    /// Returns who has started this process by sudo, or root itself.
+    pub(crate) fn of_this_process() -> Result<Self, Refusal> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Refusal::Caller("banger-helper is for root, and is run by sudo"));
+        }
+        if !rustix::process::getuid().is_root() {
+            return Err(Refusal::Caller(
+                "banger-helper is run by sudo, and has no bit that makes its caller root",
+            ));
+        }
+        let variable = |name| std::env::var(name).ok();
+        Self::named(variable("SUDO_UID").as_deref(), variable("SUDO_USER").as_deref())
+    }
+
+    /// Returns the caller that sudo says, or root where sudo says nothing (sudo(8), "ENVIRONMENT": it sets both itself).
+    fn named(uid: Option<&str>, user: Option<&str>) -> Result<Self, Refusal> {
+        let Some(uid) = uid else { return Ok(Self { uid: 0, label: "root".to_owned() }) };
+        let uid = uid.parse().map_err(|_| Refusal::Caller("SUDO_UID is no number of a user"))?;
+        let label = user.filter(|user| is_label(user)).map_or_else(|| format!("uid{uid}"), str::to_owned);
+        Ok(Self { uid, label })
+    }
+}
+
+/// Whether a user's name may be part of a host's: a label of RFC 1123 section 2.1.
+fn is_label(user: &str) -> bool {
+    user.parse::<banger_types::VmName>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudo_says_who_asks() {
+        let caller = |uid, user| Caller::named(uid, user).unwrap();
+        assert_eq!(caller(Some("1001"), Some("alice")), Caller { uid: 1001, label: "alice".to_owned() });
+        assert_eq!(caller(None, None), Caller { uid: 0, label: "root".to_owned() });
+        for user in [None, Some("Alice B"), Some("a;b"), Some("$(x)"), Some("a.b"), Some("")] {
+            assert_eq!(caller(Some("1001"), user).label, "uid1001");
+        }
+        for uid in ["", "-1", "x", "4294967296", "1001 "] {
+            assert!(Caller::named(Some(uid), Some("alice")).is_err(), "{uid}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! TAP devices.
+
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use banger_types::VmId;
+use banger_types::helper::VmDevice;
+
+use crate::error::Refusal;
+use crate::network::{self, DEVICE, exists};
+use crate::state::{User, Vm};
+use crate::tool::IP;
+
+/// Returns the name of a VM's device.
+pub(crate) fn name(vm: &VmId) -> String {
+    format!("{DEVICE}{vm}")
+}
+
+/// Returns a VM's place as its owner sees it.
+pub(crate) fn describe(user: &User, id: &VmId, vm: &Vm) -> VmDevice {
+    VmDevice { device: name(id), mac: mac(vm), address: vm.address, address_v6: address_v6(user, vm) }
+}
+
+/// Returns the guest's hardware address: locally administered (IEEE 802 section 8.4), and another for each address.
+pub(crate) fn mac(vm: &Vm) -> String {
+    let [_, a, b, c] = vm.address.octets();
+    format!("02:62:67:{a:02x}:{b:02x}:{c:02x}")
+}
+
+/// Returns the guest's address of IPv6.
+pub(crate) fn address_v6(user: &User, vm: &Vm) -> Option<Ipv6Addr> {
+    let last = u128::from(vm.address.octets()[3]);
+    user.v6.map(|first| Ipv6Addr::from_bits(first.to_bits() | last))
+}
+
+/// Makes a VM's device what it has to be: in the bridge, and the user's to open.
+pub(crate) fn ensure(uid: u32, id: &VmId) -> Result<(), Refusal> {
+    let (device, bridge, owner) = (name(id), network::bridge(uid), uid.to_string());
+    if !exists(&device) {
+        // With a header before each frame, as VMMs' network cards have it.
+        IP.run(&["tuntap", "add", "dev", &device, "mode", "tap", "user", &owner, "vnet_hdr"], "")?;
+    }
+    // The host has nothing to say on it, but as the bridge.
+    write(&format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1")?;
+    IP.run(&["link", "set", "dev", &device, "master", &bridge, "up"], "").map(drop)
+}
+
+/// Takes a VM's device away, if it is there.
+pub(crate) fn remove(id: &VmId) -> Result<(), Refusal> {
+    network::remove_link(&name(id))
+}
+
+/// Writes a setting, which a kernel may be without.
+fn write(path: &str, value: &str) -> Result<(), Refusal> {
+    match std::fs::write(Path::new(path), value) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Refusal::file("cannot write", path)(error))
+        }
+        _ => Ok(()),
+    }
+}

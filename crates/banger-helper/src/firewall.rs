@@ -1,0 +1,245 @@
+//! What may go where: nftables(8), two tables for each user, of which each change replaces the whole at once.
+//!
+//! An accept here lets a packet go on to other tables; a drop, here or there, is the end of it.
+
+use std::fmt::Write as _;
+
+use crate::allocation;
+use crate::device;
+use crate::error::Refusal;
+use crate::network::{self, DEVICE};
+use crate::state::User;
+use crate::tool::NFT;
+
+/// How the names of tables begin; the user's number follows.
+const TABLE: &str = "banger-";
+/// Families of which each user has a table.
+const FAMILIES: [&str; 2] = ["inet", "bridge"];
+/// Addresses that are nobody's beyond a host: RFC 6890.
+const NOT_OF_THE_WORLD: &str = "{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4 }";
+const NOT_OF_THE_WORLD_V6: &str = "{ ::/8, fe80::/10, ff00::/8 }";
+
+/// Puts a user's rules in force.
+pub(crate) fn apply(uid: u32, user: &User) -> Result<(), Refusal> {
+    NFT.run(&["-f", "-"], &rules(uid, user)).map(drop)
+}
+
+/// Takes a user's rules away, if there are some.
+pub(crate) fn remove(uid: u32) -> Result<(), Refusal> {
+    NFT.run(&["-f", "-"], &removal(uid)).map(drop)
+}
+
+/// Removes tables that are there, or not: what is added is there.
+fn removal(uid: u32) -> String {
+    let table =
+        |family: &&str| format!("add table {family} {TABLE}{uid}\ndelete table {family} {TABLE}{uid}\n");
+    FAMILIES.iter().map(table).collect()
+}
+
+/// Returns a user's rules, as one transaction.
+fn rules(uid: u32, user: &User) -> String {
+    let mut text = removal(uid);
+    text.push_str(&routed(uid, user));
+    text.push_str(&bridged(uid, user));
+    text
+}
+
+/// The rules of what is routed: to the host, through it, and from it.
+fn routed(uid: u32, user: &User) -> String {
+    let (bridge, block, gateway) = (network::bridge(uid), user.block, allocation::gateway(user.block));
+    let trusted: Vec<String> =
+        user.vms.values().filter(|vm| vm.allow_host).map(|vm| vm.address.to_string()).collect();
+    let trusted_v6: Vec<String> = user
+        .vms
+        .values()
+        .filter(|vm| vm.allow_host)
+        .filter_map(|vm| device::address_v6(user, vm))
+        .map(|address| address.to_string())
+        .collect();
+    let (v6, masquerade_v6) = match user.v6 {
+        None => ("meta nfproto ipv6 drop".to_owned(), String::new()),
+        Some(first) => (
+            format!("ip6 saddr != {{ ::/128, fe80::/10, {first}/64 }} drop"),
+            format!("ip6 saddr {first}/64 oifname != \"{bridge}\" masquerade"),
+        ),
+    };
+    let (trusted, trusted_v6) = (set("ipv4_addr", &trusted), set("ipv6_addr", &trusted_v6));
+    // Before anybody's rules translate a destination: what is the host's own stays the host's, though a container has its port.
+    format!(
+        "table inet {TABLE}{uid} {{
+  set trusted {{ {trusted} }}
+  set trusted_v6 {{ {trusted_v6} }}
+  chain prerouting {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname != \"{bridge}\" accept
+    ip saddr != {block} drop
+    {v6}
+    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+    ip daddr {gateway} accept
+    ip daddr {NOT_OF_THE_WORLD} drop
+    ip6 daddr {NOT_OF_THE_WORLD_V6} drop
+    fib daddr type local ip saddr != @trusted drop
+    fib daddr type local ip6 saddr != @trusted_v6 drop
+  }}
+  chain input {{
+    type filter hook input priority filter; policy accept;
+    iifname != \"{bridge}\" accept
+    ct state established,related accept
+    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+    ip saddr @trusted accept
+    ip6 saddr @trusted_v6 accept
+    ip daddr {gateway} icmp type echo-request accept
+    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
+    reject with icmpx admin-prohibited
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    iifname \"{bridge}\" oifname \"bgr*\" reject with icmpx admin-prohibited
+    iifname \"{bridge}\" accept
+    oifname \"{bridge}\" ct state established,related accept
+    oifname \"{bridge}\" reject with icmpx admin-prohibited
+  }}
+  chain output {{
+    type filter hook output priority filter; policy accept;
+    oifname \"{bridge}\" ct state established,related accept
+    oifname \"{bridge}\" meta skuid != {{ 0, {uid} }} reject with icmpx admin-prohibited
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {block} oifname != \"{bridge}\" masquerade
+    {masquerade_v6}
+  }}
+}}
+"
+    )
+}
+
+/// Returns what a set is, with these elements.
+fn set(kind: &str, elements: &[String]) -> String {
+    if elements.is_empty() {
+        return format!("type {kind};");
+    }
+    format!("type {kind}; elements = {{ {} }}", elements.join(", "))
+}
+
+/// The rules between devices: nobody is anybody else, and who is to be alone is.
+fn bridged(uid: u32, user: &User) -> String {
+    let (mut who, mut alone) = (String::new(), String::new());
+    for (id, vm) in &user.vms {
+        let (device, mac, address) = (device::name(id), device::mac(vm), vm.address);
+        // Writing into a string cannot fail.
+        let _ = writeln!(who, "    iifname \"{device}\" ether saddr != {mac} drop");
+        let _ = writeln!(who, "    iifname \"{device}\" arp saddr ether != {mac} drop");
+        let _ = writeln!(who, "    iifname \"{device}\" arp saddr ip != {address} drop");
+        let _ = writeln!(who, "    iifname \"{device}\" ip saddr != {address} drop");
+        let v6 = device::address_v6(user, vm).map_or_else(
+            || "ether type ip6 drop".to_owned(),
+            |address| format!("ip6 saddr != {{ ::/128, fe80::/10, {address} }} drop"),
+        );
+        let _ = writeln!(who, "    iifname \"{device}\" {v6}");
+        if !vm.reaches_others {
+            let _ = writeln!(alone, "    iifname \"{device}\" oifname \"{DEVICE}*\" drop");
+            let _ = writeln!(alone, "    oifname \"{device}\" iifname \"{DEVICE}*\" drop");
+        }
+    }
+    format!(
+        "table bridge {TABLE}{uid} {{
+  chain prerouting {{
+    type filter hook prerouting priority -300; policy accept;
+    iifname != \"{DEVICE}*\" accept
+    ether type != {{ arp, ip, ip6 }} drop
+    udp sport 67 drop
+    icmpv6 type {{ nd-router-advert, nd-redirect }} drop
+{who}  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+{alone}  }}
+}}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use banger_types::VmId;
+
+    use super::*;
+    use crate::state::Vm;
+
+    fn vm(last: u8, allow_host: bool, reaches_others: bool) -> Vm {
+        Vm { address: Ipv4Addr::new(10, 213, 0, last), allow_host, reaches_others, name: None }
+    }
+
+    fn user(v6: Option<&str>) -> User {
+        let vms = [(VmId::from_random(1), vm(2, false, true)), (VmId::from_random(2), vm(3, true, false))];
+        User {
+            label: "alice".to_owned(),
+            block: "10.213.0.0/24".parse().unwrap(),
+            v6: v6.map(|text| text.parse().unwrap()),
+            vms: vms.into(),
+        }
+    }
+
+    #[test]
+    fn a_change_replaces_all_rules_at_once() {
+        assert!(rules(1001, &user(None)).starts_with(
+            "add table inet banger-1001\ndelete table inet banger-1001\nadd table bridge banger-1001\ndelete table bridge banger-1001\n\
+             table inet banger-1001 {"
+        ));
+    }
+
+    #[test]
+    fn only_the_trusted_reach_the_host() {
+        let text = rules(1001, &user(Some("fd00::")));
+        assert!(text.contains("set trusted { type ipv4_addr; elements = { 10.213.0.3 } }"), "{text}");
+        assert!(text.contains("set trusted_v6 { type ipv6_addr; elements = { fd00::3 } }"), "{text}");
+        assert!(
+            rules(1001, &User { vms: [].into(), ..user(None) }).contains("set trusted { type ipv4_addr; }")
+        );
+    }
+
+    #[test]
+    fn nobody_is_anybody_else() {
+        let text = rules(1001, &user(None));
+        for line in [
+            "iifname \"bgt000000000001\" ether saddr != 02:62:67:d5:00:02 drop",
+            "iifname \"bgt000000000001\" ip saddr != 10.213.0.2 drop",
+            "iifname \"bgt000000000001\" arp saddr ip != 10.213.0.2 drop",
+            "iifname \"bgt000000000001\" ether type ip6 drop",
+            "iifname \"bgt000000000002\" oifname \"bgt*\" drop",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(!text.contains("iifname \"bgt000000000001\" oifname"), "{text}");
+    }
+
+    /// nft(8) itself reads them, and changes nothing.
+    #[test]
+    fn nftables_understands_them() {
+        const TEST: &str = "nftables_understands_them";
+        for user in [user(None), user(Some("fd00::")), User { vms: [].into(), ..user(None) }] {
+            match NFT.run(&["--check", "-f", "-"], &rules(1001, &user)) {
+                Ok(_) => {}
+                Err(Refusal::NoTool(_)) => return banger_testkit::not_run(TEST, "there is no nft"),
+                Err(Refusal::Tool { reason, .. }) if lacks_kernel(&reason) => {
+                    return banger_testkit::not_run(TEST, &reason);
+                }
+                Err(error) => panic!("{error}\n{}", rules(1001, &user)),
+            }
+        }
+    }
+
+    /// Whether it is not the rules that are wrong, but this kernel or who this is.
+    fn lacks_kernel(reason: &str) -> bool {
+        [
+            "Operation not permitted",
+            "Operation not supported",
+            "cache initialization failed",
+            "Protocol not supported",
+        ]
+        .iter()
+        .any(|words| reason.contains(words))
+    }
+}

@@ -1,0 +1,259 @@
+//! Who has what: one file, of root's, for as long as the host runs, as what it speaks of.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use banger_types::VmId;
+use banger_types::helper::Ipv4Block;
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, unlinkat,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
+
+/// Where directories of running systems are (file-hierarchy(7)).
+const RUN: &str = "/run";
+const DIRECTORY: &str = "banger";
+const STATE: &str = "state.json";
+/// Half written.
+const PARTIAL: &str = ".state.json.partial";
+/// Held by whoever changes anything, and before it the one of its user's: so one user's flood has one place in the others' queue.
+const LOCK: &str = "lock";
+/// The form of what is written here.
+const VERSION: u32 = 1;
+/// Longest state, bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// Everything that the helper has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    version: u32,
+    /// The users that have a network, by number.
+    pub(crate) users: BTreeMap<u32, User>,
+    /// What the host's settings were before they were changed, by their paths below `/proc/sys`.
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { version: VERSION, users: BTreeMap::new(), settings: BTreeMap::new() }
+    }
+}
+
+/// A user's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct User {
+    /// What the user is called in names.
+    pub(crate) label: String,
+    /// The network's addresses.
+    pub(crate) block: Ipv4Block,
+    /// The first address of its network of IPv6, a `/64`, if it has one.
+    pub(crate) v6: Option<Ipv6Addr>,
+    /// The VMs in it.
+    pub(crate) vms: BTreeMap<VmId, Vm>,
+}
+
+/// A VM's place in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Vm {
+    /// The guest's address; that of IPv6 has the same last byte.
+    pub(crate) address: Ipv4Addr,
+    /// Whether it reaches the host's own addresses.
+    pub(crate) allow_host: bool,
+    /// Whether it reaches the user's other VMs.
+    pub(crate) reaches_others: bool,
+    /// The name that the host resolves.
+    pub(crate) name: Option<String>,
+}
+
+impl State {
+    /// Returns who has a VM.
+    pub(crate) fn owner_of(&self, vm: &VmId) -> Option<u32> {
+        self.users.iter().find(|(_, user)| user.vms.contains_key(vm)).map(|(uid, _)| *uid)
+    }
+}
+
+/// The state's file, which nobody else reads or writes meanwhile.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    directory: OwnedFd,
+    path: PathBuf,
+    _locks: [OwnedFd; 2],
+}
+
+impl StateFile {
+    /// Waits until it is this process's.
+    pub(crate) fn open(uid: u32) -> Result<Self, Refusal> {
+        Self::open_in(Path::new(RUN), uid)
+    }
+
+    fn open_in(parent: &Path, uid: u32) -> Result<Self, Refusal> {
+        let path = parent.join(DIRECTORY);
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || {
+            let parent = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            match mkdirat(&parent, DIRECTORY, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            }
+            openat(&parent, DIRECTORY, flags, Mode::empty())
+        };
+        let directory = open().map_err(|error| Refusal::file("cannot open", &path)(error.into()))?;
+        check_owner(&directory, &path)?;
+        // The user's own queue first.
+        let locks = [lock(&directory, &path, &format!("{LOCK}-{uid}"))?, lock(&directory, &path, LOCK)?];
+        Ok(Self { directory, path, _locks: locks })
+    }
+
+    /// Returns what is written there.
+    pub(crate) fn load(&self) -> Result<State, Refusal> {
+        let path = self.path.join(STATE);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match openat(&self.directory, STATE, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(rustix::io::Errno::NOENT) => return Ok(State::default()),
+            Err(error) => return Err(Refusal::file("cannot read", path)(error.into())),
+        };
+        check_owner(&file, &path)?;
+        let mut text = Vec::new();
+        File::from(file).take(LONGEST).read_to_end(&mut text).map_err(Refusal::file("cannot read", &path))?;
+        let state: State = serde_json::from_slice(&text)
+            .map_err(|error| Refusal::file("cannot understand", &path)(error.into()))?;
+        if state.version != VERSION {
+            return Err(Refusal::Planted {
+                path,
+                why: "is of another version of banger: restart the host, or remove it",
+            });
+        }
+        Ok(state)
+    }
+
+    /// Puts another in its place.
+    pub(crate) fn save(&self, state: &State) -> Result<(), Refusal> {
+        let path = self.path.join(STATE);
+        let write = || {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut file = File::from(openat(&self.directory, PARTIAL, flags, Mode::from_raw_mode(0o600))?);
+            file.write_all(&serde_json::to_vec_pretty(state)?)?;
+            file.sync_all()?;
+            renameat(&self.directory, PARTIAL, &self.directory, STATE)?;
+            Ok(())
+        };
+        write().map_err(Refusal::file("cannot write", path))
+    }
+
+    /// Takes the file away: there is nothing that it could speak of.
+    pub(crate) fn remove(&self) -> Result<(), Refusal> {
+        match unlinkat(&self.directory, STATE, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(Refusal::file("cannot remove", self.path.join(STATE))(error.into())),
+        }
+    }
+}
+
+/// Takes a lock. The programs that this process starts inherit it: should it be killed, nobody begins before they have ended.
+fn lock(directory: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd, Refusal> {
+    let take = || {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
+        let file = openat(directory, name, flags, Mode::from_raw_mode(0o600))?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    };
+    take().map_err(|error: rustix::io::Errno| Refusal::file("cannot lock", path.join(name))(error.into()))
+}
+
+/// Makes sure that nobody but this process's user can have made a file, or change it.
+fn check_owner(file: &OwnedFd, path: &Path) -> Result<(), Refusal> {
+    let status = fstat(file).map_err(|error| Refusal::file("cannot look at", path)(error.into()))?;
+    let why = if status.st_uid != rustix::process::geteuid().as_raw() {
+        "belongs to another user"
+    } else if status.st_mode & 0o022 != 0 {
+        "may be written by others"
+    } else if !matches!(FileType::from_raw_mode(status.st_mode), FileType::RegularFile | FileType::Directory)
+    {
+        "is no file"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::Planted { path: path.to_owned(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn sample() -> State {
+        let vm =
+            Vm { address: Ipv4Addr::new(10, 0, 0, 2), allow_host: false, reaches_others: true, name: None };
+        let user = User {
+            label: "alice".to_owned(),
+            block: "10.0.0.0/24".parse().unwrap(),
+            v6: None,
+            vms: [(VmId::from_random(1), vm)].into(),
+        };
+        State {
+            users: [(1001, user)].into(),
+            settings: [("net/ipv4/ip_forward".into(), "0".into())].into(),
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_what_is_removed_is_empty() {
+        let run = tempfile::tempdir().unwrap();
+        let file = StateFile::open_in(run.path(), 1001).unwrap();
+        assert_eq!(file.load().unwrap(), State::default());
+        file.save(&sample()).unwrap();
+        drop(file);
+        let file = StateFile::open_in(run.path(), 1002).unwrap();
+        assert_eq!(file.load().unwrap(), sample());
+        assert_eq!(file.load().unwrap().owner_of(&VmId::from_random(1)), Some(1001));
+        file.remove().unwrap();
+        file.remove().unwrap();
+        assert_eq!(file.load().unwrap(), State::default());
+        let left: Vec<_> = std::fs::read_dir(run.path().join(DIRECTORY)).unwrap().flatten().collect();
+        assert_eq!(left.len(), 3, "the locks: {left:?}");
+    }
+
+    #[test]
+    fn what_others_could_have_planted_is_not_used() {
+        let run = tempfile::tempdir().unwrap();
+        let (place, elsewhere) = (run.path().join(DIRECTORY), run.path().join("elsewhere"));
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+        assert!(
+            matches!(StateFile::open_in(run.path(), 1), Err(Refusal::File { .. })),
+            "a link in the place of the directory"
+        );
+        std::fs::remove_file(&place).unwrap();
+        std::fs::create_dir(&place).unwrap();
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = StateFile::open_in(run.path(), 1).unwrap_err();
+        assert!(matches!(error, Refusal::Planted { why: "may be written by others", .. }), "{error}");
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let file = StateFile::open_in(run.path(), 1).unwrap();
+        // Links where it reads, and where it writes.
+        let secret = elsewhere.join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        std::os::unix::fs::symlink(&secret, place.join(STATE)).unwrap();
+        assert!(file.load().is_err());
+        std::os::unix::fs::symlink(&secret, place.join(PARTIAL)).unwrap();
+        assert!(file.save(&sample()).is_err());
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_not_guessed_at() {
+        let run = tempfile::tempdir().unwrap();
+        let file = StateFile::open_in(run.path(), 1).unwrap();
+        file.save(&State { version: VERSION + 1, ..sample() }).unwrap();
+        assert!(file.load().unwrap_err().to_string().contains("another version"));
+    }
+}

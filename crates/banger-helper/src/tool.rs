@@ -1,0 +1,52 @@
+//! Programs of the host's, by their absolute paths, with arguments of ours and an environment of nothing.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::Refusal;
+
+/// A program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tool {
+    name: &'static str,
+    /// Where distributions have it.
+    places: &'static [&'static str],
+}
+
+/// ip(8).
+pub(crate) const IP: Tool =
+    Tool { name: "ip", places: &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"] };
+/// nft(8).
+pub(crate) const NFT: Tool = Tool { name: "nft", places: &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"] };
+
+impl Tool {
+    /// Runs it with this on its standard input. Returns what it printed.
+    pub(crate) fn run(self, arguments: &[&str], input: &str) -> Result<String, Refusal> {
+        let failed = |reason: String| Refusal::Tool { tool: self.name, reason };
+        let mut child = Command::new(self.find()?)
+            .args(arguments)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        // It reads all of it before it prints anything that could fill a pipe.
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).map_err(|error| failed(error.to_string()))?;
+        }
+        let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(failed(said.trim().chars().take(1000).collect()))
+    }
+
+    fn find(self) -> Result<&'static Path, Refusal> {
+        let mut places = self.places.iter().map(Path::new);
+        places.find(|place| place.is_file()).ok_or(Refusal::NoTool(self.name))
+    }
+}
