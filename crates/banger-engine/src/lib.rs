@@ -1,5 +1,6 @@
 //! What runs a VM, behind the [`Engine`](banger_core::engine::Engine) port.
 
+mod confinement;
 mod firecracker;
 mod kernel_parameters;
 mod program;
@@ -8,6 +9,10 @@ mod qemu;
 mod sample;
 mod socket;
 
+pub use confinement::{
+    CHECK as CONFINE_CHECK, Confinement, NETWORK as CONFINE_NETWORK, READ as CONFINE_READ,
+    SOCKETS as CONFINE_SOCKETS, WRITE as CONFINE_WRITE, is_confined,
+};
 pub use firecracker::Firecracker;
 pub use qemu::Qemu;
 

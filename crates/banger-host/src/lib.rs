@@ -3,6 +3,8 @@
 mod commands;
 mod follow;
 mod guard;
+mod helper;
+mod isolation;
 mod kvm;
 mod lock;
 mod monitor;
@@ -18,6 +20,8 @@ mod usage;
 
 pub use commands::HostCommands;
 pub use follow::LogReader;
+pub use helper::{Helper, HelperError};
+pub use isolation::isolation_of;
 pub use kvm::{kvm_device, probe_kvm};
 pub use lock::{DirectoryLock, LockError};
 pub use monitor::{MonitorConnection, MonitorError, MonitorLauncher, StatusStream, read_last_status};

@@ -25,6 +25,10 @@ pub fn programs() -> PathBuf {
     own.ancestors().nth(2).expect("a target directory").to_owned()
 }
 
+/// Where fakes are, below their own directory, and what they read.
+const PROGRAMS: &str = "bin";
+const DATA: &str = "share/qemu";
+
 /// How a program ended, and what it said.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -78,7 +82,10 @@ impl Environment {
     #[must_use]
     pub fn faking_vmms(mut self) -> Self {
         let fakes = self.data.with_file_name("fakes");
-        std::fs::create_dir(&fakes).expect("make a directory of fakes");
+        for directory in [PROGRAMS, DATA] {
+            std::fs::create_dir_all(fakes.join(directory)).expect("make a directory of fakes");
+        }
+        let fakes = fakes.join(PROGRAMS);
         std::os::unix::fs::symlink(programs().join("banger-test-vmm"), fakes.join("qemu-system-x86_64"))
             .expect("link the fake VMM");
         self.fakes = Some(fakes);
@@ -96,7 +103,8 @@ impl Environment {
     /// Says what fake VMs do that start from now on: fields of `Behaviour` of `banger-test-vmm`.
     pub fn behave(&self, behaviour: &serde_json::Value) {
         let fakes = self.fakes.as_ref().expect("an environment with fakes");
-        std::fs::write(fakes.join("fake-vmm.json"), behaviour.to_string()).expect("write a behaviour");
+        let place = fakes.with_file_name(DATA).join("fake-vmm.json");
+        std::fs::write(place, behaviour.to_string()).expect("write a behaviour");
     }
 
     /// Connects to a TCP port of a VM's guest, through its monitor and past the daemon.

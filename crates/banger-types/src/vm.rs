@@ -270,6 +270,18 @@ impl std::fmt::Display for VmState {
     }
 }
 
+/// What keeps a VMM from the rest of its host, so that whoever gets out of the guest has little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Isolation {
+    /// A filter judges its system calls (`seccomp(2)`).
+    pub system_calls: bool,
+    /// It sees its own files alone (`landlock(7)`).
+    pub files: bool,
+    /// It is in a user namespace of its own (`user_namespaces(7)`).
+    pub user_namespace: bool,
+}
+
 /// A VM as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -297,6 +309,9 @@ pub struct Vm {
     pub started_at: Option<jiff::Timestamp>,
     /// Process id of its VMM, while it runs.
     pub vmm_pid: Option<u32>,
+    /// What keeps its VMM from the rest of the host, while it runs; told by those who show it, and not by events.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
     /// Ports of the host that lead into it, while it runs.
     pub forwards: Vec<Forward>,
     /// Ports of the host's 127.0.0.1 that lead to what listens in it, and come and go with that.

@@ -17,7 +17,7 @@ use banger_types::space::{PruneRules, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
 use banger_types::system::SystemStatus;
 use banger_types::vm::{
-    SessionTarget, SshConfiguration, Vm, VmRenameRequest, VmSetRequest, VmState, VmStopRequest,
+    Isolation, SessionTarget, SshConfiguration, Vm, VmRenameRequest, VmSetRequest, VmState, VmStopRequest,
 };
 use banger_types::{ApiError, ErrorKind, Refusal, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -113,11 +113,11 @@ impl Daemon {
     }
 
     pub(crate) fn vms(&self) -> Vec<Vm> {
-        self.context().vms.list().into_iter().map(with_disk).collect()
+        self.context().vms.list().into_iter().map(as_shown).collect()
     }
 
     pub(crate) fn vm(&self, name: &str) -> Result<Vm, ApiError> {
-        Ok(with_disk(self.find(name)?.snapshot()))
+        Ok(as_shown(self.find(name)?.snapshot()))
     }
 
     fn find(&self, name: &str) -> Result<VmHandle, ApiError> {
@@ -330,7 +330,7 @@ impl Daemon {
     ) -> Result<Vm, ApiError> {
         let handle = self.find(name)?;
         if handle.snapshot().name == request.name {
-            return Ok(with_disk(handle.snapshot()));
+            return Ok(as_shown(handle.snapshot()));
         }
         let reservation = self.context().vms.reserve(&request.name)?;
         let vm = self.edited_vm(name, Edit::Rename(reservation), generation).await?;
@@ -341,7 +341,7 @@ impl Daemon {
     async fn edited_vm(&self, name: &str, edit: Edit, generation: Option<u64>) -> Result<Vm, ApiError> {
         let handle = self.find(name)?;
         handle.edit(edit, generation).await?;
-        Ok(with_disk(handle.snapshot()))
+        Ok(as_shown(handle.snapshot()))
     }
 
     /// Returns the forwards of a VM: those in force, else those that it will have.
@@ -456,8 +456,12 @@ impl Daemon {
     }
 }
 
-/// Adds what the host's file system says of the VM's disk.
-fn with_disk(mut vm: Vm) -> Vm {
+/// Adds what the host says of the VM's disk and its VMM.
+fn as_shown(mut vm: Vm) -> Vm {
+    vm.isolation = vm
+        .vmm_pid
+        .and_then(banger_host::isolation_of)
+        .map(|isolation| Isolation { files: vm::is_confined(&vm.directory), ..isolation });
     if let Ok(disk) = fs_err::metadata(vm.directory.join(vm_file::DISK)) {
         vm.disk_usage = disk.blocks() * 512;
     }

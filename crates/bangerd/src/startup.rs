@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use banger_core::command::Commands;
 use banger_core::store::{Store, StoreError};
-use banger_engine::{Firecracker, Qemu};
+use banger_engine::{Confinement, Firecracker, Qemu};
 use banger_host::{
     DirectoryLock, HostCommands, HostProcesses, LockError, MonitorLauncher, SocketError, SocketFile,
 };
@@ -219,11 +219,15 @@ fn compose(
     };
     let operations = Operations::new(Arc::clone(&store), layout.clone(), Arc::clone(&events), settings);
     let operations = Arc::new(operations.map_err(ApiError::from_store("list operations"))?);
+    let confinement = Arc::new(Confinement::new(Arc::clone(&commands), &programs.directory));
+    let firecracker = Firecracker::new(
+        Arc::clone(&commands),
+        Arc::new(HostProcesses),
+        layout.engines(),
+        Arc::clone(&confinement),
+    );
     let context = vm::Context {
-        engines: Engines::new(
-            Arc::new(Firecracker::new(Arc::clone(&commands), Arc::new(HostProcesses), layout.engines())),
-            Arc::new(Qemu::new(Arc::clone(&commands))),
-        ),
+        engines: Engines::new(Arc::new(firecracker), Arc::new(Qemu::new(Arc::clone(&commands), confinement))),
         verdicts: Verdicts::new(layout.kvm_verdicts()),
         networks: Arc::new(Passt::new(Arc::clone(&commands), programs.directory.clone())),
         commands,

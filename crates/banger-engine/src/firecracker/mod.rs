@@ -30,6 +30,7 @@ use banger_types::vm::{Accelerator, EngineKind};
 use self::client::{Client, VmState};
 use self::version::Version;
 use crate::LOG_LIMIT;
+use crate::confinement::Confinement;
 use crate::program::Versions;
 
 /// The program.
@@ -51,6 +52,7 @@ const MOST_VCPUS: u32 = 32;
 pub struct Firecracker {
     commands: Arc<dyn Commands>,
     processes: Arc<dyn Processes>,
+    confinement: Arc<Confinement>,
     versions: Versions,
     /// Where banger has installed releases.
     installed: PathBuf,
@@ -65,8 +67,13 @@ impl std::fmt::Debug for Firecracker {
 impl Firecracker {
     /// Returns the engine. At each launch it looks for the program that `BANGER_FIRECRACKER` names, else for the newest
     /// that can be run of those in `installed`, else for one on `PATH`.
-    pub fn new(commands: Arc<dyn Commands>, processes: Arc<dyn Processes>, installed: PathBuf) -> Self {
-        Self { versions: Versions::new(Arc::clone(&commands)), commands, processes, installed }
+    pub fn new(
+        commands: Arc<dyn Commands>,
+        processes: Arc<dyn Processes>,
+        installed: PathBuf,
+        confinement: Arc<Confinement>,
+    ) -> Self {
+        Self { versions: Versions::new(Arc::clone(&commands)), commands, processes, confinement, installed }
     }
 
     /// Returns the program. Refuses versions that are not run.
@@ -176,6 +183,7 @@ impl Engine for Firecracker {
         let Found { path, warning, .. } = self.look()?;
         let content = configuration::document(plan)?;
         let vmm = program(path, &["--api-sock", API_SOCKET]);
+        let vmm = self.confinement.confine(PROGRAM, vmm, plan, Some(&plan.directory.join(CONFIGURATION)))?;
         let (vmm, helpers) = match &plan.network {
             None => (vmm, Vec::new()),
             Some(NetworkPlan { attachment: Attachment::Tap { through, .. }, helpers, .. }) => {

@@ -116,6 +116,8 @@ impl Arguments {
             .flag("-no-user-config")
             // A reset ends it.
             .flag("-no-reboot")
+            // System calls that it has no use for end it: seccomp(2).
+            .option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
             .option("-display", "none")
             // Standard input and output are the serial console; Ctrl-C there is the guest's.
             .option("-chardev", "stdio,id=console,signal=off")

@@ -24,6 +24,7 @@ use banger_types::vm::EngineKind;
 
 use self::clock::{Counter, HostClocks};
 use crate::LOG_LIMIT;
+use crate::confinement::Confinement;
 use crate::program::Versions;
 
 /// The program.
@@ -45,6 +46,7 @@ const MOST_VCPUS: u32 = 255;
 /// QEMU on this host.
 pub struct Qemu {
     commands: Arc<dyn Commands>,
+    confinement: Arc<Confinement>,
     versions: Versions,
     counter: Counter,
 }
@@ -57,8 +59,9 @@ impl std::fmt::Debug for Qemu {
 
 impl Qemu {
     /// Returns the engine; it looks for QEMU through `commands` at each launch.
-    pub fn new(commands: Arc<dyn Commands>) -> Self {
-        Self { versions: Versions::new(Arc::clone(&commands)), commands, counter: Counter::new(HostClocks) }
+    pub fn new(commands: Arc<dyn Commands>, confinement: Arc<Confinement>) -> Self {
+        let versions = Versions::new(Arc::clone(&commands));
+        Self { commands, confinement, versions, counter: Counter::new(HostClocks) }
     }
 
     fn find(&self) -> Result<PathBuf, EngineError> {
@@ -133,12 +136,13 @@ impl Engine for Qemu {
             arguments: arguments::of_vm(plan, self.counter.frequency_khz())?,
             descriptors,
         };
+        let vmm = self.confinement.confine("qemu", vmm, plan, None)?;
         let launch = LaunchSpec {
             helpers: plan.network.as_ref().map(|network| network.helpers.clone()).unwrap_or_default(),
             vmm,
             channel: ChannelSource::Pair(CONTROL_PAIR.to_owned()),
-            // QEMU takes the place of what is there.
-            sockets: Vec::new(),
+            // QEMU would take the place of what is there, which it may not.
+            sockets: vec![arguments::QMP_SOCKET.into(), arguments::EVENT_SOCKET.into()],
             resume: Some(control::resume_request()),
             standing: Some(control::standing_question()),
             log_limit: LOG_LIMIT,

@@ -69,6 +69,7 @@ fn everything_about_a_vm_is_shown() {
     Created:       3 hours ago
     Started:       3 minutes ago
     Process:       4242
+    Isolation:     filtered system calls, its own files alone
     Ports:         127.0.0.1:8080->80
     Environment:   LANG=C
     Directory:     /data/vms/0123456789ab

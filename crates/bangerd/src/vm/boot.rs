@@ -11,7 +11,7 @@ use banger_core::store::VmRecord;
 use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
 use banger_types::image::{Image, ImageConfig};
-use banger_types::monitor::file;
+use banger_types::monitor::{LaunchSpec, file};
 use banger_types::vm::{Accelerator, NetworkMode};
 use banger_types::{ApiError, ErrorKind};
 
@@ -202,6 +202,13 @@ impl Preparation<'_> {
             ApiError { fix: error.fix().map(str::to_owned).or(told.fix), ..told }
         })
     }
+}
+
+/// Whether a VM was started confined to its own files, as its monitor was told.
+pub(crate) fn is_confined(directory: &Path) -> bool {
+    let launch = fs_err::read(directory.join(file::LAUNCH)).ok();
+    let launch = launch.and_then(|text| serde_json::from_slice::<LaunchSpec>(&text).ok());
+    launch.is_some_and(|launch| banger_engine::is_confined(&launch.vmm))
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {

@@ -22,6 +22,7 @@ mod task;
 mod trim;
 mod watches;
 
+pub(crate) use boot::is_confined;
 pub(crate) use context::{Context, blocking, in_place};
 pub(crate) use create::{Prepared, create, finish, prepare_request};
 pub(crate) use directory::VmDirectory;

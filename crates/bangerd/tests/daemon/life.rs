@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_core::engine::{Engine as _, RunningVmm};
-use banger_engine::Qemu;
+use banger_engine::{Confinement, Qemu};
 use banger_host::HostCommands;
 use banger_testkit::Environment;
 use serde_json::json;
@@ -50,7 +50,8 @@ fn a_vm_is_made_stopped_started_killed_paused_resumed_and_deleted() {
     environment.succeed(&["vm", "start", "one"]);
 
     // A guest that stands still answers nobody, and everybody once it goes on.
-    let engine = Qemu::new(Arc::new(HostCommands));
+    let confinement = Confinement::new(Arc::new(HostCommands), &banger_testkit::programs());
+    let engine = Qemu::new(Arc::new(HostCommands), Arc::new(confinement));
     let pid = u32::try_from(environment.vm("one")["vmm_pid"].as_u64().unwrap()).unwrap();
     let at = RunningVmm { directory: directory(&environment, "one"), pid };
     let mut stream = environment.connect("one", 7);

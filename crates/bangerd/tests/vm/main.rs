@@ -10,6 +10,7 @@ mod growth;
 mod guest;
 mod hosted;
 mod images;
+mod isolation;
 mod kvm;
 mod lifecycle;
 mod login;

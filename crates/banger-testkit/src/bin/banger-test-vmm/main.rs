@@ -52,8 +52,10 @@ impl Behaviour {
     fn read() -> Self {
         const NAME: &str = "fake-vmm.json";
         let program = std::env::args_os().next().unwrap_or_default();
-        let beside = Path::new(&program).with_file_name(NAME);
-        let json = std::fs::read(NAME).or_else(|_| std::fs::read(beside));
+        // Where what is installed with a VMM's program is, which a confined one may read.
+        let prefix = Path::new(&program).ancestors().nth(2).expect("a prefix of directories");
+        let installed = prefix.join("share/qemu").join(NAME);
+        let json = std::fs::read(NAME).or_else(|_| std::fs::read(installed));
         json.map(|json| serde_json::from_slice(&json).expect("a behaviour")).unwrap_or_default()
     }
 }

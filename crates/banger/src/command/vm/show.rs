@@ -1,7 +1,7 @@
 //! `banger vm show`.
 
 use banger_types::size::human_bytes;
-use banger_types::vm::{Accelerator, NetworkMode, RestartPolicy, Vm};
+use banger_types::vm::{Accelerator, Isolation, NetworkMode, RestartPolicy, Vm};
 use jiff::Timestamp;
 
 use super::list::forward;
@@ -57,6 +57,7 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     table.property("Created", ago(vm.created_at, now));
     table.properties("Started", vm.started_at.map(|then| ago(then, now)));
     table.properties("Process", vm.vmm_pid);
+    table.properties("Isolation", vm.isolation.map(isolation));
     // A stopped VM has none in force; then those that it will have are of interest.
     let forwards = if vm.forwards.is_empty() { &vm.spec.forwards } else { &vm.forwards };
     table.properties("Ports", forwards.iter().map(forward));
@@ -76,6 +77,17 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
 /// Returns a label as it is typed.
 fn label((name, value): (&String, &String)) -> String {
     if value.is_empty() { name.clone() } else { format!("{name}={value}") }
+}
+
+fn isolation(isolation: Isolation) -> String {
+    let Isolation { system_calls, files, user_namespace } = isolation;
+    let all = [
+        (system_calls, "filtered system calls"),
+        (files, "its own files alone"),
+        (user_namespace, "a user namespace of its own"),
+    ];
+    let has: Vec<&str> = all.iter().filter(|(has, _)| *has).map(|(_, what)| *what).collect();
+    if has.is_empty() { "none beside the machine".to_owned() } else { has.join(", ") }
 }
 
 fn engine(vm: &Vm) -> String {

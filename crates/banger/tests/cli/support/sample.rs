@@ -9,7 +9,7 @@ use banger_types::operation::{FinishedPhase, Operation, OperationKind, Operation
 use banger_types::size::Mebibytes;
 use banger_types::space::{Pruned, SpaceItem, SpaceKind, SpaceUsage};
 use banger_types::system::SystemStatus;
-use banger_types::vm::{Accelerator, EngineKind, NetworkMode, Vm, VmSpec, VmState};
+use banger_types::vm::{Accelerator, EngineKind, Isolation, NetworkMode, Vm, VmSpec, VmState};
 use jiff::{SignedDuration, Timestamp};
 
 /// Long enough ago that a slow test still sees the same minute.
@@ -51,6 +51,7 @@ pub(crate) fn vm(name: &str, state: VmState) -> Vm {
         created_at: minutes_ago(180),
         started_at: running.then(|| minutes_ago(3)),
         vmm_pid: running.then_some(4242),
+        isolation: running.then_some(Isolation { system_calls: true, files: true, user_namespace: false }),
         forwards: if running { vec![forward] } else { Vec::new() },
         automatic_forwards: Vec::new(),
         sockets: Vec::new(),

@@ -86,6 +86,7 @@ fn shown(context: &Context, record: &VmRecord, live: Option<&MonitorStatus>) -> 
         started_at: live.and_then(started),
         vmm_pid: live.map(|status| status.vmm_pid),
         forwards: live.map(|status| status.forwards.clone()).unwrap_or_default(),
+        isolation: None,
         automatic_forwards: live.map(|status| status.automatic.clone()).unwrap_or_default(),
         sockets: live.map(|status| status.sockets.clone()).unwrap_or_default(),
         directory: context.layout.vm(&record.id),
