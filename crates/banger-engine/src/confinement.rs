@@ -18,15 +18,17 @@ pub const READ: &str = "--read";
 pub const WRITE: &str = "--write";
 /// Before a directory in which it makes sockets, and nothing else.
 pub const SOCKETS: &str = "--sockets";
-/// It opens connections of its own.
+/// It opens sockets of the network.
 pub const NETWORK: &str = "--network";
+/// It connects sockets to others.
+pub const CONNECT: &str = "--connect";
 
 /// Starts VMMs through `banger-confine`, on hosts whose kernel confines.
 pub struct Confinement {
     commands: Arc<dyn Commands>,
     program: PathBuf,
-    /// Whether the kernel does it; that lasts as long as the kernel.
-    works: OnceLock<bool>,
+    /// Set once the kernel has been seen to do it; that lasts as long as the kernel.
+    works: OnceLock<()>,
 }
 
 impl std::fmt::Debug for Confinement {
@@ -45,15 +47,16 @@ impl Confinement {
     }
 
     /// Returns the VMM of a plan as it is started: confined to its files, if this kernel confines. `configuration` is the engine's
-    /// own, if it has one.
+    /// own, if it has one, and `connects` whether it connects to anybody.
     pub(crate) fn confine(
         &self,
         engine: &'static str,
         vmm: Program,
         plan: &BootPlan,
         configuration: Option<&Path>,
+        connects: bool,
     ) -> Result<Program, EngineError> {
-        if !*self.works.get_or_init(|| self.check()) {
+        if !self.works() {
             return Ok(vmm);
         }
         let text = |path: &Path| {
@@ -73,6 +76,9 @@ impl Confinement {
         arguments.extend([WRITE.to_owned(), text(&plan.private_disk)?]);
         // Those that its monitor, its owner and its daemon have there are not its.
         arguments.extend([SOCKETS.to_owned(), text(&plan.directory)?]);
+        if connects {
+            arguments.push(CONNECT.to_owned());
+        }
         if plan.network.as_ref().is_some_and(|network| network.own_stack.is_some()) {
             arguments.push(NETWORK.to_owned());
         }
@@ -81,9 +87,17 @@ impl Confinement {
         Ok(Program { name: vmm.name, path: self.program.clone(), arguments, descriptors: vmm.descriptors })
     }
 
-    fn check(&self) -> bool {
+    /// Whether the kernel does it. What is in the way may pass, and is asked for again.
+    fn works(&self) -> bool {
+        if self.works.get().is_some() {
+            return true;
+        }
         let check = HostCommand::new(self.program.to_string_lossy()).argument(CHECK);
-        self.commands.run(&check, &Unwatched).is_ok()
+        let works = self.commands.run(&check, &Unwatched).is_ok();
+        if works {
+            let _ = self.works.set(());
+        }
+        works
     }
 }
 
@@ -143,7 +157,7 @@ mod tests {
         };
         let confinement = Confinement::new(Arc::new(Kernel(confines)), Path::new("/lib/banger"));
         confinement
-            .confine("vmm", vmm, &sample::plan("/v", Accelerator::Kvm), Some(Path::new("/v/own")))
+            .confine("vmm", vmm, &sample::plan("/v", Accelerator::Kvm), Some(Path::new("/v/own")), false)
             .unwrap()
     }
 

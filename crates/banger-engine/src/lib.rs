@@ -10,8 +10,8 @@ mod sample;
 mod socket;
 
 pub use confinement::{
-    CHECK as CONFINE_CHECK, Confinement, NETWORK as CONFINE_NETWORK, READ as CONFINE_READ,
-    SOCKETS as CONFINE_SOCKETS, WRITE as CONFINE_WRITE, is_confined,
+    CHECK as CONFINE_CHECK, CONNECT as CONFINE_CONNECT, Confinement, NETWORK as CONFINE_NETWORK,
+    READ as CONFINE_READ, SOCKETS as CONFINE_SOCKETS, WRITE as CONFINE_WRITE, is_confined,
 };
 pub use firecracker::Firecracker;
 pub use qemu::Qemu;

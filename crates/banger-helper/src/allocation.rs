@@ -9,6 +9,9 @@ const NETWORK_PREFIX: u8 = 24;
 /// The number of the first address that a VM may have: before it are the network's own and its gateway's.
 const FIRST_VM: u32 = 2;
 
+/// Shorter prefixes are a default route in parts, as some VPNs have it (`0.0.0.0/1` and `128.0.0.0/1`), bits.
+const SHORTEST: u8 = 4;
+
 /// Returns a network out of the pool that overlaps none of these.
 pub(crate) fn network(pool: Ipv4Block, taken: &[Ipv4Block]) -> Option<Ipv4Block> {
     pool.parts(NETWORK_PREFIX).find(|candidate| !taken.iter().any(|other| other.overlaps(*candidate)))
@@ -48,7 +51,7 @@ pub(crate) fn routed(text: &str) -> Vec<Ipv4Block> {
             if destination.contains('/') { destination.to_owned() } else { format!("{destination}/32") };
         with_prefix.parse().ok()
     };
-    text.lines().filter_map(destination).filter(|block: &Ipv4Block| block.prefix() > 0).collect()
+    text.lines().filter_map(destination).filter(|block: &Ipv4Block| block.prefix() >= SHORTEST).collect()
 }
 
 #[cfg(test)]
@@ -83,6 +86,7 @@ mod tests {
     #[test]
     fn routes_are_read_as_ip_prints_them() {
         let text = "default via 192.168.1.1 dev wlan0 proto dhcp metric 600\n\
+                    0.0.0.0/1 via 10.8.0.1 dev tun0
                     10.8.0.0/24 dev tun0 proto kernel scope link src 10.8.0.2\n\
                     172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1 linkdown\n\
                     local 192.168.1.5 dev wlan0 table local proto kernel scope host src 192.168.1.5\n\

@@ -8,16 +8,17 @@ use crate::allocation;
 use crate::device;
 use crate::error::Refusal;
 use crate::network::{self, DEVICE};
-use crate::state::User;
+use crate::state::{User, Vm};
 use crate::tool::NFT;
 
 /// How the names of tables begin; the user's number follows.
 const TABLE: &str = "banger-";
 /// Families of which each user has a table.
 const FAMILIES: [&str; 2] = ["inet", "bridge"];
-/// Addresses that are nobody's beyond a host: RFC 6890.
-const NOT_OF_THE_WORLD: &str = "{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4 }";
-const NOT_OF_THE_WORLD_V6: &str = "{ ::/8, fe80::/10, ff00::/8 }";
+/// Addresses that are nobody's beyond a host (RFC 6890), and where clouds keep what they tell a machine about itself.
+const NOT_OF_THE_WORLD: &str = "{ 0.0.0.0/8, 100.100.100.200, 127.0.0.0/8, 168.63.129.16, 169.254.0.0/16, \
+                                192.0.0.192, 224.0.0.0/4, 240.0.0.0/4 }";
+const NOT_OF_THE_WORLD_V6: &str = "{ ::/8, fd00:ec2::254, fe80::/10, ff00::/8 }";
 
 /// Puts a user's rules in force.
 pub(crate) fn apply(uid: u32, user: &User) -> Result<(), Refusal> {
@@ -47,35 +48,35 @@ fn rules(uid: u32, user: &User) -> String {
 /// The rules of what is routed: to the host, through it, and from it.
 fn routed(uid: u32, user: &User) -> String {
     let (bridge, block, gateway) = (network::bridge(uid), user.block, allocation::gateway(user.block));
-    let trusted: Vec<String> =
-        user.vms.values().filter(|vm| vm.allow_host).map(|vm| vm.address.to_string()).collect();
-    let trusted_v6: Vec<String> = user
-        .vms
-        .values()
-        .filter(|vm| vm.allow_host)
-        .filter_map(|vm| device::address_v6(user, vm))
-        .map(|address| address.to_string())
-        .collect();
-    let (v6, masquerade_v6) = match user.v6 {
-        None => ("meta nfproto ipv6 drop".to_owned(), String::new()),
-        Some(first) => (
+    let (v6, gateway_v6, masquerade_v6) = match (user.v6, network::describe(uid, user).gateway_v6) {
+        (Some(first), Some((gateway, _))) => (
             format!("ip6 saddr != {{ ::/128, fe80::/10, {first}/64 }} drop"),
+            format!("ip6 daddr {gateway} icmpv6 type echo-request accept"),
             format!("ip6 saddr {first}/64 oifname != \"{bridge}\" masquerade"),
         ),
+        _ => ("meta nfproto ipv6 drop".to_owned(), String::new(), String::new()),
     };
-    let (trusted, trusted_v6) = (set("ipv4_addr", &trusted), set("ipv6_addr", &trusted_v6));
-    // Before anybody's rules translate a destination: what is the host's own stays the host's, though a container has its port.
+    let (trusted, trusted_v6) = sets(user, |vm| vm.allow_host);
+    let (alone, alone_v6) = sets(user, |vm| !vm.reaches_others);
+    // Before anybody's rules translate a destination, and after it is known what answers to what: what is the host's own stays the
+    // host's, though a container has its port. A frame that no bridge has taken is nobody's.
     format!(
         "table inet {TABLE}{uid} {{
   set trusted {{ {trusted} }}
   set trusted_v6 {{ {trusted_v6} }}
+  set alone {{ {alone} }}
+  set alone_v6 {{ {alone_v6} }}
   chain prerouting {{
-    type filter hook prerouting priority raw; policy accept;
+    type filter hook prerouting priority mangle; policy accept;
+    iifname \"{DEVICE}*\" drop
     iifname != \"{bridge}\" accept
     ip saddr != {block} drop
     {v6}
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
-    ip daddr {gateway} accept
+    ct state established,related accept
+    ip daddr {gateway} icmp type echo-request accept
+    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
+    {gateway_v6}
     ip daddr {NOT_OF_THE_WORLD} drop
     ip6 daddr {NOT_OF_THE_WORLD_V6} drop
     fib daddr type local ip saddr != @trusted drop
@@ -83,6 +84,7 @@ fn routed(uid: u32, user: &User) -> String {
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
+    iifname \"{DEVICE}*\" drop
     iifname != \"{bridge}\" accept
     ct state established,related accept
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
@@ -90,10 +92,13 @@ fn routed(uid: u32, user: &User) -> String {
     ip6 saddr @trusted_v6 accept
     ip daddr {gateway} icmp type echo-request accept
     ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
+    {gateway_v6}
     reject with icmpx admin-prohibited
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
+    iifname \"{bridge}\" oifname \"{bridge}\" ip saddr != @alone ip daddr != @alone accept
+    iifname \"{bridge}\" oifname \"{bridge}\" ip6 saddr != @alone_v6 ip6 daddr != @alone_v6 accept
     iifname \"{bridge}\" oifname \"bgr*\" reject with icmpx admin-prohibited
     iifname \"{bridge}\" accept
     oifname \"{bridge}\" ct state established,related accept
@@ -112,6 +117,15 @@ fn routed(uid: u32, user: &User) -> String {
 }}
 "
     )
+}
+
+/// Returns two sets, one for each family, of the addresses of the VMs that `belongs` says.
+fn sets(user: &User, belongs: impl Fn(&Vm) -> bool) -> (String, String) {
+    let vms = || user.vms.values().filter(|vm| belongs(vm));
+    let v4: Vec<String> = vms().map(|vm| vm.address.to_string()).collect();
+    let v6: Vec<String> =
+        vms().filter_map(|vm| device::address_v6(user, vm)).map(|address| address.to_string()).collect();
+    (set("ipv4_addr", &v4), set("ipv6_addr", &v6))
 }
 
 /// Returns what a set is, with these elements.
@@ -166,7 +180,6 @@ mod tests {
     use banger_types::VmId;
 
     use super::*;
-    use crate::state::Vm;
 
     fn vm(last: u8, allow_host: bool, reaches_others: bool) -> Vm {
         Vm { address: Ipv4Addr::new(10, 213, 0, last), allow_host, reaches_others, name: None }

@@ -10,6 +10,7 @@ mod error;
 mod firewall;
 mod hosts;
 mod network;
+mod pool;
 mod request;
 mod state;
 mod sysctl;
@@ -22,6 +23,8 @@ use std::process::ExitCode;
 use banger_types::helper::HelperAnswer;
 
 fn main() -> ExitCode {
+    // The caller's terminal has no say in what is begun.
+    let _ = rustix::process::setsid();
     let answer = request::read(std::io::stdin().lock())
         .and_then(|verb| verbs::answer(&caller::Caller::of_this_process()?, verb))
         .unwrap_or_else(|error| HelperAnswer::Refused(error.into()));

@@ -168,7 +168,7 @@ fn lock(directory: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd, Refusal
 }
 
 /// Makes sure that nobody but this process's user can have made a file, or change it.
-fn check_owner(file: &OwnedFd, path: &Path) -> Result<(), Refusal> {
+pub(crate) fn check_owner(file: &OwnedFd, path: &Path) -> Result<(), Refusal> {
     let status = fstat(file).map_err(|error| Refusal::file("cannot look at", path)(error.into()))?;
     let why = if status.st_uid != rustix::process::geteuid().as_raw() {
         "belongs to another user"

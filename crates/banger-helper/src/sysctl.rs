@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Refusal;
 use crate::network::is_ours;
+use crate::tool::IP;
 
 const SYSTEM: &str = "/proc/sys";
 const INTERFACES: &str = "/sys/class/net";
@@ -14,21 +15,54 @@ const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
 /// Below it, each interface has a directory.
 const PER_INTERFACE_V6: &str = "net/ipv6/conf";
 
-/// Lets the host forward, and remembers in `before` what was another.
-pub(crate) fn forward(before: &mut BTreeMap<String, String>, v6: bool) -> Result<(), Refusal> {
-    set(before, FORWARD_V4, "1")?;
-    if !v6 {
-        return Ok(());
+/// What has to be another than it is.
+#[derive(Debug)]
+pub(crate) struct Changes(Vec<(String, &'static str)>);
+
+/// Finds out what has to change for the host to forward, and remembers in `before` what it was. Nothing is changed yet: what is
+/// remembered has to be written down first.
+pub(crate) fn to_forward(before: &mut BTreeMap<String, String>, v6: bool) -> Result<Changes, Refusal> {
+    let mut wanted = vec![(FORWARD_V4.to_owned(), "1")];
+    // A host that forwards takes no routes from routers any more, unless it is told to all the same (2): before it forwards, or it
+    // would lose its way out. One that forwards already has made its choice.
+    if v6 && read(FORWARD_V6)? != "1" {
+        for interface in with_routers_route()? {
+            let setting = format!("{PER_INTERFACE_V6}/{interface}/accept_ra");
+            if read(&setting)? == "1" {
+                wanted.push((setting, "2"));
+            }
+        }
+        wanted.push((FORWARD_V6.to_owned(), "1"));
     }
-    // A host that forwards takes no routes from routers any more, unless it is told to all the same (2): before it forwards, or
-    // it would lose its way out.
-    for interface in names(Path::new(SYSTEM).join(PER_INTERFACE_V6))? {
-        let setting = format!("{PER_INTERFACE_V6}/{interface}/accept_ra");
-        if read(&setting)? == "1" {
-            set(before, &setting, "2")?;
+    let mut changes = Vec::new();
+    for (setting, value) in wanted {
+        let now = read(&setting)?;
+        if now != value {
+            before.entry(setting.clone()).or_insert(now);
+            changes.push((setting, value));
         }
     }
-    set(before, FORWARD_V6, "1")
+    Ok(Changes(changes))
+}
+
+impl Changes {
+    /// Makes them.
+    pub(crate) fn make(self) -> Result<(), Refusal> {
+        self.0.iter().try_for_each(|(setting, value)| write(setting, value))
+    }
+}
+
+/// Whether this host's kernel has IPv6.
+pub(crate) fn has_v6() -> bool {
+    Path::new(SYSTEM).join(FORWARD_V6).exists()
+}
+
+/// Returns the interfaces over which a router has given this host its way out.
+fn with_routers_route() -> Result<Vec<String>, Refusal> {
+    let routes = IP.run(&["-6", "route", "show", "default", "proto", "ra"], "")?;
+    let interface =
+        |line: &str| line.split_whitespace().skip_while(|word| *word != "dev").nth(1).map(str::to_owned);
+    Ok(routes.lines().filter_map(interface).filter(|name| !name.contains('/')).collect())
 }
 
 /// Makes the settings what they were, unless another program's network has come to need them.
@@ -49,15 +83,6 @@ pub(crate) fn restore(before: &mut BTreeMap<String, String>) -> Result<(), Refus
         before.remove(&setting);
     }
     Ok(())
-}
-
-fn set(before: &mut BTreeMap<String, String>, setting: &str, value: &str) -> Result<(), Refusal> {
-    let now = read(setting)?;
-    if now == value {
-        return Ok(());
-    }
-    before.entry(setting.to_owned()).or_insert(now);
-    write(setting, value)
 }
 
 fn read(setting: &str) -> Result<String, Refusal> {

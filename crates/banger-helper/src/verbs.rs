@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::error::Refusal;
 use crate::state::{State, StateFile, User, Vm};
 use crate::tool::IP;
-use crate::{device, firewall, hosts, network, sysctl};
+use crate::{device, firewall, hosts, network, pool, sysctl};
 
 /// Does what a caller asks.
 pub(crate) fn answer(caller: &Caller, verb: HelperVerb) -> Result<HelperAnswer, Refusal> {
@@ -46,29 +46,26 @@ impl Work<'_> {
             self.file.save(&self.state)?;
         }
         let user = self.user()?.clone();
-        let settings = sysctl::forward(&mut self.state.settings, user.v6.is_some());
-        // What was changed is written down even when the rest could not be.
+        let changes = sysctl::to_forward(&mut self.state.settings, user.v6.is_some())?;
+        // What they were is written down before they are changed.
         self.file.save(&self.state)?;
-        settings?;
+        changes.make()?;
+        // Names of an earlier boot of the host lead nowhere, or to somebody else.
+        hosts::apply(&self.state)?;
         firewall::apply(uid, &user)?;
         network::ensure(uid, &user)?;
         Ok(HelperAnswer::Network(network::describe(uid, &user)))
     }
 
     fn new_network(&self, terms: &NetworkTerms) -> Result<User, Refusal> {
-        if !terms.pool.is_private() {
-            let why = format!("{} is not set aside for private networks (RFC 1918, RFC 6598)", terms.pool);
-            return Err(Refusal::NotPermitted(why));
-        }
+        let pool = pool::read()?;
         let mut taken = allocation::routed(&IP.run(&["-4", "route", "show", "table", "all"], "")?);
         taken.extend(self.state.users.values().map(|user| user.block));
-        let block = allocation::network(terms.pool, &taken).ok_or_else(|| {
-            Refusal::Missing(format!(
-                "there is no network left in {} that no route of this host leads to",
-                terms.pool
-            ))
+        let block = allocation::network(pool, &taken).ok_or_else(|| {
+            let why = format!("there is no network left in {pool} that no route of this host leads to");
+            Refusal::Missing(format!("{why}; root may name another block in {}", pool::FILE))
         })?;
-        let v6 = if terms.v6 { Some(drawn_prefix()?) } else { None };
+        let v6 = if terms.v6 && sysctl::has_v6() { Some(drawn_prefix()?) } else { None };
         Ok(User { label: self.caller.label.clone(), block, v6, vms: [].into() })
     }
 
@@ -82,7 +79,6 @@ impl Work<'_> {
         firewall::remove(uid)?;
         let mut without = self.state.clone();
         without.users.remove(&uid);
-        hosts::apply(&without)?;
         if without.users.is_empty() {
             sysctl::restore(&mut without.settings)?;
         }
@@ -92,6 +88,8 @@ impl Work<'_> {
         } else {
             self.file.save(&self.state)?;
         }
+        // Last: a file of names that cannot be changed keeps nothing else.
+        hosts::apply(&self.state)?;
         Ok(HelperAnswer::Done)
     }
 
@@ -129,9 +127,9 @@ impl Work<'_> {
         }
         device::remove(vm)?;
         firewall::apply(uid, user)?;
-        hosts::apply(&without)?;
         self.state = without;
         self.file.save(&self.state)?;
+        hosts::apply(&self.state)?;
         Ok(HelperAnswer::Done)
     }
 

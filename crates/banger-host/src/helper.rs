@@ -71,9 +71,11 @@ impl Helper {
         let request = serde_json::to_vec(&request).map_err(HelperError::Answer)?;
         let path = self.path.to_string_lossy().into_owned();
         let command = if self.root {
-            HostCommand::new(path)
+            // As sudo would say: who this was before it was root is nobody's business.
+            HostCommand::new(path).variable("SUDO_UID", "0").variable("SUDO_USER", "root")
         } else {
-            HostCommand::new("sudo").arguments(["-n", "--"]).argument(path)
+            // What sudo says is understood in one language.
+            HostCommand::new("sudo").arguments(["-n", "--"]).argument(path).variable("LC_ALL", "C")
         };
         let answer = self.commands.run(&command.input(request), &Unwatched).map_err(not_run)?;
         match serde_json::from_slice(&answer).map_err(HelperError::Answer)? {

@@ -7,8 +7,8 @@ mod resolver;
 mod tap;
 
 pub use filter::{
-    FilterOptions, HostRoutes, Names, Question, Reach, Rules, Verdict, deliver, pass_frames, pass_packets,
-    write_frame,
+    FilterOptions, HostRoutes, Names, Question, Reach, Rules, Verdict, deliver, may_come, pass_frames,
+    pass_packets, write_frame,
 };
 pub use passt::{FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, Passt};
 pub use plan::{AddressPlan, PlanV6, USER_NETWORK};

@@ -84,9 +84,8 @@ pub enum HelperVerb {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkTerms {
-    /// The block of private addresses (RFC 1918, RFC 6598) of which a `/24` is taken that nobody else has and no route leads to.
-    pub pool: Ipv4Block,
-    /// Whether it has IPv6 as well.
+    /// Whether it has IPv6 as well, on a host that has. Its other addresses are of a block that root has named, and that no route leads
+    /// to.
     pub v6: bool,
 }
 

@@ -1,24 +1,64 @@
-//! Becomes a VMM that sees no more of the host than it needs: `banger-confine [--read PATH]… [--write FILE]… [--sockets DIRECTORY]…
-//! [--network] -- PROGRAM ARGUMENT…`. Somebody who gets out of a guest, and has the VMM's process, has that and nothing else.
+//! Becomes a VMM that can do little more on the host than it needs: `banger-confine [--read PATH]… [--write FILE]… [--sockets DIRECTORY]…
+//! [--network] [--connect] -- PROGRAM ARGUMENT…`. For somebody who gets out of a guest, and has the VMM's process.
 //!
-//! By Landlock (the kernel's `userspace-api/landlock`), which takes no privilege. `--check` says whether this kernel has it.
+//! By Landlock (the kernel's `userspace-api/landlock`), which takes no privilege, and a filter of system calls (`seccomp(2)`) for
+//! what Landlock has no word in: owners, modes, attributes, truncating by a path, sockets of the network, and with a VMM that
+//! connects to nobody, connecting. `--check` says whether this kernel has Landlock.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use banger_engine::{CONFINE_CHECK, CONFINE_NETWORK, CONFINE_READ, CONFINE_SOCKETS, CONFINE_WRITE};
+use banger_engine::{
+    CONFINE_CHECK, CONFINE_CONNECT, CONFINE_NETWORK, CONFINE_READ, CONFINE_SOCKETS, CONFINE_WRITE,
+};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
     RulesetStatus, Scope, path_beneath_rules,
 };
 
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 /// The newest version of Landlock that is asked for; an older kernel does what it can of it.
 const VERSION: ABI = ABI::V6;
+/// System calls of which no VMM has need: whose files are, and who may what with them; truncating what is not open; asking by a ring
+/// for what a filter would not see.
+const ALWAYS: [i64; 24] = [
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_chown,
+    libc::SYS_fchown,
+    libc::SYS_lchown,
+    libc::SYS_fchownat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    REMOVEXATTRAT,
+    libc::SYS_truncate,
+    libc::SYS_io_uring_setup,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_writev,
+];
+/// Newer than the C library's list (the kernel's `asm-generic/unistd.h`).
+const FCHMODAT2: i64 = 452;
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
 /// What programs of a distribution need to be loaded and to find out about their processors. Other processes' secrets in `/proc` are
 /// out of reach: Landlock lets nobody look into those outside.
 const SYSTEM: [&str; 8] = [
@@ -47,7 +87,7 @@ fn main() -> ExitCode {
         },
         None => io::Error::new(
             io::ErrorKind::InvalidInput,
-            "usage: banger-confine [--read PATH]... [--write FILE]... [--sockets DIRECTORY]... [--network] -- PROGRAM ARGUMENT...",
+            "usage: banger-confine [--read PATH]... [--write FILE]... [--sockets DIRECTORY]... [--network] [--connect] -- PROGRAM ARGUMENT...",
         ),
     };
     complain(&error);
@@ -76,11 +116,36 @@ impl Request {
                 Some(CONFINE_WRITE) => confines.writes.push(arguments.next()?.into()),
                 Some(CONFINE_SOCKETS) => confines.sockets.push(arguments.next()?.into()),
                 Some(CONFINE_NETWORK) => confines.network = true,
+                Some(CONFINE_CONNECT) => confines.connects = true,
                 Some("--") => return Some(Self::Run(confines, arguments.next()?, arguments.collect())),
                 _ => return None,
             }
         }
     }
+}
+
+/// Fails system calls with EPERM: those that change what Landlock lets be, and those that reach what is no file.
+fn filter(network: bool, connects: bool) -> Result<(), seccompiler::Error> {
+    let mut calls: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
+    if !network {
+        let of = |family: i32| {
+            let argument = SeccompCmpArgLen::Dword;
+            let family = u64::from(family.unsigned_abs());
+            let condition = SeccompCondition::new(0, argument, SeccompCmpOp::Eq, family)?;
+            SeccompRule::new(vec![condition])
+        };
+        let families = [libc::AF_INET, libc::AF_INET6, libc::AF_PACKET, libc::AF_NETLINK, libc::AF_VSOCK];
+        let rules: Result<Vec<SeccompRule>, _> = families.into_iter().map(of).collect();
+        calls.insert(libc::SYS_socket, rules?);
+    }
+    if !network && !connects {
+        calls.insert(libc::SYS_connect, Vec::new());
+    }
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let program: BpfProgram =
+        SeccompFilter::new(calls, SeccompAction::Allow, refused, architecture)?.try_into()?;
+    seccompiler::apply_filter(&program)
 }
 
 /// Of what root may do, a program that root runs keeps what lets it open its files, whoever they belong to (`capabilities(7)`): by others
@@ -106,14 +171,17 @@ struct Confines {
     writes: Vec<PathBuf>,
     /// Directories in which it may make sockets, and nothing else.
     sockets: Vec<PathBuf>,
-    /// Whether it may listen and connect by TCP.
+    /// Whether it opens sockets of the network.
     network: bool,
+    /// Whether it connects sockets to others.
+    connects: bool,
 }
 
 impl Confines {
     /// Holds this process to it, and whatever it becomes.
     fn apply(self) -> io::Result<()> {
         give_up_privileges()?;
+        filter(self.network, self.connects).map_err(io::Error::other)?;
         match self.restrict().map_err(io::Error::other)? {
             RulesetStatus::NotEnforced => Err(io::Error::other("this kernel has no Landlock")),
             _ => Ok(()),

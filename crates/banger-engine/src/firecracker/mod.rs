@@ -183,7 +183,9 @@ impl Engine for Firecracker {
         let Found { path, warning, .. } = self.look()?;
         let content = configuration::document(plan)?;
         let vmm = program(path, &["--api-sock", API_SOCKET]);
-        let vmm = self.confinement.confine(PROGRAM, vmm, plan, Some(&plan.directory.join(CONFIGURATION)))?;
+        // It connects to its monitor, for the guest that knocks.
+        let own = plan.directory.join(CONFIGURATION);
+        let vmm = self.confinement.confine(PROGRAM, vmm, plan, Some(&own), true)?;
         let (vmm, helpers) = match &plan.network {
             None => (vmm, Vec::new()),
             Some(NetworkPlan { attachment: Attachment::Tap { through, .. }, helpers, .. }) => {

@@ -136,7 +136,7 @@ impl Engine for Qemu {
             arguments: arguments::of_vm(plan, self.counter.frequency_khz())?,
             descriptors,
         };
-        let vmm = self.confinement.confine("qemu", vmm, plan, None)?;
+        let vmm = self.confinement.confine("qemu", vmm, plan, None, false)?;
         let launch = LaunchSpec {
             helpers: plan.network.as_ref().map(|network| network.helpers.clone()).unwrap_or_default(),
             vmm,

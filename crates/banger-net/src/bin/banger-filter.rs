@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use banger_net::{
     FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, FilterOptions, HostRoutes, Names,
-    RESOLVER_CONFIGURATION, Verdict, deliver, pass_frames, pass_packets, receive_descriptor, write_frame,
+    RESOLVER_CONFIGURATION, Verdict, deliver, may_come, pass_frames, pass_packets, receive_descriptor,
+    write_frame,
 };
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -40,8 +41,12 @@ fn run() -> io::Result<()> {
     std::thread::spawn(move || {
         end(&match &to_guest {
             // Neighbours together.
-            Guest::Stream(stream) => pass_frames(&from_world, &**stream, |_| true),
-            Guest::Packets(_) => deliver(&from_world, |frame| to_guest.send(frame)),
+            Guest::Stream(stream) => pass_frames(&from_world, &**stream, may_come),
+            Guest::Packets(_) => deliver(&from_world, |frame| {
+                if may_come(frame) {
+                    to_guest.send(frame);
+                }
+            }),
         });
     });
     pass_on(&guest, &worlds_end, &options)

@@ -16,4 +16,4 @@ pub use frames::{deliver, pass_frames, pass_packets, write_frame};
 pub use names::{Names, Question};
 pub use options::FilterOptions;
 pub use routes::HostRoutes;
-pub use rules::{Reach, Rules, Verdict};
+pub use rules::{Reach, Rules, Verdict, may_come};

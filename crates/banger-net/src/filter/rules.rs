@@ -16,6 +16,22 @@ use crate::resolver::NAME_PORT;
 /// Types of `ICMPv6` by which neighbours find each other: solicitation and advertisement (RFC 4861 section 4).
 const NEIGHBOUR: [u8; 2] = [135, 136];
 
+/// Types of `ICMPv6` by which routers give addresses and ways: advertisement and redirect (RFC 4861 section 4).
+const ROUTER: [u8; 2] = [134, 137];
+
+/// Returns whether a frame may come to the guest: all but what would give it addresses and ways that its network has no place for, as
+/// QEMU's network stack does of its own accord.
+pub fn may_come(frame: &[u8]) -> bool {
+    let Ok(ethernet) = Ethernet2Slice::from_slice_without_fcs(frame) else { return false };
+    if ethernet.ether_type() != EtherType::IPV6 {
+        return true;
+    }
+    let packet = ethernet.payload_slice();
+    let Ok(header) = Ipv6HeaderSlice::from_slice(packet) else { return false };
+    let kind = packet.get(header.slice().len());
+    header.next_header() != IpNumber::IPV6_ICMP || kind.is_none_or(|kind| !ROUTER.contains(kind))
+}
+
 /// What the host says of an address.
 pub trait Reach {
     /// Returns whether what goes there leaves the host.
@@ -143,9 +159,17 @@ fn is_question_by_tcp(header: &Ipv4HeaderSlice<'_>, packet: &[u8]) -> bool {
         && port == Some(&NAME_PORT.to_be_bytes())
 }
 
+/// Where clouds keep what they tell a machine about itself, credentials among it, beside the link-local address that most have: Azure,
+/// Alibaba, Oracle. What a host is told is not its guests'.
+const METADATA: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+/// The same of Amazon, by IPv6.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
 /// Whether an address can be somebody's beyond a host: RFC 6890. Those for private use can.
 fn is_of_the_world(address: Ipv4Addr) -> bool {
     let no_ones = [
+        METADATA.contains(&address),
         // A connection to 0.0.0.0 is one to the loopback, on Linux.
         address.octets()[0] == 0,
         address.is_loopback(),
@@ -160,6 +184,7 @@ fn is_of_the_world(address: Ipv4Addr) -> bool {
 /// As [`is_of_the_world`].
 fn is_of_the_world_v6(address: Ipv6Addr) -> bool {
     let no_ones = [
+        address == METADATA_V6,
         address.is_unspecified(),
         address.is_loopback(),
         address.is_unicast_link_local(),
@@ -244,6 +269,8 @@ mod tests {
             "0.0.0.0",
             "0.1.2.3",
             "169.254.169.254",
+            "168.63.129.16",
+            "100.100.100.200",
             "224.0.0.251",
             "239.1.1.1",
             "240.0.0.1",
@@ -276,6 +303,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "::7f00:1",
             "fe80::1",
+            "fd00:ec2::254",
             "ff02::1",
             "ff0e::1",
             "fd62::1",
@@ -338,6 +366,14 @@ mod tests {
         for (kind, hop_limit) in [(135, 64), (133, 255), (134, 255), (137, 255), (143, 1)] {
             assert!(!leaves(&rules(), &neighbour(kind, hop_limit)), "{kind} {hop_limit}");
         }
+    }
+
+    #[test]
+    fn no_router_gives_a_guest_addresses() {
+        assert!(!may_come(&neighbour(134, 255)) && !may_come(&neighbour(137, 255)));
+        assert!(may_come(&neighbour(135, 255)) && may_come(&neighbour(136, 255)));
+        assert!(may_come(&datagram(Ipv4Addr::new(9, 9, 9, 9), GUEST, 9)));
+        assert!(may_come(&datagram("2001:db8::6".parse::<Ipv6Addr>().unwrap(), GUEST_V6, 9)));
     }
 
     #[test]
