@@ -86,7 +86,7 @@ fn everything(root: &Path) -> Result<()> {
     let guest_kernel = banger.guest_kernel()?;
     drop(banger);
     step("on Firecracker, in a test host");
-    let hosted = hosted::compare()?;
+    let hosted = compare_hosted()?;
     let report = Report { machine, guest_kernel, comparisons, hosted, duration: begin.elapsed() };
     let text = report.to_string();
     println!("\n{text}");
@@ -96,6 +96,14 @@ fn everything(root: &Path) -> Result<()> {
     }
     let path = root.join("bench/RESULTS.md");
     fs_err::write(&path, text).context("cannot keep the results")
+}
+
+/// Compares in a test host. One that hangs, as their emulated KVM does now and then, does not cost what was measured before.
+fn compare_hosted() -> Result<Option<String>> {
+    std::panic::catch_unwind(hosted::compare).unwrap_or_else(|_| {
+        let text = "\n# On Firecracker\n\nNot measured this time: the test host did not come to its end.\n";
+        Ok(Some(text.to_owned()))
+    })
 }
 
 fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
