@@ -1,5 +1,7 @@
 //! What is done for each verb. What is meant to be is written down before it is made, and what was is taken away before it is
 //! forgotten: so that whoever is killed in between is followed by one that does the rest.
+//! Names are the exception: they go last, so that a file that cannot be changed keeps nothing else, and the next request puts right
+//! what was left of them.
 
 use banger_types::VmId;
 use banger_types::helper::{DeviceTerms, HelperAnswer, HelperVerb, NetworkTerms, VmNaming};

@@ -113,7 +113,7 @@ impl Daemon {
     }
 
     pub(crate) fn vms(&self) -> Vec<Vm> {
-        self.context().vms.list().into_iter().map(as_shown).collect()
+        self.context().vms.list().into_iter().map(with_disk).collect()
     }
 
     pub(crate) fn vm(&self, name: &str) -> Result<Vm, ApiError> {
@@ -456,12 +456,17 @@ impl Daemon {
     }
 }
 
-/// Adds what the host says of the VM's disk and its VMM.
+/// Adds what the host says of one VM: of its VMM as well, which takes a look at it that a list of many does not.
 fn as_shown(mut vm: Vm) -> Vm {
     vm.isolation = vm
         .vmm_pid
         .and_then(banger_host::isolation_of)
         .map(|isolation| Isolation { files: vm::is_confined(&vm.directory), ..isolation });
+    with_disk(vm)
+}
+
+/// Adds what the host's file system says of the VM's disk.
+fn with_disk(mut vm: Vm) -> Vm {
     if let Ok(disk) = fs_err::metadata(vm.directory.join(vm_file::DISK)) {
         vm.disk_usage = disk.blocks() * 512;
     }
