@@ -1,6 +1,7 @@
 //! What builds Dockerfiles: Buildah and Podman, with a store of the test's own.
 
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -20,9 +21,9 @@ impl Builder {
             .tempdir_in(crate::seed::scratch())
             .expect("a directory for a builder");
         let at = |name: &str| directory.path().join(name).display().to_string();
-        // On any file system, and without namespaces of its own.
+        let driver = driver(directory.path());
         let store = format!(
-            "[storage]\ndriver = \"vfs\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n",
+            "[storage]\ndriver = \"{driver}\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n",
             at("run"),
             at("graph")
         );
@@ -52,4 +53,18 @@ impl Builder {
         environment
             .start_daemon_behind(hide, &[nothing.path()].into_iter().chain(programs).collect::<Vec<_>>());
     }
+}
+
+/// Returns how layers are to be stored. `vfs` copies all of an image for each of its Dockerfile's steps, tens of GB for a
+/// large one; only where the kernel or the file system knows no better.
+fn driver(directory: &Path) -> &'static str {
+    let script = "cd \"$1\" && mkdir lower upper work merged \
+                  && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay merged";
+    let tried = directory.join("tried");
+    std::fs::create_dir(&tried).expect("a directory to mount in");
+    let mut mount = Command::new("unshare");
+    mount.args(["--mount", "--", "sh", "-c", script, "sh"]).arg(&tried);
+    let mounts = mount.output().expect("run unshare").status.success();
+    std::fs::remove_dir_all(tried).expect("remove what was mounted in");
+    if mounts { "overlay" } else { "vfs" }
 }
