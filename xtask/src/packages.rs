@@ -26,6 +26,8 @@ const TO_TEST: &[&str] = &[
     "openssh-client",
     "rsync",
     "iproute2",
+    "iputils-arping",
+    "iputils-ping",
     "strace",
     "util-linux",
     "fish",

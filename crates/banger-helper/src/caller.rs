@@ -35,6 +35,15 @@ impl Caller {
     }
 }
 
+/// Leaves the control group that this process was started in, which its caller may freeze (the kernel's `cgroup-v2`,
+/// "cgroup.freeze") while it keeps everybody else waiting.
+pub(crate) fn leave_control_group() {
+    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        // Where there is none, or another version of them, no user's group can be frozen.
+        let _ = std::fs::write(format!("{root}/cgroup.procs"), "0");
+    }
+}
+
 /// Whether a user's name may be part of a host's: a label of RFC 1123 section 2.1.
 fn is_label(user: &str) -> bool {
     user.parse::<banger_types::VmName>().is_ok()

@@ -27,6 +27,12 @@ pub(crate) fn mac(vm: &Vm) -> String {
     format!("02:62:67:{a:02x}:{b:02x}:{c:02x}")
 }
 
+/// Returns the guest's address on its link, which is made of that (RFC 4291 appendix A).
+pub(crate) fn link_local(vm: &Vm) -> Ipv6Addr {
+    let [_, a, b, c] = vm.address.octets();
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x00, 0x62, 0x67, 0xff, 0xfe, a, b, c])
+}
+
 /// Returns the guest's address of IPv6.
 pub(crate) fn address_v6(user: &User, vm: &Vm) -> Option<Ipv6Addr> {
     let last = u128::from(vm.address.octets()[3]);

@@ -30,6 +30,14 @@ pub(crate) enum Refusal {
     /// There is no such network, device or room.
     #[error("{0}")]
     Missing(String),
+    /// Others have had it for too long.
+    #[error("{path} has been in use for {seconds} s", path = .path.display())]
+    Busy {
+        /// What they have.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// A program is not there.
     #[error("the program '{0}' is not installed")]
     NoTool(&'static str),
@@ -76,7 +84,9 @@ impl Refusal {
             }
             Self::Caller(_) | Self::NotPermitted(_) => HelperRefusalKind::NotPermitted,
             Self::Missing(_) | Self::NoTool(_) => HelperRefusalKind::Missing,
-            Self::Tool { .. } | Self::File { .. } | Self::Planted { .. } => HelperRefusalKind::Failed,
+            Self::Busy { .. } | Self::Tool { .. } | Self::File { .. } | Self::Planted { .. } => {
+                HelperRefusalKind::Failed
+            }
         }
     }
 }

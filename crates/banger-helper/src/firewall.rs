@@ -7,12 +7,15 @@ use std::fmt::Write as _;
 use crate::allocation;
 use crate::device;
 use crate::error::Refusal;
-use crate::network::{self, DEVICE};
-use crate::state::{User, Vm};
+use crate::network::{self, BRIDGE, DEVICE};
+use crate::state::{State, User, Vm};
+use crate::sysctl;
 use crate::tool::NFT;
 
 /// How the names of tables begin; the user's number follows.
 const TABLE: &str = "banger-";
+/// The table that is no user's.
+const HOST_TABLE: &str = "banger";
 /// Families of which each user has a table.
 const FAMILIES: [&str; 2] = ["inet", "bridge"];
 /// Addresses that are nobody's beyond a host (RFC 6890), and where clouds keep what they tell a machine about itself.
@@ -28,6 +31,39 @@ pub(crate) fn apply(uid: u32, user: &User) -> Result<(), Refusal> {
 /// Takes a user's rules away, if there are some.
 pub(crate) fn remove(uid: u32) -> Result<(), Refusal> {
     NFT.run(&["-f", "-"], &removal(uid)).map(drop)
+}
+
+/// Puts the rules in force that are nobody's: a host that goes from interface to interface because of us alone does so for our
+/// networks, and for the bridges of containers and of other VMs that have come since; not for whoever of its neighbours sends it something.
+pub(crate) fn apply_host(state: &State) -> Result<(), Refusal> {
+    NFT.run(&["-f", "-"], &host_rules(state)).map(drop)
+}
+
+/// Takes those away, if there are some.
+pub(crate) fn remove_host() -> Result<(), Refusal> {
+    NFT.run(&["-f", "-"], &format!("add table inet {HOST_TABLE}\ndelete table inet {HOST_TABLE}\n")).map(drop)
+}
+
+fn host_rules(state: &State) -> String {
+    let turned_on = |setting| state.settings.contains_key(setting);
+    let mut drops = String::new();
+    for (setting, family) in [(sysctl::FORWARD_V4, "ipv4"), (sysctl::FORWARD_V6, "ipv6")] {
+        if turned_on(setting) {
+            let _ = writeln!(drops, "    meta nfproto {family} drop");
+        }
+    }
+    format!(
+        "add table inet {HOST_TABLE}\ndelete table inet {HOST_TABLE}\ntable inet {HOST_TABLE} {{
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    iifname \"{BRIDGE}*\" accept
+    oifname \"{BRIDGE}*\" accept
+    meta iifkind \"bridge\" accept
+    meta oifkind \"bridge\" accept
+{drops}  }}
+}}
+"
+    )
 }
 
 /// Removes tables that are there, or not: what is added is there.
@@ -99,7 +135,7 @@ fn routed(uid: u32, user: &User) -> String {
     type filter hook forward priority filter; policy accept;
     iifname \"{bridge}\" oifname \"{bridge}\" ip saddr != @alone ip daddr != @alone accept
     iifname \"{bridge}\" oifname \"{bridge}\" ip6 saddr != @alone_v6 ip6 daddr != @alone_v6 accept
-    iifname \"{bridge}\" oifname \"bgr*\" reject with icmpx admin-prohibited
+    iifname \"{bridge}\" oifname \"{BRIDGE}*\" reject with icmpx admin-prohibited
     iifname \"{bridge}\" accept
     oifname \"{bridge}\" ct state established,related accept
     oifname \"{bridge}\" reject with icmpx admin-prohibited
@@ -146,11 +182,23 @@ fn bridged(uid: u32, user: &User) -> String {
         let _ = writeln!(who, "    iifname \"{device}\" arp saddr ether != {mac} drop");
         let _ = writeln!(who, "    iifname \"{device}\" arp saddr ip != {address} drop");
         let _ = writeln!(who, "    iifname \"{device}\" ip saddr != {address} drop");
-        let v6 = device::address_v6(user, vm).map_or_else(
-            || "ether type ip6 drop".to_owned(),
-            |address| format!("ip6 saddr != {{ ::/128, fe80::/10, {address} }} drop"),
-        );
-        let _ = writeln!(who, "    iifname \"{device}\" {v6}");
+        match device::address_v6(user, vm) {
+            None => drop(writeln!(who, "    iifname \"{device}\" ether type ip6 drop")),
+            Some(address) => {
+                let link = device::link_local(vm);
+                let _ =
+                    writeln!(who, "    iifname \"{device}\" ip6 saddr != {{ ::, {link}, {address} }} drop");
+                // Whose address is told of to neighbours, or asked for before it is had (RFC 4861 section 4.4, RFC 4862 section 5.4).
+                let others =
+                    [address, link].map(|own| format!("@th,64,128 != {:#034x}", own.to_bits())).join(" ");
+                let _ =
+                    writeln!(who, "    iifname \"{device}\" icmpv6 type nd-neighbor-advert {others} drop");
+                let _ = writeln!(
+                    who,
+                    "    iifname \"{device}\" ip6 saddr :: icmpv6 type nd-neighbor-solicit {others} drop"
+                );
+            }
+        }
         if !vm.reaches_others {
             let _ = writeln!(alone, "    iifname \"{device}\" oifname \"{DEVICE}*\" drop");
             let _ = writeln!(alone, "    oifname \"{device}\" iifname \"{DEVICE}*\" drop");
@@ -182,7 +230,7 @@ mod tests {
     use super::*;
 
     fn vm(last: u8, allow_host: bool, reaches_others: bool) -> Vm {
-        Vm { address: Ipv4Addr::new(10, 213, 0, last), allow_host, reaches_others, name: None }
+        Vm { address: Ipv4Addr::new(10, 213, 0, last), allow_host, reaches_others, name: "web.banger".into() }
     }
 
     fn user(v6: Option<&str>) -> User {
@@ -232,14 +280,20 @@ mod tests {
     #[test]
     fn nftables_understands_them() {
         const TEST: &str = "nftables_understands_them";
-        for user in [user(None), user(Some("fd00::")), User { vms: [].into(), ..user(None) }] {
-            match NFT.run(&["--check", "-f", "-"], &rules(1001, &user)) {
+        let settings = [sysctl::FORWARD_V4, sysctl::FORWARD_V6].map(|name| (name.to_owned(), "0".to_owned()));
+        let mut forwarding = State::default();
+        forwarding.settings.extend(settings);
+        let hosts = [State::default(), forwarding];
+        let users = [user(None), user(Some("fd00::")), User { vms: [].into(), ..user(None) }];
+        let texts = users.iter().map(|user| rules(1001, user)).chain(hosts.iter().map(host_rules));
+        for text in texts {
+            match NFT.run(&["--check", "-f", "-"], &text) {
                 Ok(_) => {}
                 Err(Refusal::NoTool(_)) => return banger_testkit::not_run(TEST, "there is no nft"),
                 Err(Refusal::Tool { reason, .. }) if lacks_kernel(&reason) => {
                     return banger_testkit::not_run(TEST, &reason);
                 }
-                Err(error) => panic!("{error}\n{}", rules(1001, &user)),
+                Err(error) => panic!("{error}\n{text}"),
             }
         }
     }

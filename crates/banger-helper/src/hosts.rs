@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use banger_types::helper::Ipv4Block;
 use rustix::fs::OFlags;
 
 use crate::device;
@@ -17,7 +18,7 @@ const HOSTS: &str = "/etc/hosts";
 /// What our lines end with.
 const MARK: &str = "# by banger";
 /// The domain of our names.
-const DOMAIN: &str = "banger";
+pub(crate) const DOMAIN: &str = "banger";
 /// Longest file that is changed, bytes.
 const LONGEST: u64 = 4 << 20;
 
@@ -28,7 +29,7 @@ pub(crate) fn apply(state: &State) -> Result<(), Refusal> {
 
 fn apply_to(path: &Path, state: &State) -> Result<(), Refusal> {
     let metadata = std::fs::symlink_metadata(path).map_err(Refusal::file("cannot look at", path))?;
-    let named = state.users.values().flat_map(|user| user.vms.values()).any(|vm| vm.name.is_some());
+    let named = state.users.values().flat_map(|user| user.vms.values()).next().is_some();
     if !metadata.is_file() && !named {
         // None of ours was ever written there.
         return Ok(());
@@ -98,13 +99,28 @@ fn with_names(before: &[u8], state: &State) -> Vec<u8> {
     after
 }
 
+/// Returns the addresses of a name of ours in a network, as everybody may read them. Nobody is told of another user's.
+pub(crate) fn addresses(name: &str, block: Ipv4Block, v6: Option<Ipv6Addr>) -> Vec<IpAddr> {
+    addresses_in(&std::fs::read_to_string(HOSTS).unwrap_or_default(), name, block, v6)
+}
+
+fn addresses_in(text: &str, name: &str, block: Ipv4Block, v6: Option<Ipv6Addr>) -> Vec<IpAddr> {
+    let is_of_network = |address: &IpAddr| match address {
+        IpAddr::V4(address) => block.contains(*address),
+        IpAddr::V6(address) => v6.is_some_and(|first| address.to_bits() >> 64 == first.to_bits() >> 64),
+    };
+    let lines = text.lines().filter_map(|line| line.strip_suffix(MARK)?.trim_end().split_once(' '));
+    let named = lines.filter(|(_, other)| *other == name);
+    named.filter_map(|(address, _)| address.parse().ok()).filter(is_of_network).collect()
+}
+
 fn lines(state: &State) -> String {
     let mut lines = String::new();
     for user in state.users.values() {
-        for (vm, name) in user.vms.values().filter_map(|vm| Some((vm, vm.name.as_ref()?))) {
+        for vm in user.vms.values() {
             let v6 = device::address_v6(user, vm).map(IpAddr::from);
             for address in [IpAddr::from(vm.address)].into_iter().chain(v6) {
-                lines.extend([&address.to_string(), " ", name, " ", MARK, "\n"]);
+                lines.extend([&address.to_string(), " ", &vm.name, " ", MARK, "\n"]);
             }
         }
     }
@@ -114,9 +130,7 @@ fn lines(state: &State) -> String {
 /// Returns the name that a user's VM gets: its own below ours, with its owner's between where another user has it.
 pub(crate) fn name_for(state: &State, uid: u32, label: &str, name: &str) -> String {
     let others = || state.users.iter().filter(|(other, _)| **other != uid);
-    let taken = |wanted: &String| {
-        others().any(|(_, user)| user.vms.values().any(|vm| vm.name.as_ref() == Some(wanted)))
-    };
+    let taken = |wanted: &String| others().any(|(_, user)| user.vms.values().any(|vm| vm.name == *wanted));
     let candidates = [format!("{name}.{DOMAIN}"), format!("{name}.{label}.{DOMAIN}")];
     candidates
         .into_iter()
@@ -142,7 +156,7 @@ mod tests {
                 v6: Some("fd00::".parse().unwrap()),
                 vms: [].into(),
             });
-            let (address, name) = (Ipv4Addr::new(10, 213, 0, *last), Some((*name).to_owned()));
+            let (address, name) = (Ipv4Addr::new(10, 213, 0, *last), (*name).to_owned());
             user.vms.insert(
                 VmId::from_random((*last).into()),
                 Vm { address, allow_host: false, reaches_others: true, name },
@@ -183,6 +197,19 @@ mod tests {
         apply_to(&path, &state(&[(1, "a.banger", 2)])).unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "secret");
         assert!(std::fs::read_to_string(&path).unwrap().contains("a.banger"));
+    }
+
+    #[test]
+    fn a_name_is_known_in_its_own_network_alone() {
+        let text = format!("127.0.0.1 localhost web.banger\n{}", lines(&state(&[(1001, "web.banger", 2)])));
+        let ask = |name: &str, block: &str, v6: Option<&str>| -> Vec<String> {
+            let (block, v6) = (block.parse().unwrap(), v6.map(|v6| v6.parse().unwrap()));
+            addresses_in(&text, name, block, v6).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(ask("web.banger", "10.213.0.0/24", Some("fd00::")), ["10.213.0.2", "fd00::2"]);
+        assert_eq!(ask("web.banger", "10.213.0.0/24", None), ["10.213.0.2"]);
+        assert!(ask("web.banger", "10.213.1.0/24", Some("fd01::")).is_empty());
+        assert!(ask("eb.banger", "10.213.0.0/24", None).is_empty());
     }
 
     #[test]

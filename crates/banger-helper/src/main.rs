@@ -1,6 +1,6 @@
 //! The little that needs root, for `bangerd`: see `banger_types::helper` for what can be asked.
 //!
-//! It is run by `sudo -n`, does one thing, and ends. What is asked comes from a user who may be hostile, and so does everything in
+//! It is run by `sudo -n`, does one thing, and ends; what goes on is a user's name server, which is that user's process. What is asked comes from a user who may be hostile, and so does everything in
 //! the environment that this program was started in: nothing of that is used but what sudo itself says of the caller.
 
 mod allocation;
@@ -9,6 +9,7 @@ mod device;
 mod error;
 mod firewall;
 mod hosts;
+mod names;
 mod network;
 mod pool;
 mod request;
@@ -25,6 +26,10 @@ use banger_types::helper::HelperAnswer;
 fn main() -> ExitCode {
     // The caller's terminal has no say in what is begun.
     let _ = rustix::process::setsid();
+    if std::env::args_os().nth(1).is_some_and(|role| role == names::ROLE) {
+        names::serve();
+        return ExitCode::FAILURE;
+    }
     let answer = request::read(std::io::stdin().lock())
         .and_then(|verb| verbs::answer(&caller::Caller::of_this_process()?, verb))
         .unwrap_or_else(|error| HelperAnswer::Refused(error.into()));

@@ -11,7 +11,7 @@ use crate::state::User;
 use crate::tool::IP;
 
 /// How the names of bridges begin; the user's number follows, so that they have at most 13 of the 15 characters that there are.
-const BRIDGE: &str = "bgr";
+pub(crate) const BRIDGE: &str = "bgr";
 /// How the names of devices begin; the VM's id follows.
 pub(crate) const DEVICE: &str = "bgt";
 /// Length of the prefix of networks of IPv6, bits.

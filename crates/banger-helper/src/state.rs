@@ -6,12 +6,14 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use banger_types::VmId;
 use banger_types::helper::Ipv4Block;
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, unlinkat,
 };
+use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
@@ -24,6 +26,8 @@ const STATE: &str = "state.json";
 const PARTIAL: &str = ".state.json.partial";
 /// Held by whoever changes anything, and before it the one of its user's: so one user's flood has one place in the others' queue.
 const LOCK: &str = "lock";
+/// How long somebody else may have it.
+const LOCK_LIMIT: Duration = Duration::from_secs(20);
 /// The form of what is written here.
 const VERSION: u32 = 1;
 /// Longest state, bytes.
@@ -68,7 +72,7 @@ pub(crate) struct Vm {
     /// Whether it reaches the user's other VMs.
     pub(crate) reaches_others: bool,
     /// The name that the host resolves.
-    pub(crate) name: Option<String>,
+    pub(crate) name: String,
 }
 
 impl State {
@@ -83,7 +87,8 @@ impl State {
 pub(crate) struct StateFile {
     directory: OwnedFd,
     path: PathBuf,
-    _locks: [OwnedFd; 2],
+    /// None for who only looks.
+    locks: Vec<OwnedFd>,
 }
 
 impl StateFile {
@@ -93,21 +98,40 @@ impl StateFile {
     }
 
     fn open_in(parent: &Path, uid: u32) -> Result<Self, Refusal> {
-        let path = parent.join(DIRECTORY);
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || {
-            let parent = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-            match mkdirat(&parent, DIRECTORY, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(error),
-            }
-            openat(&parent, DIRECTORY, flags, Mode::empty())
-        };
-        let directory = open().map_err(|error| Refusal::file("cannot open", &path)(error.into()))?;
-        check_owner(&directory, &path)?;
+        let (directory, path) = open_directory(parent)?;
         // The user's own queue first.
-        let locks = [lock(&directory, &path, &format!("{LOCK}-{uid}"))?, lock(&directory, &path, LOCK)?];
-        Ok(Self { directory, path, _locks: locks })
+        let locks = vec![lock(&directory, &path, &format!("{LOCK}-{uid}"))?, lock(&directory, &path, LOCK)?];
+        Ok(Self { directory, path, locks })
+    }
+
+    /// Returns the file as it is, for who changes nothing.
+    pub(crate) fn look() -> Result<Self, Refusal> {
+        let (directory, path) = open_directory(Path::new(RUN))?;
+        Ok(Self { directory, path, locks: Vec::new() })
+    }
+
+    /// Starts a program that outlives this one, and must not have the locks.
+    pub(crate) fn without_heirs<T>(&self, start: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let inherit = |flags| {
+            let mut locks = self.locks.iter();
+            locks
+                .try_for_each(|lock| rustix::io::fcntl_setfd(lock, flags))
+                .map_err(|error| Refusal::file("cannot change", &self.path)(error.into()))
+        };
+        inherit(FdFlags::CLOEXEC)?;
+        let started = start();
+        inherit(FdFlags::empty())?;
+        Ok(started)
+    }
+
+    /// Opens another file beside it, which is made if there is none.
+    pub(crate) fn open_file(&self, name: &str) -> Result<OwnedFd, Refusal> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.directory, name, flags, Mode::from_raw_mode(0o600));
+        let file = file.map_err(|error| Refusal::file("cannot open", &path)(error.into()))?;
+        check_owner(&file, &path)?;
+        Ok(file)
     }
 
     /// Returns what is written there.
@@ -149,22 +173,48 @@ impl StateFile {
 
     /// Takes the file away: there is nothing that it could speak of.
     pub(crate) fn remove(&self) -> Result<(), Refusal> {
-        match unlinkat(&self.directory, STATE, AtFlags::empty()) {
+        self.remove_file(STATE)
+    }
+
+    /// Takes another file beside it away, if there is one.
+    pub(crate) fn remove_file(&self, name: &str) -> Result<(), Refusal> {
+        match unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(error) => Err(Refusal::file("cannot remove", self.path.join(STATE))(error.into())),
+            Err(error) => Err(Refusal::file("cannot remove", self.path.join(name))(error.into())),
         }
     }
 }
 
+/// Opens the directory below `parent` where the state is, which is made if there is none.
+fn open_directory(parent: &Path) -> Result<(OwnedFd, PathBuf), Refusal> {
+    let path = parent.join(DIRECTORY);
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || {
+        let parent = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        match mkdirat(&parent, DIRECTORY, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        openat(&parent, DIRECTORY, flags, Mode::empty())
+    };
+    let directory = open().map_err(|error| Refusal::file("cannot open", &path)(error.into()))?;
+    check_owner(&directory, &path)?;
+    Ok((directory, path))
+}
+
 /// Takes a lock. The programs that this process starts inherit it: should it be killed, nobody begins before they have ended.
 fn lock(directory: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd, Refusal> {
-    let take = || {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
-        let file = openat(directory, name, flags, Mode::from_raw_mode(0o600))?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
-    };
-    take().map_err(|error: rustix::io::Errno| Refusal::file("cannot lock", path.join(name))(error.into()))
+    let failed = |error: rustix::io::Errno| Refusal::file("cannot lock", path.join(name))(error.into());
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
+    let file = openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+    // The lock is of both, which are one open file; the thread ends with this process if nobody gives it away in time.
+    let same = file.try_clone().map_err(Refusal::file("cannot lock", path.join(name)))?;
+    let (done, taken) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(flock(&same, FlockOperation::LockExclusive)));
+    match taken.recv_timeout(LOCK_LIMIT) {
+        Ok(result) => result.map(|()| file).map_err(failed),
+        Err(_) => Err(Refusal::Busy { path: path.join(name), seconds: LOCK_LIMIT.as_secs() }),
+    }
 }
 
 /// Makes sure that nobody but this process's user can have made a file, or change it.
@@ -190,8 +240,12 @@ mod tests {
     use super::*;
 
     fn sample() -> State {
-        let vm =
-            Vm { address: Ipv4Addr::new(10, 0, 0, 2), allow_host: false, reaches_others: true, name: None };
+        let vm = Vm {
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            allow_host: false,
+            reaches_others: true,
+            name: "web.banger".into(),
+        };
         let user = User {
             label: "alice".to_owned(),
             block: "10.0.0.0/24".parse().unwrap(),

@@ -10,8 +10,8 @@ use crate::tool::IP;
 const SYSTEM: &str = "/proc/sys";
 const INTERFACES: &str = "/sys/class/net";
 /// Packets go from one interface to another.
-const FORWARD_V4: &str = "net/ipv4/ip_forward";
-const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
+pub(crate) const FORWARD_V4: &str = "net/ipv4/ip_forward";
+pub(crate) const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
 /// Below it, each interface has a directory.
 const PER_INTERFACE_V6: &str = "net/ipv6/conf";
 

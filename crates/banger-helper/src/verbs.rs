@@ -3,32 +3,31 @@
 //! Names are the exception: they go last, so that a file that cannot be changed keeps nothing else, and the next request puts right
 //! what was left of them.
 
+use std::collections::BTreeSet;
+
 use banger_types::VmId;
-use banger_types::helper::{DeviceTerms, HelperAnswer, HelperVerb, NetworkTerms, VmNaming};
+use banger_types::helper::{HelperAnswer, HelperVerb, VmPlace, VmTerms};
 
 use crate::allocation;
 use crate::caller::Caller;
 use crate::error::Refusal;
 use crate::state::{State, StateFile, User, Vm};
 use crate::tool::IP;
-use crate::{device, firewall, hosts, network, pool, sysctl};
+use crate::{device, firewall, hosts, names, network, pool, sysctl};
 
 /// Does what a caller asks.
 pub(crate) fn answer(caller: &Caller, verb: HelperVerb) -> Result<HelperAnswer, Refusal> {
     if verb == HelperVerb::Hello {
         return Ok(HelperAnswer::Hello { version: env!("CARGO_PKG_VERSION").to_owned() });
     }
+    crate::caller::leave_control_group();
     let file = StateFile::open(caller.uid)?;
     let state = file.load()?;
     let mut work = Work { caller, file, state };
     match verb {
         HelperVerb::Hello => unreachable!("answered above"),
-        HelperVerb::NetworkAdd(terms) => work.add_network(&terms),
-        HelperVerb::NetworkRemove => work.remove_network(),
-        HelperVerb::DeviceAdd(terms) => work.add_device(&terms),
-        HelperVerb::DeviceRemove(vm) => work.remove_device(&vm),
-        HelperVerb::NameAdd(naming) => work.add_name(&naming),
-        HelperVerb::NameRemove(vm) => work.remove_name(&vm),
+        HelperVerb::VmAdd(terms) => work.add(&terms),
+        HelperVerb::VmsRemove(vms) => work.remove(&vms),
     }
 }
 
@@ -40,26 +39,42 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn add_network(&mut self, terms: &NetworkTerms) -> Result<HelperAnswer, Refusal> {
-        let uid = self.caller.uid;
-        if !self.state.users.contains_key(&uid) {
-            let user = self.new_network(terms)?;
-            self.state.users.insert(uid, user);
-            self.file.save(&self.state)?;
-        }
-        let user = self.user()?.clone();
+    fn add(&mut self, terms: &VmTerms) -> Result<HelperAnswer, Refusal> {
+        self.must_not_be_anothers(&terms.vm)?;
+        let (uid, label) = (self.caller.uid, &self.caller.label);
+        let name = hosts::name_for(&self.state, uid, label, terms.name.as_str());
+        let mut user = match self.state.users.get(&uid) {
+            Some(user) => user.clone(),
+            None => self.new_network(terms)?,
+        };
+        let address = match user.vms.get(&terms.vm) {
+            Some(vm) => vm.address,
+            None => free_address(&user)?,
+        };
+        let vm = Vm {
+            address,
+            allow_host: terms.allow_host,
+            reaches_others: terms.reaches_others,
+            name: name.clone(),
+        };
+        user.vms.insert(terms.vm.clone(), vm.clone());
+        self.state.users.insert(uid, user.clone());
+        // What the settings were is written down before they are changed.
         let changes = sysctl::to_forward(&mut self.state.settings, user.v6.is_some())?;
-        // What they were is written down before they are changed.
         self.file.save(&self.state)?;
-        changes.make()?;
-        // Names of an earlier boot of the host lead nowhere, or to somebody else.
-        hosts::apply(&self.state)?;
+        // The rules first: nothing passes that they do not know of.
         firewall::apply(uid, &user)?;
+        firewall::apply_host(&self.state)?;
+        changes.make()?;
         network::ensure(uid, &user)?;
-        Ok(HelperAnswer::Network(network::describe(uid, &user)))
+        device::ensure(uid, &terms.vm)?;
+        names::ensure(&self.file, uid)?;
+        hosts::apply(&self.state)?;
+        let (network, device) = (network::describe(uid, &user), device::describe(&user, &terms.vm, &vm));
+        Ok(HelperAnswer::Place(VmPlace { network, device, name }))
     }
 
-    fn new_network(&self, terms: &NetworkTerms) -> Result<User, Refusal> {
+    fn new_network(&self, terms: &VmTerms) -> Result<User, Refusal> {
         let pool = pool::read()?;
         let mut taken = allocation::routed(&IP.run(&["-4", "route", "show", "table", "all"], "")?);
         taken.extend(self.state.users.values().map(|user| user.block));
@@ -71,18 +86,27 @@ impl Work<'_> {
         Ok(User { label: self.caller.label.clone(), block, v6, vms: [].into() })
     }
 
-    fn remove_network(&mut self) -> Result<HelperAnswer, Refusal> {
+    fn remove(&mut self, vms: &BTreeSet<VmId>) -> Result<HelperAnswer, Refusal> {
+        vms.iter().try_for_each(|vm| self.must_not_be_anothers(vm))?;
         let uid = self.caller.uid;
-        let Some(user) = self.state.users.get(&uid) else { return Ok(HelperAnswer::Done) };
-        for vm in user.vms.keys() {
-            device::remove(vm)?;
-        }
-        network::remove(uid)?;
-        firewall::remove(uid)?;
         let mut without = self.state.clone();
-        without.users.remove(&uid);
+        if let Some(user) = without.users.get_mut(&uid) {
+            for vm in vms.iter().filter(|vm| user.vms.contains_key(vm)) {
+                device::remove(vm)?;
+            }
+            user.vms.retain(|vm, _| !vms.contains(vm));
+            if user.vms.is_empty() {
+                names::end(&self.file, uid)?;
+                network::remove(uid)?;
+                firewall::remove(uid)?;
+                without.users.remove(&uid);
+            } else {
+                firewall::apply(uid, user)?;
+            }
+        }
         if without.users.is_empty() {
             sysctl::restore(&mut without.settings)?;
+            firewall::remove_host()?;
         }
         self.state = without;
         if self.state == State::default() {
@@ -95,75 +119,6 @@ impl Work<'_> {
         Ok(HelperAnswer::Done)
     }
 
-    fn add_device(&mut self, terms: &DeviceTerms) -> Result<HelperAnswer, Refusal> {
-        self.must_not_be_anothers(&terms.vm)?;
-        let uid = self.caller.uid;
-        let user = self.user()?;
-        let address = match user.vms.get(&terms.vm) {
-            Some(vm) => vm.address,
-            None => {
-                allocation::address(user.block, |address| user.vms.values().any(|vm| vm.address == address))
-                    .ok_or_else(|| Refusal::Missing(format!("all addresses of {} are taken", user.block)))?
-            }
-        };
-        let name = user.vms.get(&terms.vm).and_then(|vm| vm.name.clone());
-        let vm = Vm { address, allow_host: terms.allow_host, reaches_others: terms.reaches_others, name };
-        if let Some(user) = self.state.users.get_mut(&uid) {
-            user.vms.insert(terms.vm.clone(), vm.clone());
-        }
-        self.file.save(&self.state)?;
-        let user = self.user()?;
-        // The rules first: nothing passes that they do not know of.
-        firewall::apply(uid, user)?;
-        device::ensure(uid, &terms.vm)?;
-        Ok(HelperAnswer::Device(device::describe(user, &terms.vm, &vm)))
-    }
-
-    fn remove_device(&mut self, vm: &VmId) -> Result<HelperAnswer, Refusal> {
-        self.must_not_be_anothers(vm)?;
-        let uid = self.caller.uid;
-        let mut without = self.state.clone();
-        let Some(user) = without.users.get_mut(&uid) else { return Ok(HelperAnswer::Done) };
-        if user.vms.remove(vm).is_none() {
-            return Ok(HelperAnswer::Done);
-        }
-        device::remove(vm)?;
-        firewall::apply(uid, user)?;
-        self.state = without;
-        self.file.save(&self.state)?;
-        hosts::apply(&self.state)?;
-        Ok(HelperAnswer::Done)
-    }
-
-    fn add_name(&mut self, naming: &VmNaming) -> Result<HelperAnswer, Refusal> {
-        self.must_not_be_anothers(&naming.vm)?;
-        let name = hosts::name_for(&self.state, self.caller.uid, &self.caller.label, naming.name.as_str());
-        self.rename(&naming.vm, Some(name.clone()))?;
-        Ok(HelperAnswer::Name(name))
-    }
-
-    fn remove_name(&mut self, vm: &VmId) -> Result<HelperAnswer, Refusal> {
-        self.must_not_be_anothers(vm)?;
-        if self.state.users.get(&self.caller.uid).is_some_and(|user| user.vms.contains_key(vm)) {
-            self.rename(vm, None)?;
-        }
-        Ok(HelperAnswer::Done)
-    }
-
-    fn rename(&mut self, vm: &VmId, name: Option<String>) -> Result<(), Refusal> {
-        let uid = self.caller.uid;
-        let found = self.state.users.get_mut(&uid).and_then(|user| user.vms.get_mut(vm));
-        let found = found.ok_or_else(|| Refusal::Missing(format!("VM {vm} has no device")))?;
-        found.name = name;
-        self.file.save(&self.state)?;
-        hosts::apply(&self.state)
-    }
-
-    fn user(&self) -> Result<&User, Refusal> {
-        let missing = || Refusal::Missing(format!("user {} has no network", self.caller.uid));
-        self.state.users.get(&self.caller.uid).ok_or_else(missing)
-    }
-
     fn must_not_be_anothers(&self, vm: &VmId) -> Result<(), Refusal> {
         match self.state.owner_of(vm) {
             Some(owner) if owner != self.caller.uid => {
@@ -172,6 +127,13 @@ impl Work<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns an address that none of a user's VMs has.
+fn free_address(user: &User) -> Result<std::net::Ipv4Addr, Refusal> {
+    let taken = |address| user.vms.values().any(|vm| vm.address == address);
+    let full = || Refusal::Missing(format!("all addresses of {} are taken", user.block));
+    allocation::address(user.block, taken).ok_or_else(full)
 }
 
 /// Draws a prefix for a local network (RFC 4193 section 3.2): 40 random bits, and the first of its subnets.

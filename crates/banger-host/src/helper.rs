@@ -217,7 +217,7 @@ mod tests {
         let error = helper(directory.path(), || {
             Ok(r#"{"refused":{"kind":"not_permitted","message":"it is another's"}}"#)
         })
-        .ask(HelperVerb::NetworkRemove)
+        .ask(HelperVerb::Hello)
         .unwrap_err();
         assert_eq!(error.to_string(), "the root helper refuses: it is another's");
     }

@@ -21,7 +21,6 @@ use banger_types::monitor::{InheritedDescriptor, Program};
 
 use crate::filter::{FilterOptions, Rules};
 use crate::plan::{AddressPlan, USER_NETWORK};
-use crate::resolver;
 use crate::tap::{TAP, TAP_CHECK, TUN_DEVICE};
 
 /// The socket pair between the VMM and the filter.
@@ -76,7 +75,7 @@ impl Networks for Passt {
             return Err(NetworkError::NotInstalled { program: "passt", package: "passt" });
         }
         let (plan, has_v6) = (USER_NETWORK, terms.routes.v6.is_some());
-        let resolver = std::fs::read_to_string(resolver::CONFIGURATION).unwrap_or_default();
+        let resolver = std::fs::read_to_string(banger_names::CONFIGURATION).unwrap_or_default();
         Ok(NetworkPlan {
             own_stack: path.is_none().then(|| own_stack(&plan, has_v6)),
             helpers: path
@@ -90,7 +89,7 @@ impl Networks for Passt {
                     Attachment::Tap { device: TAP.to_owned(), through: tap(self.programs.join("banger-tap")) }
                 }
             },
-            guest: plan.guest(has_v6, resolver::search(&resolver)),
+            guest: plan.guest(has_v6, banger_names::search(&resolver)),
         })
     }
 }

@@ -2,15 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use banger_net::{FILTER_GUEST_DESCRIPTOR, FILTER_WORLD_DESCRIPTOR, FilterOptions, Rules, write_frame};
-use banger_testkit::programs;
+use banger_testkit::NetworkHost;
 use command_fds::{CommandFdExt as _, FdMapping};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 
@@ -18,79 +18,6 @@ const GUEST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 const NAMESERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 /// How long a frame may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A host, as far as network and `/etc/resolv.conf` go. Nothing of it outlives the test.
-struct Host {
-    holder: Child,
-    resolver: tempfile::NamedTempFile,
-}
-
-impl Host {
-    /// Returns one, or says that the test is not run.
-    fn new(test: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            banger_testkit::not_run(test, "only root can make a host of its own");
-            return None;
-        }
-        let resolver = tempfile::NamedTempFile::new().unwrap();
-        // It ends with its standard input, and that with this process.
-        let script = "mount --bind \"$0\" /etc/resolv.conf && ip link set lo up && echo there && exec cat";
-        let mut hold = Command::new("unshare");
-        hold.args(["--net", "--mount", "sh", "-c", script]).arg(resolver.path());
-        let holder = started(&mut hold, "there");
-        Some(Self { holder, resolver })
-    }
-
-    /// Returns a program in it.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.holder.id().to_string(), "-n", "-m", "--"]).arg(program);
-        command
-    }
-
-    fn run(&self, words: &str) {
-        let mut words = words.split(' ');
-        let status = self.command(words.next().unwrap()).args(words).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Names its name servers, in the place, as whoever the file belongs to may.
-    fn names_are_asked_of(&self, server: &str) {
-        std::fs::write(self.resolver.path(), format!("nameserver {server}\n")).unwrap();
-    }
-
-    /// Returns a name server that answers each message with itself.
-    fn serve_names(&self, address: &str) -> Server {
-        let mut serve = self.command(programs().join("banger-test-probe"));
-        Server(started(serve.args(["serve", &format!("{address}:53/udp")]), "serving"))
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        self.holder.wait().ok();
-    }
-}
-
-/// A server, which ends with its standard input.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().ok();
-    }
-}
-
-/// Starts a program and waits for its first line.
-fn started(command: &mut Command, line: &str) -> Child {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    assert_eq!(said.trim_end(), line, "{command:?}");
-    child
-}
 
 /// A filter, and what is at its ends.
 struct Filter {
@@ -100,7 +27,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn start(host: &Host) -> Self {
+    fn start(host: &NetworkHost) -> Self {
         let rules = Rules { guest: (GUEST, 24), guest_v6: None, nameserver: NAMESERVER, allow_host: false };
         let options = FilterOptions { rules, mtu: 1500, packets: false };
         let ((guest, guests), (world, worlds)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
@@ -165,7 +92,7 @@ fn read_frame(mut from: &UnixStream) -> Vec<u8> {
 
 #[test]
 fn addresses_are_the_hosts_from_the_moment_on_in_which_it_has_them() {
-    let Some(host) = Host::new("addresses_are_the_hosts") else { return };
+    let Some(host) = NetworkHost::new("addresses_are_the_hosts") else { return };
     host.run("ip address add 10.9.8.7/24 dev lo");
     let filter = Filter::start(&host);
     assert!(filter.lets_through(Ipv4Addr::new(10, 9, 9, 1)));
@@ -187,17 +114,17 @@ fn addresses_are_the_hosts_from_the_moment_on_in_which_it_has_them() {
 
 #[test]
 fn names_are_asked_of_whom_the_host_asks_now() {
-    let Some(host) = Host::new("names_are_asked_of_whom_the_host_asks_now") else { return };
+    let Some(host) = NetworkHost::new("names_are_asked_of_whom_the_host_asks_now") else { return };
     // The server answers each message with itself, so that it has to be an answer.
     let message = |number: u8| [&[number, 7, 0x80, 0][..], &[0; 8], b"example"].concat();
     let filter = Filter::start(&host);
     host.names_are_asked_of("127.0.0.53");
-    let first = host.serve_names("127.0.0.53");
+    let first = host.serve("127.0.0.53:53/udp");
     assert_eq!(filter.ask(&message(1)), message(1));
     // Another network.
     drop(first);
     host.names_are_asked_of("127.0.0.54");
-    let _second = host.serve_names("127.0.0.54");
+    let _second = host.serve("127.0.0.54:53/udp");
     assert_eq!(filter.ask(&message(2)), message(2));
     // What goes elsewhere goes there.
     assert!(filter.lets_through(Ipv4Addr::new(192, 0, 2, 53)));

@@ -5,8 +5,9 @@
 //! kind crosses this border. What is made belongs to the user who asks, who is known by `sudo` (its `SUDO_UID`, sudo(8)) and never
 //! by the request.
 //!
-//! Each verb may be asked again, with the same result; each that makes something has one that undoes it.
+//! Each verb may be asked again, with the same result; what one makes another takes away.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -66,49 +67,28 @@ pub struct HelperRequest {
 pub enum HelperVerb {
     /// Nothing; whether it can be asked.
     Hello,
-    /// Give the caller a network: a bridge with addresses, and the rules of its traffic. Answered by [`HelperAnswer::Network`].
-    NetworkAdd(NetworkTerms),
-    /// Take the caller's network away, with everything in it.
-    NetworkRemove,
-    /// Give a VM a device in the caller's network, and an address. Answered by [`HelperAnswer::Device`].
-    DeviceAdd(DeviceTerms),
-    /// Take a VM's device away, with its name.
-    DeviceRemove(VmId),
-    /// Let the host resolve a VM's name. Answered by [`HelperAnswer::Name`].
-    NameAdd(VmNaming),
-    /// Let the host resolve it no more.
-    NameRemove(VmId),
+    /// Give a VM a place in the caller's network, which is made with the first: a device, addresses, rules, a name that the host
+    /// resolves. Answered by [`HelperAnswer::Place`].
+    VmAdd(VmTerms),
+    /// Take these VMs' places away, as far as there are some; the network goes with the last.
+    VmsRemove(BTreeSet<VmId>),
 }
 
-/// What a network is to be.
+/// What a VM's place is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NetworkTerms {
-    /// Whether it has IPv6 as well, on a host that has. Its other addresses are of a block that root has named, and that no route leads
-    /// to.
-    pub v6: bool,
-}
-
-/// What a device is to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeviceTerms {
+pub struct VmTerms {
     /// Whose it is.
     pub vm: VmId,
-    /// Whether the VM reaches the host's own addresses, but for the loopback.
+    /// The VM's name.
+    pub name: VmName,
+    /// Whether it has addresses of IPv6 as well, on a host that has. Its other addresses are of a block that root has named, and
+    /// that no route leads to. What the network's first VM has, all have.
+    pub v6: bool,
+    /// Whether it reaches the host's own addresses, but for the loopback.
     pub allow_host: bool,
     /// Whether it reaches the caller's other VMs.
     pub reaches_others: bool,
-}
-
-/// A VM's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VmNaming {
-    /// The VM, which has a device.
-    pub vm: VmId,
-    /// Its name.
-    pub name: VmName,
 }
 
 /// An answer.
@@ -120,12 +100,8 @@ pub enum HelperAnswer {
         /// Version of the helper.
         version: String,
     },
-    /// The network as it is.
-    Network(UserNetwork),
-    /// The device as it is.
-    Device(VmDevice),
-    /// The name that the host resolves: `web.banger`, or `web.alice.banger` where another user has that.
-    Name(String),
+    /// The place as it is.
+    Place(VmPlace),
     /// It is done, or was.
     Done,
     /// It is not.
@@ -153,6 +129,17 @@ pub enum HelperRefusalKind {
     Missing,
     /// The host would not let it be done.
     Failed,
+}
+
+/// A VM's place in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmPlace {
+    /// The network.
+    pub network: UserNetwork,
+    /// Its device there.
+    pub device: VmDevice,
+    /// The name that the host resolves: `web.banger`, or `web.alice.banger` where another user has that.
+    pub name: String,
 }
 
 /// A user's network.
@@ -346,9 +333,9 @@ mod tests {
         assert_eq!(parse(&serde_json::to_string(&request).unwrap()).unwrap(), request);
         for text in [
             r#"{"protocol":1,"verb":"hello","uid":0}"#,
-            r#"{"protocol":1,"verb":{"device_remove":"../../etc"}}"#,
-            r#"{"protocol":1,"verb":{"device_add":{"vm":"0123456789ab","allow_host":false,"reaches_others":true,"device":"eth0"}}}"#,
-            r#"{"protocol":1,"verb":{"name_add":{"vm":"0123456789ab","name":"a;reboot"}}}"#,
+            r#"{"protocol":1,"verb":{"vms_remove":["../../etc"]}}"#,
+            r#"{"protocol":1,"verb":{"vm_add":{"vm":"0123456789ab","name":"a","v6":true,"allow_host":false,"reaches_others":true,"device":"eth0"}}}"#,
+            r#"{"protocol":1,"verb":{"vm_add":{"vm":"0123456789ab","name":"a;reboot","v6":true,"allow_host":false,"reaches_others":true}}}"#,
             r#"{"protocol":1,"verb":{"run":"reboot"}}"#,
         ] {
             assert!(parse(text).is_err(), "{text}");

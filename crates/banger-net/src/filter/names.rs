@@ -1,32 +1,18 @@
 //! A guest's questions for names, passed to the host's name servers of the moment.
 //!
-//! The guest knows one name server, an address of its own network. What the host asks may change while the guest runs (a
-//! laptop that moves, a VPN), and may listen on the host's loopback (systemd-resolved, dnsmasq), where no guest gets: so its
-//! questions end here, and are asked anew from a socket of the host. A question is a datagram whose content is nobody's business but
-//! the guest's and the server's.
+//! The guest knows one name server, an address of its own network. Its questions end here, and are asked anew from a socket of the
+//! host (see `banger-names`). A question is a datagram whose content is nobody's business but the guest's and the server's.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
+use banger_names::{NAME_PORT, Servers};
 use etherparse::{EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, UdpHeader};
-
-use crate::resolver::{NAME_PORT, nameservers};
 
 /// Most questions that are under way at a time; the guest's resolver asks those again that find no place.
 const MOST_QUESTIONS: usize = 64;
-/// How many name servers are asked, and how long each may take: less than resolvers wait before they ask again, which is 5 s
-/// (`resolv.conf(5)`).
-const MOST_SERVERS: usize = 3;
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// Longest message: what a datagram holds.
-const LONGEST: usize = 65_535;
-/// Bytes of a message's header, and which of them say whose answer it is and that it is one (RFC 1035 section 4.1.1).
-const HEADER: usize = 12;
-const IS_ANSWER: u8 = 0x80;
 /// Hops that an answer has left (RFC 1700, "Internet protocol numbers").
 const HOPS: u8 = 64;
 
@@ -48,17 +34,14 @@ pub struct Question {
 /// Asks the host's name servers.
 #[derive(Debug, Clone)]
 pub struct Names {
-    /// Where the host's name servers stand.
-    configuration: PathBuf,
+    servers: Servers,
     under_way: Arc<AtomicUsize>,
-    /// The one that has answered last: it is asked first.
-    good: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Names {
     /// Returns who asks the name servers that a `resolv.conf(5)` names, whenever something is asked.
     pub fn new(configuration: impl Into<PathBuf>) -> Self {
-        Self { configuration: configuration.into(), under_way: Arc::default(), good: Arc::default() }
+        Self { servers: Servers::new(configuration), under_way: Arc::default() }
     }
 
     /// Asks, in a thread of its own, and gives `deliver` the answer in frames of at most `mtu` bytes of packet. Nobody waits for it,
@@ -73,29 +56,12 @@ impl Names {
         // Without a thread, it is lost.
         let _ = thread.spawn(move || {
             let _place = place;
-            if let Some(answer) = names.answer(&question.message) {
+            if let Some(answer) = names.servers.answer(&question.message) {
                 for frame in frames(&question, &answer, mtu) {
                     deliver(&frame);
                 }
             }
         });
-    }
-
-    fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
-        if message.len() < HEADER {
-            return None;
-        }
-        let text = std::fs::read_to_string(&self.configuration).unwrap_or_default();
-        let mut servers: Vec<SocketAddr> = nameservers(&text).into_iter().take(MOST_SERVERS).collect();
-        let good = *self.good.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.sort_by_key(|server| Some(*server) != good);
-        for server in servers {
-            if let Ok(answer) = ask(server, message) {
-                *self.good.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
-                return Some(answer);
-            }
-        }
-        None
     }
 }
 
@@ -105,31 +71,6 @@ struct Place(Arc<AtomicUsize>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Asks one server, from a port that nobody can guess.
-fn ask(server: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(server)?;
-    socket.send(message)?;
-    let deadline = Instant::now() + ANSWER_LIMIT;
-    let mut answer = vec![0; LONGEST];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
-        let length = socket.recv(&mut answer)?;
-        if length >= HEADER && answer[..2] == message[..2] && answer[2] & IS_ANSWER != 0 {
-            answer.truncate(length);
-            return Ok(answer);
-        }
     }
 }
 
@@ -180,8 +121,6 @@ fn packet(question: &Question, piece: &[u8], offset: usize, more: bool) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
     use super::*;
@@ -231,44 +170,5 @@ mod tests {
             super::frames(&question(b"\x12\x34"), &vec![0; 65_535], 1500).is_empty(),
             "longer than any datagram"
         );
-    }
-
-    /// Returns a name server that answers so, once, and what it was asked.
-    fn server(answer: &'static [u8]) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        let (sender, asked) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 512];
-            let (length, client) = socket.recv_from(&mut buffer).unwrap();
-            sender.send(buffer[..length].to_vec()).unwrap();
-            // What is no answer, or another's, is not taken for it.
-            for datagram in [b"", &b"\x12\x34\x01\0........"[..], b"\x99\x99\x80\0........", answer] {
-                socket.send_to(datagram, client).unwrap();
-            }
-        });
-        (address, asked)
-    }
-
-    #[test]
-    fn an_answer_is_known_by_its_number() {
-        let (address, asked) = server(b"\x12\x34\x80\0........the answer");
-        let message = b"\x12\x34\x01\0........the question";
-        assert_eq!(ask(address, message).unwrap(), b"\x12\x34\x80\0........the answer");
-        assert_eq!(asked.recv().unwrap(), message);
-    }
-
-    #[test]
-    fn nobody_who_listens_is_an_error_at_once() {
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let before = Instant::now();
-        assert_eq!(ask(address, &[0; 20]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        assert!(before.elapsed() < ANSWER_LIMIT);
-    }
-
-    #[test]
-    fn a_message_that_is_none_and_a_host_without_servers_have_no_answer() {
-        let names = Names::new("/there/is/none");
-        assert_eq!(names.answer(b"short"), None);
     }
 }

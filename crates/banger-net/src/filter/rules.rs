@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use etherparse::{EtherType, Ethernet2Slice, IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpSlice};
 
 use super::names::Question;
-use crate::resolver::NAME_PORT;
+use banger_names::NAME_PORT;
 
 /// Types of `ICMPv6` by which neighbours find each other: solicitation and advertisement (RFC 4861 section 4).
 const NEIGHBOUR: [u8; 2] = [135, 136];

@@ -54,7 +54,7 @@ fn main() {
         }
         // An echo server that ends with its standard input; of datagrams, if the address ends with `/udp`.
         "serve" => serve(&address(&arguments)),
-        // Sends a line to an echo server; fails when none comes back.
+        // Sends a line to an echo server, a datagram if the address ends with `/udp`; fails when none comes back.
         "ask" => std::process::exit(i32::from(!ask(&address(&arguments)))),
         // Says that it is there, then waits for ever: for what ends it from outside. With an address, it is
         // that port's owner meanwhile.
@@ -133,9 +133,23 @@ fn serve_connections(address: &str) {
     });
 }
 
+fn ask_by_datagram(address: &str, limit: Duration) -> std::io::Result<bool> {
+    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(limit))?;
+    socket.send(b"hello\n")?;
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer)?;
+    Ok(&answer[..length] == b"hello\n")
+}
+
 fn ask(address: &str) -> bool {
-    let Ok(address) = address.parse() else { return false };
     let limit = Duration::from_secs(3);
+    if let Some(address) = address.strip_suffix("/udp") {
+        return ask_by_datagram(address, limit).is_ok_and(|answered| answered);
+    }
+    let Ok(address) = address.parse() else { return false };
     let Ok(mut stream) = TcpStream::connect_timeout(&address, limit) else { return false };
     let mut answer = [0; 6];
     stream.set_read_timeout(Some(limit)).is_ok()

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 pub const CONFIGURATION: &str = "/etc/resolv.conf";
 
 /// The port of name servers (RFC 1035 section 4.2).
-pub(crate) const NAME_PORT: u16 = 53;
+pub const NAME_PORT: u16 = 53;
 
 /// Returns the name servers, in order; the host itself when none is named, as the resolver has it.
 pub(crate) fn nameservers(text: &str) -> Vec<SocketAddr> {
@@ -16,7 +16,7 @@ pub(crate) fn nameservers(text: &str) -> Vec<SocketAddr> {
 }
 
 /// Returns the domains in which names are looked for: the last line that has some counts.
-pub(crate) fn search(text: &str) -> Vec<String> {
+pub fn search(text: &str) -> Vec<String> {
     let mut lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         ["search", "domain"].contains(&words.next()?).then(|| words.map(str::to_owned).collect())

@@ -1,0 +1,181 @@
+//! What goes through the networks that the helper makes, and what does not. In the place of VMs there are hosts made of namespaces,
+//! behind cables with the names of their devices: the rules know devices by their names.
+
+use banger_testkit::NetworkHost;
+use banger_types::helper::{VmPlace, VmTerms};
+
+use crate::host::{ALICE, BOB, Host, terms};
+
+/// What is beyond the host.
+const WORLD: &str = "203.0.113.9";
+const WORLD_V6: &str = "2001:db8::9";
+
+/// Puts a host in the place of a VM.
+fn guest(host: &Host, place: &VmPlace) -> NetworkHost {
+    let device = &place.device;
+    host.run(&format!("ip link delete {}", device.device));
+    let guest = host.0.peer(&device.device);
+    host.run(&format!("sysctl -qw net.ipv6.conf.{}.disable_ipv6=1", device.device));
+    host.run(&format!("ip link set {} master {}", device.device, place.network.bridge));
+    configure(&guest, place, &device.mac, &device.address.to_string());
+    guest
+}
+
+fn configure(guest: &NetworkHost, place: &VmPlace, mac: &str, address: &str) {
+    guest.run("ip link set eth0 down");
+    guest.run("ip address flush dev eth0");
+    guest.run(&format!("ip link set eth0 address {mac}"));
+    guest.run("ip link set eth0 up");
+    guest.run(&format!("ip address replace {address}/{} dev eth0", place.network.block.prefix()));
+    guest.run(&format!("ip route replace default via {}", place.network.gateway));
+    if let (Some(own), Some((gateway, prefix))) = (place.device.address_v6, place.network.gateway_v6) {
+        guest.run(&format!("ip address replace {own}/{prefix} dev eth0 nodad"));
+        guest.run(&format!("ip route replace default via {gateway}"));
+    }
+    guest.names_are_asked_of(&place.network.gateway.to_string());
+}
+
+/// Returns a host that is reached through this one alone, and knows nothing of what is behind it.
+fn world(host: &Host) -> NetworkHost {
+    let world = host.0.peer("wan0");
+    host.run("ip address add 203.0.113.1/24 dev wan0");
+    host.run("ip address add 2001:db8::1/64 dev wan0 nodad");
+    world.run(&format!("ip address add {WORLD}/24 dev eth0"));
+    world.run(&format!("ip address add {WORLD_V6}/64 dev eth0 nodad"));
+    world
+}
+
+#[test]
+fn a_guest_reaches_the_world_and_its_neighbours_and_nobody_else() {
+    let Some(host) = Host::new("a_guest_reaches_the_world") else { return };
+    let world = world(&host);
+    let [first, second] = [(1, "web"), (2, "api")].map(|(vm, name)| host.place(ALICE, vm, name));
+    let trusted = host.place_as(ALICE, VmTerms { allow_host: true, ..terms(3, "trusted") });
+    let alone = host.place_as(ALICE, VmTerms { reaches_others: false, ..terms(4, "alone") });
+    let bobs = host.place(BOB, 5, "web");
+    let [web, api, trusting, lonely, foreign] =
+        [&first, &second, &trusted, &alone, &bobs].map(|place| guest(&host, place));
+    let address = |place: &VmPlace| place.device.address;
+    let v6 = |place: &VmPlace| place.device.address_v6.unwrap();
+
+    // The world, by both families and both protocols; and it sees nobody but the host.
+    let servers: Vec<_> = ["80", "80/udp"]
+        .iter()
+        .flat_map(|port| [format!("{WORLD}:{port}"), format!("[{WORLD_V6}]:{port}")])
+        .collect();
+    let _served: Vec<_> = servers.iter().map(|address| world.serve(address)).collect();
+    for guest in [&web, &lonely, &foreign] {
+        for server in &servers {
+            assert!(guest.reaches(server), "{server}");
+        }
+    }
+    // Neighbours, but for who is alone; the host, by address and by name.
+    let _listening: Vec<_> =
+        [&api, &lonely, &foreign].iter().map(|guest| guest.serve("0.0.0.0:80")).collect();
+    let _v6 = api.serve("[::]:81");
+    assert!(
+        web.reaches(&format!("{}:80", address(&second))) && web.reaches(&format!("[{}]:81", v6(&second)))
+    );
+    assert!(host.0.reaches(&format!("{}:80", address(&second))));
+    assert!(host.0.reaches(&format!("[{}]:81", v6(&second))));
+    assert_eq!(web.resolve("api.banger")[0], std::net::IpAddr::from(v6(&second)));
+    assert_eq!(host.0.resolve("api.banger").len(), 2);
+    for (who, whom) in [(&web, &alone), (&web, &bobs), (&foreign, &second)] {
+        assert!(!who.reaches(&format!("{}:80", address(whom))));
+    }
+    assert!(!lonely.reaches(&format!("{}:80", address(&second))));
+
+    // The host's own addresses: those of the network, of its way out, of its loopback.
+    let gateway = first.network.gateway;
+    let _hosts = host.0.serve("0.0.0.0:8080");
+    let _hosts_v6 = host.0.serve("[::]:8081");
+    for own in [&format!("{gateway}:8080"), "203.0.113.1:8080", "192.168.7.5:8080"] {
+        assert!(!web.reaches(own) && !foreign.reaches(own), "{own}");
+        assert!(trusting.reaches(own), "{own}");
+    }
+    assert!(!web.reaches("[2001:db8::1]:8081") && trusting.reaches("[2001:db8::1]:8081"));
+    // Not even by a route of its own making.
+    for guest in [&web, &trusting] {
+        guest.run(&format!("ip route add 169.254.0.0/16 via {gateway}"));
+        host.run("ip address replace 169.254.169.254/32 dev lo");
+        assert!(!guest.reaches("169.254.169.254:8080"), "where clouds tell of themselves");
+    }
+    host.run("ip address del 169.254.169.254/32 dev lo");
+    // Nor a stranger, who uses the host as a router, anything; nor a guest.
+    world.run(&format!("ip route add {} via 203.0.113.1", first.network.block));
+    assert!(!world.reaches(&format!("{}:80", address(&second))));
+    let third = host.0.peer("lan0");
+    host.run("ip address add 198.51.100.1/24 dev lan0");
+    third.run("ip address add 198.51.100.9/24 dev eth0");
+    third.run("ip route add default via 198.51.100.1");
+    world.run("ip route add 198.51.100.0/24 via 203.0.113.1");
+    assert!(!third.reaches(&format!("{WORLD}:80")), "the host is nobody else's router");
+}
+
+#[test]
+fn a_guest_is_nobody_but_itself() {
+    let Some(host) = Host::new("a_guest_is_nobody_but_itself") else { return };
+    let (first, second) = (host.place(ALICE, 1, "web"), host.place(ALICE, 2, "api"));
+    let victim = guest(&host, &second);
+    let attacker = guest(&host, &first);
+    let gateway = first.network.gateway;
+    let knows = |guest: &NetworkHost| !guest.resolve("host.banger").is_empty();
+    let neighbours = |of: &NetworkHost| of.run("ip neighbour");
+    let own = second.device.mac.clone();
+    let victims = second.device.address.to_string();
+    // With another's address, with another's hardware address, with both.
+    for (mac, address) in [
+        (first.device.mac.as_str(), victims.as_str()),
+        (own.as_str(), &first.device.address.to_string()),
+        (own.as_str(), victims.as_str()),
+    ] {
+        configure(&attacker, &first, mac, address);
+        attacker.outcome(&format!("arping -c 2 -w 2 -A -I eth0 {address}"));
+        attacker.outcome(&format!("ping -c 1 -W 1 {gateway}"));
+        assert!(!knows(&attacker), "{mac} {address}");
+        assert!(knows(&victim), "{mac} {address}");
+        assert!(!neighbours(&host.0).contains(&format!("{victims} dev bgr1001 lladdr {}", first.device.mac)));
+    }
+    configure(&attacker, &first, &first.device.mac, &first.device.address.to_string());
+    assert!(knows(&attacker), "itself again");
+    // With another's address of IPv6, which it also says to neighbours is its own.
+    let others = second.device.address_v6.unwrap();
+    let (gateway_v6, prefix) = first.network.gateway_v6.unwrap();
+    assert!(victim.run(&format!("ping -6 -c 1 -W 5 {gateway_v6}")).contains("1 received"));
+    attacker.run(&format!("ip -6 address add {others}/{prefix} dev eth0 nodad"));
+    host.run("ip -6 neighbour flush dev bgr1001");
+    attacker.outcome(&format!("ping -6 -c 1 -W 1 -I {others} {gateway_v6}"));
+    host.run(&format!("ping -6 -c 1 -W 5 {others}"));
+    let found = neighbours(&host.0);
+    assert!(found.contains(&format!("{others} dev bgr1001 lladdr {own}")), "{found}");
+}
+
+#[test]
+fn names_are_answered_by_whom_the_host_asks_now_by_streams_too() {
+    let Some(host) = Host::new("names_are_answered") else { return };
+    let place = host.place(ALICE, 1, "web");
+    let guest = guest(&host, &place);
+    let gateway = place.network.gateway;
+    // Its message is its own answer already, for a server that answers with what it gets.
+    let asks = |guest: &NetworkHost| {
+        let script =
+            "exec 3<>/dev/udp/$0/53 && printf '\\x12\\x34\\x80\\0........' >&3 && timeout 5 head -c 2 <&3";
+        let mut ask = guest.command("bash");
+        ask.args(["-c", script, &gateway.to_string()]).output().unwrap().stdout == b"\x12\x34"
+    };
+    host.0.names_are_asked_of("127.0.0.53");
+    let first = host.0.serve("127.0.0.53:53/udp");
+    assert!(asks(&guest));
+    drop(first);
+    assert!(!asks(&guest));
+    host.0.names_are_asked_of("127.0.0.54");
+    let _second = host.0.serve("127.0.0.54:53/udp");
+    assert!(asks(&guest));
+    // Its own network's names, whatever becomes of the world's.
+    assert_eq!(guest.resolve("host.banger").len(), 2);
+    // The server is the user's process, and goes with the network.
+    let servers = host.run("ss -Hlunp sport = 53");
+    assert!(servers.contains("banger-names"), "{servers}");
+    host.remove(ALICE, &[1]);
+    assert!(!host.run("ss -Hlunp").contains("banger-names"));
+}
