@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod engine;
+pub mod helper;
 pub mod journal;
 pub mod kvm;
 pub mod network;

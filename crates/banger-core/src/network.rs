@@ -1,6 +1,7 @@
 //! The port to networks, and what an engine is told of one.
 
 use banger_types::guest::GuestNetwork;
+use banger_types::helper::VmPlace;
 use banger_types::monitor::Program;
 
 /// A VM's network: the programs that carry it, and how the VMM meets them.
@@ -37,6 +38,8 @@ pub enum Attachment {
     /// A connected stream socket, one end of this pair of the launch's, on which each frame comes
     /// after its length as 32 bits in network byte order.
     StreamPair(String),
+    /// A TAP device of the host's, by its name, which this user may open.
+    Device(String),
     /// A TAP device. The VMM is started through a program that makes the device and becomes what is named by its
     /// further arguments.
     Tap {
@@ -64,6 +67,9 @@ pub trait Networks: Send + Sync {
 
     /// Returns the plan of a user-mode network, which needs no root.
     fn user(&self, terms: &UserNetworkTerms) -> Result<NetworkPlan, NetworkError>;
+
+    /// Returns the plan of a VM that has a place in a network of the root helper's.
+    fn placed(&self, place: &VmPlace) -> NetworkPlan;
 }
 
 /// What a user-mode network is to be.

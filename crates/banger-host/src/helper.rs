@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use banger_core::command::{CommandError, Commands, HostCommand};
+use banger_core::helper::{HelperError, RootHelper};
 use banger_core::work::Unwatched;
 use banger_types::helper::{
-    HELPER_PREFIX, HELPER_PROTOCOL, HelperAnswer, HelperReadiness, HelperRefusal, HelperRequest, HelperVerb,
+    HELPER_PREFIX, HELPER_PROTOCOL, HelperAnswer, HelperReadiness, HelperRequest, HelperVerb,
 };
 
 /// What sudo says when it may not ask for the password that it wants (sudo(8), "-n"), in whatever words around it.
@@ -31,32 +32,17 @@ impl std::fmt::Debug for Helper {
     }
 }
 
-/// Why the helper did not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum HelperError {
-    /// It cannot be asked.
-    #[error("the root helper is {0}")]
-    NotReady(HelperReadiness),
-    /// It refused.
-    #[error("the root helper refuses: {message}", message = .0.message)]
-    Refused(HelperRefusal),
-    /// It could not be run to its end.
-    #[error("cannot run the root helper")]
-    Run(#[from] CommandError),
-    /// What it said is no answer.
-    #[error("the root helper's answer is none")]
-    Answer(#[source] serde_json::Error),
-}
-
 impl Helper {
     /// Returns the helper of this version, where its root-owned copy has its place.
     pub fn new(commands: Arc<dyn Commands>) -> Self {
         let path = PathBuf::from(format!("{HELPER_PREFIX}{}", env!("CARGO_PKG_VERSION")));
         Self { commands, path, root: rustix::process::geteuid().is_root() }
     }
+}
 
-    /// Finds out whether it can be asked, by asking it for nothing. Blocks for some milliseconds.
-    pub fn readiness(&self) -> HelperReadiness {
+impl RootHelper for Helper {
+    /// By asking it for nothing.
+    fn readiness(&self) -> HelperReadiness {
         match self.ask(HelperVerb::Hello) {
             Ok(_) => HelperReadiness::Ready,
             Err(HelperError::NotReady(readiness)) => readiness,
@@ -64,11 +50,10 @@ impl Helper {
         }
     }
 
-    /// Asks it for something. Blocks until it is done.
-    pub fn ask(&self, verb: HelperVerb) -> Result<HelperAnswer, HelperError> {
+    fn ask(&self, verb: HelperVerb) -> Result<HelperAnswer, HelperError> {
         self.check().map_err(HelperError::NotReady)?;
         let request = HelperRequest { protocol: HELPER_PROTOCOL, verb };
-        let request = serde_json::to_vec(&request).map_err(HelperError::Answer)?;
+        let request = serde_json::to_vec(&request).map_err(|error| not_understood(&error))?;
         let path = self.path.to_string_lossy().into_owned();
         let command = if self.root {
             // As sudo would say: who this was before it was root is nobody's business.
@@ -78,12 +63,14 @@ impl Helper {
             HostCommand::new("sudo").arguments(["-n", "--"]).argument(path).variable("LC_ALL", "C")
         };
         let answer = self.commands.run(&command.input(request), &Unwatched).map_err(not_run)?;
-        match serde_json::from_slice(&answer).map_err(HelperError::Answer)? {
+        match serde_json::from_slice(&answer).map_err(|error| not_understood(&error))? {
             HelperAnswer::Refused(refusal) => Err(HelperError::Refused(refusal)),
             answer => Ok(answer),
         }
     }
+}
 
+impl Helper {
     /// Makes sure that what would be run as root is root's, and has been.
     fn check(&self) -> Result<(), HelperReadiness> {
         check_path(&self.path, |path| std::fs::symlink_metadata(path)).map_err(|problem| match problem {
@@ -141,6 +128,10 @@ fn check_path(path: &Path, look: impl Fn(&Path) -> io::Result<Metadata>) -> Resu
         return Err(Problem::Insecure(format!("{} {why}", way.display())));
     }
     Ok(())
+}
+
+fn not_understood(error: &serde_json::Error) -> HelperError {
+    HelperError::Answer(error.to_string())
 }
 
 /// Returns why sudo, or the helper, was not run to its end.

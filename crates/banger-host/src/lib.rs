@@ -20,7 +20,7 @@ mod usage;
 
 pub use commands::HostCommands;
 pub use follow::LogReader;
-pub use helper::{Helper, HelperError};
+pub use helper::Helper;
 pub use isolation::isolation_of;
 pub use kvm::{kvm_device, probe_kvm};
 pub use lock::{DirectoryLock, LockError};

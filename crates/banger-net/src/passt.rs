@@ -17,10 +17,11 @@ use banger_core::network::{
 };
 use banger_core::work::Unwatched;
 use banger_types::error::chain;
+use banger_types::helper::VmPlace;
 use banger_types::monitor::{InheritedDescriptor, Program};
 
 use crate::filter::{FilterOptions, Rules};
-use crate::plan::{AddressPlan, USER_NETWORK};
+use crate::plan::{AddressPlan, USER_NETWORK, placed};
 use crate::tap::{TAP, TAP_CHECK, TUN_DEVICE};
 
 /// The socket pair between the VMM and the filter.
@@ -91,6 +92,11 @@ impl Networks for Passt {
             },
             guest: plan.guest(has_v6, banger_names::search(&resolver)),
         })
+    }
+
+    fn placed(&self, place: &VmPlace) -> NetworkPlan {
+        let resolver = std::fs::read_to_string(banger_names::CONFIGURATION).unwrap_or_default();
+        placed(place, banger_names::search(&resolver))
     }
 }
 

@@ -1,8 +1,10 @@
-//! Addresses of a user-mode network. Every VM has the same: none of them can see another's.
+//! Addresses of guests. In user-mode networks every VM has the same: none of them can see another's.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use banger_core::network::{Attachment, NetworkPlan};
 use banger_types::guest::GuestNetwork;
+use banger_types::helper::VmPlace;
 
 /// The addresses of one guest's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,5 +78,65 @@ impl AddressPlan {
             network.gateways.push(self.v6.gateway.to_string());
         }
         network
+    }
+}
+
+/// The domain in which the names of VMs with a place of their own are, as the helper gives them.
+const DOMAIN: &str = "banger";
+/// Largest packet of Ethernet, bytes (RFC 894).
+const ETHERNET_MTU: u32 = 1500;
+
+/// Returns the plan of a VM that has a place in a network of the root helper's, on a host that looks for names in these domains.
+pub(crate) fn placed(place: &VmPlace, mut search: Vec<String>) -> NetworkPlan {
+    let (network, device) = (&place.network, &place.device);
+    let mut guest = GuestNetwork {
+        mac: device.mac.clone(),
+        mtu: ETHERNET_MTU,
+        addresses: vec![format!("{}/{}", device.address, network.block.prefix())],
+        gateways: vec![network.gateway.to_string()],
+        nameservers: vec![network.gateway.to_string()],
+        search: Vec::new(),
+    };
+    if let (Some(address), Some((gateway, prefix))) = (device.address_v6, network.gateway_v6) {
+        guest.addresses.push(format!("{address}/{prefix}"));
+        guest.gateways.push(gateway.to_string());
+    }
+    // Its neighbours go by their short names, too, where the host's domains have no such name.
+    search.push(DOMAIN.to_owned());
+    let attachment = Attachment::Device(device.device.clone());
+    NetworkPlan { helpers: Vec::new(), attachment, own_stack: None, guest: GuestNetwork { search, ..guest } }
+}
+
+#[cfg(test)]
+mod tests {
+    use banger_types::helper::{UserNetwork, VmDevice};
+
+    use super::*;
+
+    #[test]
+    fn a_placed_guest_has_the_addresses_of_its_place_and_asks_its_gateway() {
+        let network = UserNetwork {
+            bridge: "bgr1001".to_owned(),
+            block: "10.213.7.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 213, 7, 1),
+            gateway_v6: Some(("fd00::1".parse().unwrap(), 64)),
+        };
+        let device = VmDevice {
+            device: "bgt0123456789ab".to_owned(),
+            mac: "02:62:67:d5:07:02".to_owned(),
+            address: Ipv4Addr::new(10, 213, 7, 2),
+            address_v6: Some("fd00::2".parse().unwrap()),
+        };
+        let place = VmPlace { network, device, name: "web.banger".to_owned() };
+        let plan = placed(&place, vec!["lan".to_owned()]);
+        assert_eq!(plan.attachment, Attachment::Device("bgt0123456789ab".to_owned()));
+        assert!(plan.helpers.is_empty() && plan.own_stack.is_none());
+        let guest = plan.guest;
+        assert_eq!(guest.addresses, ["10.213.7.2/24", "fd00::2/64"]);
+        assert_eq!(guest.gateways, ["10.213.7.1", "fd00::1"]);
+        assert_eq!(
+            (guest.nameservers, guest.search),
+            (vec!["10.213.7.1".into()], vec!["lan".into(), "banger".into()])
+        );
     }
 }

@@ -91,6 +91,7 @@ fn vm(number: u64, name: &str) -> VmRecord {
             disk: Mebibytes(1024),
             network: NetworkMode::User,
             allow_host: true,
+            no_peers: true,
             environment: vec!["A=b c".to_owned()],
             forwards: Vec::new(),
             automatic_forwards: false,

@@ -12,6 +12,7 @@ use banger_types::location::variable;
 use banger_types::monitor::{self, MonitorReply, MonitorRequest};
 use tempfile::TempDir;
 
+use crate::network_host::NetworkHost;
 use crate::seed;
 
 /// Returns the directory that holds banger's programs: as `cargo xtask test` says, else that of the
@@ -219,6 +220,14 @@ impl Environment {
         let script = format!("{script} && exec banger daemon start");
         let mut start = self.command("unshare");
         let started = self.outcome(start.args(["--mount", "--", "sh", "-c", &script, "sh"]).args(arguments));
+        assert_eq!(started.code, 0, "{}", started.stderr);
+    }
+
+    /// Starts the daemon on a host of its own.
+    pub fn start_daemon_on(&self, host: &NetworkHost) {
+        let mut start = self.command("nsenter");
+        start.args(host.entrance()).arg(programs().join("banger")).args(["daemon", "start"]);
+        let started = self.outcome(&mut start);
         assert_eq!(started.code, 0, "{}", started.stderr);
     }
 

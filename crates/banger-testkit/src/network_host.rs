@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
+use banger_types::helper::HELPER_PREFIX;
+
 use crate::environment::programs;
 use crate::not_run;
 
@@ -46,6 +48,15 @@ impl NetworkHost {
         Self { holder: Running::start(&mut hold, "there") }
     }
 
+    /// Installs the root helper, as its package does.
+    pub fn install_helper(&self) {
+        let script = "mount -t tmpfs -o mode=755 none /usr/libexec && install -D -m 755 \"$0\" \"$1\"";
+        let place = format!("{HELPER_PREFIX}{}", env!("CARGO_PKG_VERSION"));
+        let mut install = self.command("sh");
+        install.args(["-c", script]).arg(programs().join("banger-helper")).arg(place);
+        assert!(install.status().expect("run a shell").success());
+    }
+
     /// Returns where a file of it is, for whoever is outside.
     fn file(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.holder.0.id()))
@@ -55,8 +66,13 @@ impl NetworkHost {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         // Absolute, for the environment of what is run may say nothing of where programs are.
         let mut command = Command::new("/usr/bin/nsenter");
-        command.args(["-t", &self.holder.0.id().to_string(), "-n", "-m", "--"]).arg(program);
+        command.args(self.entrance()).arg(program);
         command
+    }
+
+    /// Returns the arguments with which `nsenter` starts a program in it.
+    pub(crate) fn entrance(&self) -> [String; 5] {
+        ["-t", &self.holder.0.id().to_string(), "-n", "-m", "--"].map(str::to_owned)
     }
 
     /// Runs a program to its end.

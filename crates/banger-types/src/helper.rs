@@ -25,6 +25,7 @@ pub const LONGEST_REQUEST: usize = 16 << 10;
 
 /// Whether the helper can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "state", content = "why")]
 pub enum HelperReadiness {
     /// It can.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::helper::HelperReadiness;
+
 /// Answer to `GET /v1/system`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -20,6 +22,8 @@ pub struct SystemStatus {
     pub log: PathBuf,
     /// The engine that new VMs get, and why.
     pub engine: String,
+    /// Whether the root helper can be asked, which gives VMs addresses of their own.
+    pub helper: HelperReadiness,
     /// How many VMs there are.
     pub vms: u64,
     /// How many of them run.

@@ -1,6 +1,7 @@
 //! VMs: what is wanted of one, and what is shown of it.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,20 @@ pub enum NetworkMode {
     /// Outward connections through a user-space network stack; needs no root.
     #[default]
     User,
+    /// Addresses of its own in a network of the host's, with a name that the host resolves; needs the root helper.
+    Nat,
     /// No network card. Sessions work all the same.
     None,
+}
+
+impl std::fmt::Display for NetworkMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::User => "user",
+            Self::Nat => "nat",
+            Self::None => "none",
+        })
+    }
 }
 
 /// What runs a VM.
@@ -86,10 +99,12 @@ pub struct VmCreateRequest {
     pub memory: Option<Mebibytes>,
     /// Size of the private disk.
     pub disk: Option<Mebibytes>,
-    /// Its network.
-    pub network: NetworkMode,
+    /// Its network; the best that the host is ready for when there is none.
+    pub network: Option<NetworkMode>,
     /// Whether it reaches the host's own addresses by its network, but for the loopback.
     pub allow_host: bool,
+    /// Whether its owner's other VMs are out of its reach, and it of theirs, where they have a network in common.
+    pub no_peers: bool,
     /// Environment of its sessions, on top of the image's, as `NAME=VALUE`.
     pub environment: Vec<String>,
     /// Ports of the host that lead into it.
@@ -112,7 +127,7 @@ pub struct VmCreateRequest {
 
 /// Body of `PATCH /v1/vms/NAME`: what is named changes, the rest stays.
 ///
-/// vCPUs, memory, disk and engine change only while the VM is stopped; the others at any time.
+/// vCPUs, memory, disk, network and engine change only while the VM is stopped; the others at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -129,8 +144,12 @@ pub struct VmSetRequest {
     pub restart: Option<RestartPolicy>,
     /// Whether what listens in it gets a port of the host's 127.0.0.1 by itself.
     pub automatic_forwards: Option<bool>,
+    /// Its network.
+    pub network: Option<NetworkMode>,
     /// Whether it reaches the host's own addresses by its network, but for the loopback, from the next start on.
     pub allow_host: Option<bool>,
+    /// Whether its owner's other VMs are out of its reach, from the next start on.
+    pub no_peers: Option<bool>,
     /// Labels to set, and with `null` to take away.
     pub labels: BTreeMap<String, Option<String>>,
 }
@@ -196,6 +215,9 @@ pub struct VmSpec {
     /// Whether it reaches the host's own addresses by its network, but for the loopback.
     #[serde(default)]
     pub allow_host: bool,
+    /// Whether its owner's other VMs are out of its reach, and it of theirs, where they have a network in common.
+    #[serde(default)]
+    pub no_peers: bool,
     /// Environment of its sessions, on top of the image's, as `NAME=VALUE`.
     #[serde(default)]
     pub environment: Vec<String>,
@@ -282,6 +304,18 @@ pub struct Isolation {
     pub user_namespace: bool,
 }
 
+/// A VM's addresses in a network of the host's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VmAddresses {
+    /// The name that the host resolves, and VMs of the same network.
+    pub name: String,
+    /// That of IPv4.
+    pub v4: Ipv4Addr,
+    /// That of IPv6, if there is one.
+    pub v6: Option<Ipv6Addr>,
+}
+
 /// A VM as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -312,6 +346,9 @@ pub struct Vm {
     /// What keeps its VMM from the rest of the host, while it runs; told by those who show it, and not by events.
     #[serde(default)]
     pub isolation: Option<Isolation>,
+    /// Its addresses in a network of the host's, while it runs in one.
+    #[serde(default)]
+    pub addresses: Option<VmAddresses>,
     /// Ports of the host that lead into it, while it runs.
     pub forwards: Vec<Forward>,
     /// Ports of the host's 127.0.0.1 that lead to what listens in it, and come and go with that.

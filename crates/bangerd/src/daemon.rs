@@ -87,6 +87,8 @@ impl Daemon {
     pub(crate) async fn system(&self) -> Result<SystemStatus, ApiError> {
         let vms = self.context().vms.list();
         let layout = &self.context().layout;
+        let places = Arc::clone(&self.context().places);
+        let helper = vm::blocking("look for the root helper", move || places.readiness()).await?;
         Ok(SystemStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -94,6 +96,7 @@ impl Daemon {
             data_directory: layout.data().to_owned(),
             log: layout.log(),
             engine: self.context().describe_engine(),
+            helper,
             vms: vms.len() as u64,
             vms_running: vms.iter().filter(|vm| vm.state == VmState::Running).count() as u64,
             // Their owner may have taken them away meanwhile.

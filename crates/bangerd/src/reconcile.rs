@@ -13,10 +13,10 @@ use std::time::Duration;
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request, Wanted, starts_with_the_daemon, wanted_after};
 use banger_image::publish::{PARTIAL_PREFIX, sweep_partials};
-use banger_types::ApiError;
 use banger_types::monitor::MonitorPhase;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{Vm, VmState, VmStopRequest};
+use banger_types::{ApiError, VmId};
 
 use crate::artifact::{Artifacts, stored_layers, unpacked_layers};
 use crate::layout::vm_file;
@@ -84,6 +84,7 @@ pub(crate) async fn reconcile(artifacts: &Arc<Artifacts>) -> Result<Vec<PathBuf>
         tracing::info!(vm = %name, "to be deleted");
         finish_deleting(handle);
     }
+    leave_networks(context);
     for handle in context.vms.handles() {
         count.started += usize::from(start_by_policy(context, &handle).await);
     }
@@ -108,6 +109,14 @@ async fn until_known(handle: &VmHandle) {
     if tokio::time::timeout(WORD_LIMIT, watch.wait_for(is_known)).await.is_err() {
         tracing::warn!(vm = %handle.id(), "its monitor has not said yet what runs");
     }
+}
+
+/// Takes the places in networks away that VMs have which do not run; nobody waits for that.
+fn leave_networks(context: &Arc<Context>) {
+    let vms = context.vms.list().into_iter();
+    let at_rest: Vec<VmId> = vms.filter(|vm| !vm.state.is_alive()).map(|vm| vm.id).collect();
+    let places = Arc::clone(&context.places);
+    tokio::task::spawn_blocking(move || places.sweep(at_rest));
 }
 
 /// Returns the VM's handle if it is to be deleted.

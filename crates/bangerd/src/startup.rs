@@ -10,7 +10,7 @@ use banger_core::command::Commands;
 use banger_core::store::{Store, StoreError};
 use banger_engine::{Confinement, Firecracker, Qemu};
 use banger_host::{
-    DirectoryLock, HostCommands, HostProcesses, LockError, MonitorLauncher, SocketError, SocketFile,
+    DirectoryLock, Helper, HostCommands, HostProcesses, LockError, MonitorLauncher, SocketError, SocketFile,
 };
 use banger_net::Passt;
 use banger_store::SqliteStore;
@@ -31,7 +31,7 @@ use crate::programs::Programs;
 use crate::ready::Ready;
 use crate::reconcile::reconcile;
 use crate::ssh::SshConfig;
-use crate::vm::{self, Engines, Verdicts, VmDirectory};
+use crate::vm::{self, Engines, Places, Verdicts, VmDirectory};
 
 /// A log that is longer than this at start is set aside, bytes.
 const LOG_LIMIT: u64 = 8 << 20;
@@ -230,6 +230,7 @@ fn compose(
         engines: Engines::new(Arc::new(firecracker), Arc::new(Qemu::new(Arc::clone(&commands), confinement))),
         verdicts: Verdicts::new(layout.kvm_verdicts()),
         networks: Arc::new(Passt::new(Arc::clone(&commands), programs.directory.clone())),
+        places: Arc::new(Places::new(Arc::new(Helper::new(Arc::clone(&commands))))),
         commands,
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),

@@ -79,7 +79,7 @@ struct Entropy {}
 
 pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
     let network_interfaces = plan.network.iter().filter_map(|network| match &network.attachment {
-        Attachment::Tap { device, .. } => Some(NetworkInterface {
+        Attachment::Tap { device, .. } | Attachment::Device(device) => Some(NetworkInterface {
             iface_id: "network",
             guest_mac: &network.guest.mac,
             host_dev_name: device,

@@ -188,6 +188,7 @@ impl Engine for Firecracker {
         let vmm = self.confinement.confine(PROGRAM, vmm, plan, Some(&own), true)?;
         let (vmm, helpers) = match &plan.network {
             None => (vmm, Vec::new()),
+            Some(NetworkPlan { attachment: Attachment::Device(_), helpers, .. }) => (vmm, helpers.clone()),
             Some(NetworkPlan { attachment: Attachment::Tap { through, .. }, helpers, .. }) => {
                 (start_through(through, vmm)?, helpers.clone())
             }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use banger_core::engine::{BootPlan, EngineError, ProbePlan};
-use banger_core::network::OwnStack;
+use banger_core::network::{Attachment, OwnStack};
 use banger_types::guest::CONTROL_PORT_NAME;
 use banger_types::size::Mebibytes;
 use banger_types::vm::Accelerator;
@@ -71,7 +71,11 @@ pub(super) fn of_vm(plan: &BootPlan, counter_khz: Option<u64>) -> Result<Vec<Str
         .option("-device", format!("virtserialport,chardev=control,name={CONTROL_PORT_NAME}"))
         .option("-device", "virtio-rng-device");
     if let Some(network) = &plan.network {
-        let backend = format!("stream,id=network,addr.type=fd,addr.str={NETWORK_DESCRIPTOR}");
+        let backend = match &network.attachment {
+            // It is made and configured already.
+            Attachment::Device(name) => format!("tap,id=network,ifname={name},script=no,downscript=no"),
+            _ => format!("stream,id=network,addr.type=fd,addr.str={NETWORK_DESCRIPTOR}"),
+        };
         let card = format!("virtio-net-device,netdev=network,mac={}", network.guest.mac);
         arguments.option("-netdev", backend).option("-device", card);
         if let Some(stack) = &network.own_stack {

@@ -121,10 +121,13 @@ impl Engine for Qemu {
         let mut descriptors =
             vec![InheritedDescriptor { number: CONTROL_DESCRIPTOR, pair: CONTROL_PAIR.to_owned() }];
         if let Some(network) = &plan.network {
-            let Attachment::StreamPair(pair) = &network.attachment else {
-                return Err(EngineError::Attachment { engine: "qemu" });
-            };
-            descriptors.push(InheritedDescriptor { number: NETWORK_DESCRIPTOR, pair: pair.clone() });
+            match &network.attachment {
+                Attachment::StreamPair(pair) => {
+                    descriptors.push(InheritedDescriptor { number: NETWORK_DESCRIPTOR, pair: pair.clone() });
+                }
+                Attachment::Device(_) => {}
+                Attachment::Tap { .. } => return Err(EngineError::Attachment { engine: "qemu" }),
+            }
             let stack = network.own_stack.iter();
             descriptors.extend(
                 stack.map(|stack| InheritedDescriptor { number: STACK_DESCRIPTOR, pair: stack.pair.clone() }),

@@ -31,12 +31,15 @@ pub struct Machine {
     /// Name or source of the kernel [default: the default kernel]
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub kernel: Option<String>,
-    /// Its network
-    #[arg(long = "net", value_enum, default_value_t = NetworkArgument::User)]
-    pub network: NetworkArgument,
+    /// Its network [default: nat if the root helper is ready, else user]
+    #[arg(long = "net", value_name = "NETWORK", value_enum)]
+    pub network: Option<NetworkArgument>,
     /// Let it reach this host's own addresses, but for the loopback
     #[arg(long)]
     pub allow_host: bool,
+    /// Keep it and your other VMs apart, which else reach each other by nat
+    #[arg(long)]
+    pub no_peers: bool,
     /// What runs it
     #[arg(long, value_enum, default_value_t = EngineArgument::Auto)]
     pub engine: EngineArgument,
@@ -69,6 +72,8 @@ impl Machine {
 pub enum NetworkArgument {
     /// Outward connections, without root
     User,
+    /// Addresses of its own, and a name that this host resolves; needs the root helper
+    Nat,
     /// No network card; exec and ssh work all the same
     None,
 }
@@ -77,6 +82,7 @@ impl From<NetworkArgument> for NetworkMode {
     fn from(argument: NetworkArgument) -> Self {
         match argument {
             NetworkArgument::User => Self::User,
+            NetworkArgument::Nat => Self::Nat,
             NetworkArgument::None => Self::None,
         }
     }
@@ -186,7 +192,9 @@ pub struct RunArguments {
 /// Arguments of `vm set`.
 #[derive(Debug, Args)]
 #[command(override_usage = "banger vm set [OPTIONS] <NAME>")]
-#[command(after_help = "vCPUs, memory and disk change while the VM is stopped, the others at any time.")]
+#[command(
+    after_help = "vCPUs, memory, disk, network and engine change while the VM is stopped, the others at any time."
+)]
 pub struct SetArguments {
     /// The VM's name or id
     #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -218,6 +226,12 @@ pub struct Changes {
     /// Lead to what listens in it from 127.0.0.1 by itself
     #[arg(long = "auto-forward", value_name = "WHETHER", value_enum)]
     pub automatic_forwards: Option<Switch>,
+    /// Its network
+    #[arg(long = "net", value_name = "NETWORK", value_enum)]
+    pub network: Option<NetworkArgument>,
+    /// Keep it and your other VMs apart, from its next start on
+    #[arg(long, value_name = "WHETHER", value_enum)]
+    pub no_peers: Option<Switch>,
     /// Let it reach this host's own addresses, but for the loopback, from its next start on
     #[arg(long, value_name = "WHETHER", value_enum)]
     pub allow_host: Option<Switch>,

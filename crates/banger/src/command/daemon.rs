@@ -129,6 +129,7 @@ pub(super) async fn status(context: &Context) -> Outcome {
     table.property("Data", status.data_directory.display().to_string());
     table.property("Log", status.log.display().to_string());
     table.property("Engine", status.engine);
+    table.property("Root helper", status.helper.to_string());
     table.property("VMs", format!("{} ({} running)", status.vms, status.vms_running));
     table.property("Images", status.images.to_string());
     table.property("Kernels", status.kernels.to_string());

@@ -237,17 +237,18 @@ fn the_status_tells_where_things_are() {
     let ended = world.run(["daemon", "status"]);
     let text = ended.text().replace(world.path().to_str().unwrap(), "[DIR]");
     let text = text.replace(&std::process::id().to_string(), "[PID]");
-    insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]"), @r"
-    Version:   [VERSION]
-    Process:   [PID]
-    Started:   3 minutes ago
-    Socket:    [DIR]/data/run/bangerd.sock
-    Data:      [DIR]/data
-    Log:       [DIR]/data/bangerd.log
-    Engine:    qemu, in emulation: the kernel did not boot under KVM
-    VMs:       2 (1 running)
-    Images:    1
-    Kernels:   1
+    insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]"), @"
+    Version:       [VERSION]
+    Process:       [PID]
+    Started:       3 minutes ago
+    Socket:        [DIR]/data/run/bangerd.sock
+    Data:          [DIR]/data
+    Log:           [DIR]/data/bangerd.log
+    Engine:        qemu, in emulation: the kernel did not boot under KVM
+    Root helper:   needs a password
+    VMs:           2 (1 running)
+    Images:        1
+    Kernels:       1
     ");
     let status: SystemStatus =
         serde_json::from_slice(&world.run(["daemon", "status", "--json"]).stdout).unwrap();

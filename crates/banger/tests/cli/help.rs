@@ -152,7 +152,7 @@ fn the_help_of_a_noun_names_its_verbs() {
 #[expect(clippy::too_many_lines, reason = "a help page is as long as it is")]
 fn the_help_of_sessions_tells_their_exit_codes() {
     let world = World::without_daemon();
-    insta::assert_snapshot!(world.run(["run", "--help"]), @r"
+    insta::assert_snapshot!(world.run(["run", "--help"]), @"
     exit code: 0
     --- stdout
     Short for 'vm run': make a VM and run a command or a shell in it
@@ -186,16 +186,18 @@ fn the_help_of_sessions_tells_their_exit_codes() {
               Name or source of the kernel [default: the default kernel]
 
           --net <NETWORK>
-              Its network
+              Its network [default: nat if the root helper is ready, else user]
 
               Possible values:
               - user: Outward connections, without root
+              - nat:  Addresses of its own, and a name that this host resolves; needs the root helper
               - none: No network card; exec and ssh work all the same
-
-              [default: user]
 
           --allow-host
               Let it reach this host's own addresses, but for the loopback
+
+          --no-peers
+              Keep it and your other VMs apart, which else reach each other by nat
 
           --engine <ENGINE>
               What runs it
@@ -338,7 +340,7 @@ fn the_help_of_verbs_tells_what_they_take() {
     times are kept, and no file stands under its name before it is complete.
     --- stderr
     ");
-    insta::assert_snapshot!(world.run(["vm", "set", "-h"]), @r"
+    insta::assert_snapshot!(world.run(["vm", "set", "-h"]), @"
     exit code: 0
     --- stdout
     Change what a VM is made of
@@ -358,13 +360,16 @@ fn the_help_of_verbs_tells_what_they_take() {
                                     on-failure, always]
           --auto-forward <WHETHER>  Lead to what listens in it from 127.0.0.1 by itself [possible
                                     values: on, off]
+          --net <NETWORK>           Its network [possible values: user, nat, none]
+          --no-peers <WHETHER>      Keep it and your other VMs apart, from its next start on [possible
+                                    values: on, off]
           --allow-host <WHETHER>    Let it reach this host's own addresses, but for the loopback, from
                                     its next start on [possible values: on, off]
       -l, --label <NAME=VALUE>      Give it a label, or a label another value: NAME=VALUE, or NAME alone
           --remove-label <NAME>     Take a label away
       -h, --help                    Print help (see more with '--help')
 
-    vCPUs, memory and disk change while the VM is stopped, the others at any time.
+    vCPUs, memory, disk, network and engine change while the VM is stopped, the others at any time.
     --- stderr
     ");
     insta::assert_snapshot!(world.run(["vm", "wait", "-h"]), @r"

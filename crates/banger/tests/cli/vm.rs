@@ -156,7 +156,7 @@ fn create_asks_for_what_was_typed() {
             vcpus: Some(4),
             memory: Some(Mebibytes(1536)),
             disk: Some(Mebibytes(8192)),
-            network: NetworkMode::None,
+            network: Some(NetworkMode::None),
             environment: vec!["A=1 2".to_owned(), "HERE=x".to_owned()],
             forwards: vec![forward("127.0.0.1:8080", 80), forward("[::1]:0", 443)],
             no_start: true,
@@ -408,18 +408,20 @@ fn what_is_wanted_of_a_vm_changes() {
             restart: Some(RestartPolicy::Always),
             automatic_forwards: Some(false),
             allow_host: Some(true),
+            network: None,
+            no_peers: None,
             labels: [("team".to_owned(), Some("red".to_owned())), ("test".to_owned(), None)].into(),
         }
     );
     let shown: Vm =
         serde_json::from_slice(&world.run(["vm", "set", "web", "-l", "x", "--json"]).stdout).unwrap();
     assert_eq!(shown.name.as_str(), "web");
-    insta::assert_snapshot!(world.run(["vm", "set", "web"]), @r"
+    insta::assert_snapshot!(world.run(["vm", "set", "web"]), @"
     exit code: 2
     --- stdout
     --- stderr
     error: the following required arguments were not provided:
-      <--vcpus <N>|--memory <SIZE>|--disk <SIZE>|--engine <ENGINE>|--restart <POLICY>|--auto-forward <WHETHER>|--allow-host <WHETHER>|--label <NAME=VALUE>|--remove-label <NAME>>
+      <--vcpus <N>|--memory <SIZE>|--disk <SIZE>|--engine <ENGINE>|--restart <POLICY>|--auto-forward <WHETHER>|--net <NETWORK>|--no-peers <WHETHER>|--allow-host <WHETHER>|--label <NAME=VALUE>|--remove-label <NAME>>
 
     Usage: banger vm set [OPTIONS] <NAME>
 

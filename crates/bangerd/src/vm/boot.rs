@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use banger_core::engine::{BootPlan, LaunchPlan};
+use banger_core::helper::HelperError;
 use banger_core::network::{NetworkPlan, UserNetworkTerms};
 use banger_core::store::VmRecord;
 use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
+use banger_types::helper::VmTerms;
 use banger_types::image::{Image, ImageConfig};
 use banger_types::monitor::{LaunchSpec, file};
 use banger_types::vm::{Accelerator, NetworkMode};
@@ -17,6 +19,7 @@ use banger_types::{ApiError, ErrorKind};
 
 use super::context::{Context, blocking};
 use super::files::{read_key, write_private};
+use super::places;
 use crate::artifact::{FileProblem, file_problem};
 use crate::failure::{FromStore as _, failed};
 use crate::layout::vm_file;
@@ -124,6 +127,7 @@ impl Preparation<'_> {
     fn network(&self) -> Result<Option<NetworkPlan>, ApiError> {
         match self.record.spec.network {
             NetworkMode::None => Ok(None),
+            NetworkMode::Nat => self.placed().map(Some),
             NetworkMode::User => {
                 let engine = self.context.engine(self.record);
                 let terms = UserNetworkTerms {
@@ -139,6 +143,30 @@ impl Preparation<'_> {
                 })
             }
         }
+    }
+
+    /// Returns the plan of a VM that gets a place in a network of the root helper's.
+    fn placed(&self) -> Result<NetworkPlan, ApiError> {
+        let record = self.record;
+        let terms = VmTerms {
+            vm: record.id.clone(),
+            name: record.name.clone(),
+            v6: banger_host::default_routes().v6.is_some(),
+            allow_host: record.spec.allow_host,
+            reaches_others: !record.spec.no_peers,
+        };
+        let place = self.context.places.give(terms).map_err(|error| {
+            let kind = match error {
+                HelperError::NotReady(_) => ErrorKind::NotPermitted,
+                _ => ErrorKind::Failed,
+            };
+            ApiError::caused_by(kind, format!("cannot give '{}' its network", record.name), &error)
+                .fix(format!("`banger vm set {} --net user` gives it one that needs no root", record.name))
+        })?;
+        let json = serde_json::to_vec(&place).map_err(|error| self.error(&error))?;
+        let file = self.context.layout.vm(&record.id).join(places::PLACE);
+        write_private(&file, &json).map_err(|error| self.error(&error))?;
+        Ok(self.context.networks.placed(&place))
     }
 
     fn write_configuration(

@@ -15,6 +15,7 @@ use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 use super::directory::VmDirectory;
 use super::engines::Engines;
 use super::kvm::Verdicts;
+use super::places::Places;
 use crate::event::{Events, Lasting};
 use crate::failure::{FromStore as _, failed};
 use crate::layout::Layout;
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) engines: Engines,
     pub(crate) verdicts: Verdicts,
     pub(crate) networks: Arc<dyn Networks>,
+    pub(crate) places: Arc<Places>,
     pub(crate) launcher: MonitorLauncher,
     pub(crate) programs: Programs,
     pub(crate) operations: Arc<Operations>,

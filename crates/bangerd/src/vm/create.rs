@@ -8,10 +8,11 @@ use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
 use banger_types::guest::KernelFeature;
+use banger_types::helper::HelperReadiness;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::size::Mebibytes;
-use banger_types::vm::{RestartPolicy, VmCreateRequest, VmSpec, check_label};
+use banger_types::vm::{NetworkMode, RestartPolicy, VmCreateRequest, VmSpec, check_label};
 use banger_types::{ApiError, ErrorKind, KernelId, VmId, VmName};
 
 use super::context::{Context, blocking};
@@ -137,7 +138,8 @@ async fn make(
     let (image, kernel, _holds) = things(artifacts, &request, operation).await?;
     let what = format!("cannot make '{name}'");
     check_needs(&what, &image, &kernel, operation)?;
-    let wishes = Wishes { engine: request.engine, vcpus, kernel: &kernel.id, network: request.network };
+    let network = network(artifacts.context(), request.network, operation).await?;
+    let wishes = Wishes { engine: request.engine, vcpus, kernel: &kernel.id, network };
     let (part, _give_up) = Part::of(operation);
     let choice = artifacts.context().choose_engine(&what, wishes, &part).await?;
     operation.log(&format!("engine: {}", choice.describe()));
@@ -155,8 +157,9 @@ async fn make(
         vcpus,
         memory,
         disk,
-        network: request.network,
+        network,
         allow_host: request.allow_host,
+        no_peers: request.no_peers,
         environment: request.environment,
         forwards: request.forwards,
         automatic_forwards: request.automatic_forwards.unwrap_or(true),
@@ -189,6 +192,33 @@ async fn make(
             Err(error)
         }
     }
+}
+
+/// Returns the network that was asked for, else the best that the host is ready for. What that is is said when it becomes another.
+async fn network(
+    context: &Arc<Context>,
+    asked: Option<NetworkMode>,
+    operation: &Arc<Handle>,
+) -> Result<NetworkMode, ApiError> {
+    if let Some(asked) = asked {
+        return Ok(asked);
+    }
+    let places = Arc::clone(&context.places);
+    let readiness = blocking("look for the root helper", move || places.last_readiness()).await?;
+    let (network, news) = match readiness {
+        HelperReadiness::Ready => {
+            (NetworkMode::Nat, "VMs get addresses of their own from the root helper (nat)".to_owned())
+        }
+        why => {
+            let better = format!("for addresses of their own (nat), the root helper is {why}");
+            (NetworkMode::User, format!("VMs get a network that needs no root (user); {better}"))
+        }
+    };
+    operation.log(&format!("network: {network}"));
+    if context.verdicts.remember_network(network) {
+        operation.warn(news);
+    }
+    Ok(network)
 }
 
 /// Refuses a kernel that cannot mount the image; warns of one that lacks what programs of the image need.

@@ -249,11 +249,11 @@ impl Task {
 fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Result<VmRecord, ApiError> {
     let what = format!("change '{}'", record.name);
     let resized = wanted.vcpus.is_some() || wanted.memory.is_some() || wanted.disk.is_some();
-    let rebuilt = resized || wanted.engine.is_some();
+    let rebuilt = resized || wanted.engine.is_some() || wanted.network.is_some();
     let state = record.published.state;
     if rebuilt && !matches!(state, VmState::Stopped | VmState::Failed) {
         return Err(denied("change", record.name.as_str(), DenyReason::InUse(state)).fix(format!(
-            "its sizes and its engine change while it is stopped: `banger vm stop {}`",
+            "its sizes, its network and its engine change while it is stopped: `banger vm stop {}`",
             record.name
         )));
     }
@@ -280,6 +280,12 @@ fn set(record: &VmRecord, wanted: &VmSetRequest, configured_vcpus: u32) -> Resul
     }
     if let Some(automatic_forwards) = wanted.automatic_forwards {
         changed.spec.automatic_forwards = automatic_forwards;
+    }
+    if let Some(network) = wanted.network {
+        changed.spec.network = network;
+    }
+    if let Some(no_peers) = wanted.no_peers {
+        changed.spec.no_peers = no_peers;
     }
     if let Some(allow_host) = wanted.allow_host {
         changed.spec.allow_host = allow_host;

@@ -183,7 +183,8 @@ impl Context {
         if !verdict.usable {
             return Ok(Some(verdict.into()));
         }
-        if wishes.network == NetworkMode::None {
+        // The device of a VM with a place of its own is made by the helper, when it is needed.
+        if wishes.network != NetworkMode::User {
             return Ok(None);
         }
         let (networks, card) = (Arc::clone(&self.networks), engine.card_kind());

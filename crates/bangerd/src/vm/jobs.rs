@@ -438,6 +438,9 @@ impl Attempt {
         monitors::kill(&self.directory()).await.map_err(|error| failed(what, &error))?;
         self.observe(Observation::DeleteAsked).await;
         FaultPoint::DeleteAnnounced.reach();
+        // While there is still something that tells whose it is.
+        let (places, id) = (Arc::clone(&self.terms.context.places), self.terms.record.id.clone());
+        blocking("leave a network", move || places.take_away_now(&id, None)).await?;
         remove_files(&self.directory()).await?;
         FaultPoint::DeleteFilesGone.reach();
         let id = self.terms.record.id.clone();

@@ -10,7 +10,7 @@ use banger_core::kvm::Verdict;
 use banger_core::work::Work as _;
 use banger_image::publish::write_file;
 use banger_types::monitor::Program;
-use banger_types::vm::Accelerator;
+use banger_types::vm::{Accelerator, NetworkMode};
 use banger_types::{ApiError, KernelId};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ struct Memory {
     verdicts: BTreeMap<String, Verdict>,
     /// What the last VM got that was made, in words that its user has been told.
     last_choice: Option<String>,
+    /// The network that the last VM got whose maker named none.
+    #[serde(default)]
+    last_network: Option<NetworkMode>,
 }
 
 /// The verdicts.
@@ -106,6 +109,17 @@ impl Verdicts {
         let changed = memory.last_choice.as_deref() != Some(choice);
         if changed {
             memory.last_choice = Some(choice.to_owned());
+            self.write(&memory);
+        }
+        changed
+    }
+
+    /// Remembers the network that a VM gets whose maker named none. Returns whether it is another than the last one got.
+    pub(super) fn remember_network(&self, network: NetworkMode) -> bool {
+        let mut memory = self.memory();
+        let changed = memory.last_network != Some(network);
+        if changed {
+            memory.last_network = Some(network);
             self.write(&memory);
         }
         changed

@@ -195,7 +195,7 @@ pub(crate) fn request(name: &str, change: impl FnOnce(&mut VmCreateRequest)) -> 
         image: Some(seed::PROBE.to_owned()),
         memory: Some(Mebibytes(256)),
         vcpus: Some(1),
-        network: NetworkMode::None,
+        network: Some(NetworkMode::None),
         engine: banger_testkit::engine().map(|engine| serde_json::from_value(engine.into()).unwrap()),
         ..VmCreateRequest::default()
     };

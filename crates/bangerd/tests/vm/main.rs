@@ -14,6 +14,7 @@ mod isolation;
 mod kvm;
 mod lifecycle;
 mod login;
+mod nat;
 mod network;
 mod openssh;
 mod ports;

@@ -84,7 +84,7 @@ impl Drop for Outside {
 }
 
 /// Asks the echo server at `address` from inside; says whether it answered.
-fn reaches(environment: &Environment, vm: &str, address: &str) -> bool {
+pub(crate) fn reaches(environment: &Environment, vm: &str, address: &str) -> bool {
     let arguments = ["exec", "-u", "root", vm, "--", "/bin/probe", "ask", address];
     let outcome = environment.run_with_input(&arguments, b"");
     assert!([0, 1].contains(&outcome.code), "{}", outcome.stderr);

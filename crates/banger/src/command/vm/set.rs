@@ -37,7 +37,9 @@ fn request(changes: Changes) -> Result<VmSetRequest, CommandError> {
         engine: changes.engine,
         restart: changes.restart.map(Into::into),
         automatic_forwards: changes.automatic_forwards.map(Into::into),
+        network: changes.network.map(Into::into),
         allow_host: changes.allow_host.map(Into::into),
+        no_peers: changes.no_peers.map(Into::into),
         labels,
     })
 }

@@ -1,7 +1,7 @@
 //! `banger vm show`.
 
 use banger_types::size::human_bytes;
-use banger_types::vm::{Accelerator, Isolation, NetworkMode, RestartPolicy, Vm};
+use banger_types::vm::{Accelerator, Isolation, NetworkMode, RestartPolicy, Vm, VmSpec};
 use jiff::Timestamp;
 
 use super::list::forward;
@@ -34,14 +34,12 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     table.property("vCPUs", vm.spec.vcpus.to_string());
     table.property("Memory", vm.spec.memory.to_string());
     table.property("Disk", format!("{} of {}", human_bytes(vm.disk_usage), vm.spec.disk));
-    table.property(
-        "Network",
-        match vm.spec.network {
-            NetworkMode::User if vm.spec.allow_host => "user, and it reaches this host's own addresses",
-            NetworkMode::User => "user",
-            NetworkMode::None => "none",
-        },
-    );
+    table.property("Network", network(vm));
+    if let Some(addresses) = &vm.addresses {
+        table.property("Addresses", addresses.v4.to_string());
+        table.properties("Addresses", addresses.v6);
+        table.property("Host name", addresses.name.clone());
+    }
     table.property("Engine", engine(vm));
     table.property(
         "Restart",
@@ -88,6 +86,18 @@ fn isolation(isolation: Isolation) -> String {
     ];
     let has: Vec<&str> = all.iter().filter(|(has, _)| *has).map(|(_, what)| *what).collect();
     if has.is_empty() { "none beside the machine".to_owned() } else { has.join(", ") }
+}
+
+fn network(vm: &Vm) -> String {
+    let VmSpec { network, allow_host, no_peers, .. } = &vm.spec;
+    let mut shown = network.to_string();
+    if *allow_host && *network != NetworkMode::None {
+        shown.push_str(", and it reaches this host's own addresses");
+    }
+    if *no_peers && *network == NetworkMode::Nat {
+        shown.push_str(", apart from your other VMs");
+    }
+    shown
 }
 
 fn engine(vm: &Vm) -> String {

@@ -46,6 +46,9 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
     let vm = Box::new(published.borrow().clone());
     context.tell(Change::Vm { vm });
     let id = record.id.clone();
+    if !matches!(found, Found::AtRest) {
+        context.places.adopt(&record, &context.layout.vm(&record.id));
+    }
     let task = Task {
         context: Arc::clone(context),
         record,
@@ -71,6 +74,7 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
 
 /// What is shown of a VM.
 fn shown(context: &Context, record: &VmRecord, live: Option<&MonitorStatus>) -> Vm {
+    let alive = record.published.state.is_alive();
     let started =
         |status: &MonitorStatus| jiff::Timestamp::from_nanosecond(i128::from(status.started_at_ns)).ok();
     Vm {
@@ -87,6 +91,7 @@ fn shown(context: &Context, record: &VmRecord, live: Option<&MonitorStatus>) -> 
         vmm_pid: live.map(|status| status.vmm_pid),
         forwards: live.map(|status| status.forwards.clone()).unwrap_or_default(),
         isolation: None,
+        addresses: alive.then(|| context.places.addresses(&record.id)).flatten(),
         automatic_forwards: live.map(|status| status.automatic.clone()).unwrap_or_default(),
         sockets: live.map(|status| status.sockets.clone()).unwrap_or_default(),
         directory: context.layout.vm(&record.id),
@@ -193,10 +198,19 @@ impl Task {
         }
         if !state.is_alive() {
             self.live = None;
+            self.leave_network();
         }
         self.publish();
         if ended && self.record.is_removed_at_end() {
             self.remove_self("it has ended").await;
+        }
+    }
+
+    /// A VM that neither runs nor is being started has no place in a network.
+    fn leave_network(&self) {
+        let starts = self.running.as_ref().is_some_and(Running::starts);
+        if !starts && !self.record.published.state.is_alive() {
+            self.context.places.take_away(&self.record.id);
         }
     }
 

@@ -48,6 +48,13 @@ pub(super) struct Running {
     pub(super) job: Job,
 }
 
+impl Running {
+    /// Whether a VMM is to come of it.
+    pub(super) const fn starts(&self) -> bool {
+        matches!(self.admitted.request, Request::Start | Request::Restart)
+    }
+}
+
 impl Task {
     pub(super) async fn take_request(&mut self, asked: Asked) {
         let Asked { request, stop, origin, admitted } = asked;
@@ -190,6 +197,7 @@ impl Task {
 
     pub(super) async fn job_ended(&mut self, result: Result<(), ApiError>) {
         let Some(Running { admitted, .. }) = self.running.take() else { return };
+        self.leave_network();
         if matches!(admitted.request, Request::Start | Request::Restart)
             && let Err(error) = &result
         {

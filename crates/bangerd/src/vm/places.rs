@@ -1,0 +1,156 @@
+//! VMs' places in networks of their own addresses, which the root helper gives and takes away.
+//!
+//! A place is given before a VM's VMM is started and taken away when that has ended. Both are slow and asked for by different
+//! threads: so the helper is asked for one at a time, and what is to be taken away is known by a number, which another start of the
+//! same VM changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use banger_core::helper::{HelperError, RootHelper};
+use banger_core::store::VmRecord;
+use banger_types::VmId;
+use banger_types::error::chain;
+use banger_types::helper::{HelperAnswer, HelperReadiness, HelperVerb, VmPlace, VmTerms};
+use banger_types::vm::{NetworkMode, VmAddresses};
+
+/// Where interfaces are shown (sysfs(5)).
+const INTERFACES: &str = "/sys/class/net";
+
+/// The places that VMs have.
+pub(crate) struct Places {
+    helper: Arc<dyn RootHelper>,
+    /// Held while the helper is asked for something.
+    turn: Mutex<()>,
+    held: Mutex<BTreeMap<VmId, Held>>,
+    next: AtomicU64,
+    /// Set once the helper could be asked; what it says when it no longer can is heard where it is asked.
+    was_ready: AtomicBool,
+}
+
+/// A place that a VM has, or is about to.
+#[derive(Debug, Clone)]
+struct Held {
+    number: u64,
+    addresses: Option<VmAddresses>,
+}
+
+impl Places {
+    pub(crate) fn new(helper: Arc<dyn RootHelper>) -> Self {
+        Self {
+            helper,
+            turn: Mutex::default(),
+            held: Mutex::default(),
+            next: AtomicU64::default(),
+            was_ready: AtomicBool::default(),
+        }
+    }
+
+    /// Returns whether places can be given, now. Blocks for some milliseconds.
+    pub(crate) fn readiness(&self) -> HelperReadiness {
+        let readiness = self.helper.readiness();
+        self.was_ready.store(readiness == HelperReadiness::Ready, Ordering::Relaxed);
+        readiness
+    }
+
+    /// The same, as it was last found out if they could. Blocks for some milliseconds else.
+    pub(super) fn last_readiness(&self) -> HelperReadiness {
+        if self.was_ready.load(Ordering::Relaxed) { HelperReadiness::Ready } else { self.readiness() }
+    }
+
+    /// Gives a VM its place. Blocks.
+    pub(super) fn give(&self, terms: VmTerms) -> Result<VmPlace, HelperError> {
+        let _turn = lock(&self.turn);
+        let vm = terms.vm.clone();
+        let number = self.hold(&vm, None);
+        let answer = self.helper.ask(HelperVerb::VmAdd(terms));
+        self.was_ready.store(!matches!(answer, Err(HelperError::NotReady(_))), Ordering::Relaxed);
+        match answer? {
+            HelperAnswer::Place(place) => {
+                let addresses = Some(addresses(&place));
+                lock(&self.held).insert(vm, Held { number, addresses });
+                Ok(place)
+            }
+            _ => Err(HelperError::Another),
+        }
+    }
+
+    /// Takes note of a VM that was found running, in a place that an earlier daemon had it given.
+    pub(super) fn adopt(&self, record: &VmRecord, directory: &Path) {
+        if record.spec.network == NetworkMode::Nat {
+            self.hold(&record.id, remembered(directory));
+        }
+    }
+
+    fn hold(&self, vm: &VmId, addresses: Option<VmAddresses>) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.held).insert(vm.clone(), Held { number, addresses });
+        number
+    }
+
+    /// Returns the addresses that a VM has.
+    pub(super) fn addresses(&self, vm: &VmId) -> Option<VmAddresses> {
+        lock(&self.held).get(vm).and_then(|held| held.addresses.clone())
+    }
+
+    /// Takes a VM's place away, unless it is given another meanwhile. That is done by and by.
+    pub(super) fn take_away(self: &Arc<Self>, vm: &VmId) {
+        let Some(number) = lock(&self.held).get(vm).map(|held| held.number) else { return };
+        let (places, vm) = (Arc::clone(self), vm.clone());
+        tokio::task::spawn_blocking(move || places.take_away_now(&vm, Some(number)));
+    }
+
+    /// Takes the place away that a VM has, if it has this number still. Blocks.
+    pub(super) fn take_away_now(&self, vm: &VmId, number: Option<u64>) {
+        let _turn = lock(&self.turn);
+        let held = lock(&self.held).get(vm).map(|held| held.number);
+        if held.is_some() && (number.is_none() || held == number) {
+            self.remove(&[vm.clone()].into());
+        }
+    }
+
+    /// Takes the places away that VMs which do not run were left with. Blocks.
+    pub(crate) fn sweep(&self, at_rest: impl IntoIterator<Item = VmId>) {
+        let _turn = lock(&self.turn);
+        let is_left =
+            |vm: &VmId| !lock(&self.held).contains_key(vm) && Path::new(INTERFACES).join(device(vm)).exists();
+        let left: BTreeSet<VmId> = at_rest.into_iter().filter(is_left).collect();
+        if !left.is_empty() {
+            self.remove(&left);
+        }
+    }
+
+    fn remove(&self, vms: &BTreeSet<VmId>) {
+        match self.helper.ask(HelperVerb::VmsRemove(vms.clone())) {
+            Ok(_) => {
+                let mut held = lock(&self.held);
+                held.retain(|vm, _| !vms.contains(vm));
+            }
+            // They stay what they are, without a VM; the next end, or the next daemon, tries again.
+            Err(error) => tracing::warn!(?vms, error = chain(&error), "their places in the network stay"),
+        }
+    }
+}
+
+/// Returns the name of a VM's device, as the helper gives it.
+fn device(vm: &VmId) -> String {
+    format!("bgt{vm}")
+}
+
+fn addresses(place: &VmPlace) -> VmAddresses {
+    VmAddresses { name: place.name.clone(), v4: place.device.address, v6: place.device.address_v6 }
+}
+
+/// The file of a VM's directory in which its place is remembered, as JSON, for a daemon that comes after this one.
+pub(super) const PLACE: &str = "place.json";
+
+fn remembered(directory: &Path) -> Option<VmAddresses> {
+    let text = fs_err::read(directory.join(PLACE)).ok()?;
+    Some(addresses(&serde_json::from_slice(&text).ok()?))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
