@@ -28,7 +28,8 @@ impl Profile {
 }
 
 /// The packages whose programs users get.
-const PRODUCT: [&str; 5] = ["banger", "bangerd", "banger-monitor", "banger-net", "banger-guest"];
+const PRODUCT: [&str; 7] =
+    ["banger", "bangerd", "banger-engine", "banger-guest", "banger-helper", "banger-monitor", "banger-net"];
 
 /// Builds every program (for development, the tests' own too) and returns the directory that holds
 /// them.

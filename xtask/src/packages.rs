@@ -28,6 +28,9 @@ const TO_TEST: &[&str] = &[
     "iproute2",
     "iputils-arping",
     "iputils-ping",
+    "nftables",
+    // A firewall of other people's, off until somebody turns it on.
+    "ufw",
     "strace",
     "util-linux",
     "fish",
@@ -49,6 +52,12 @@ const TO_TEST: &[&str] = &[
     "python3-venv",
 ];
 
+/// Firewalls of other people's that begin their work on the host as they are installed: only for hosts where nothing is begun, as in a
+/// container. The tests run them in namespaces of their own, and say where they have none.
+const TO_TEST_IN_A_CONTAINER: &[&str] = &["docker.io", "firewalld"];
+/// There where systemd runs (`sd_booted(3)`).
+const SYSTEMD: &str = "/run/systemd/system";
+
 /// What fuzzing needs beside what is needed to build: libFuzzer is written in C++.
 const TO_FUZZ: &[&str] = &["g++"];
 
@@ -59,7 +68,8 @@ pub(crate) fn install_to_run() -> Result<()> {
 
 /// Installs what is missing to test banger.
 pub(crate) fn install_to_test() -> Result<()> {
-    install(&missing(&[TO_RUN, TO_TEST].concat())?)
+    let more = if Path::new(SYSTEMD).exists() { &[] } else { TO_TEST_IN_A_CONTAINER };
+    install(&missing(&[TO_RUN, TO_TEST, more].concat())?)
 }
 
 /// The tool that tests the API against its description, and its version.

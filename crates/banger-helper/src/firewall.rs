@@ -23,6 +23,11 @@ const NOT_OF_THE_WORLD: &str = "{ 0.0.0.0/8, 100.100.100.200, 127.0.0.0/8, 168.6
                                 192.0.0.192, 224.0.0.0/4, 240.0.0.0/4 }";
 const NOT_OF_THE_WORLD_V6: &str = "{ ::/8, fd00:ec2::254, fe80::/10, ff00::/8 }";
 
+/// Returns the name of a user's tables, which is our mark in others', too.
+pub(crate) fn table(uid: u32) -> String {
+    format!("{TABLE}{uid}")
+}
+
 /// Puts a user's rules in force.
 pub(crate) fn apply(uid: u32, user: &User) -> Result<(), Refusal> {
     NFT.run(&["-f", "-"], &rules(uid, user)).map(drop)
@@ -239,6 +244,7 @@ mod tests {
             label: "alice".to_owned(),
             block: "10.213.0.0/24".parse().unwrap(),
             v6: v6.map(|text| text.parse().unwrap()),
+            told: [].into(),
             vms: vms.into(),
         }
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use banger_types::helper::Ipv4Block;
+use banger_types::helper::{DOMAIN, Ipv4Block};
 use rustix::fs::OFlags;
 
 use crate::device;
@@ -17,8 +17,6 @@ use crate::state::State;
 const HOSTS: &str = "/etc/hosts";
 /// What our lines end with.
 const MARK: &str = "# by banger";
-/// The domain of our names.
-pub(crate) const DOMAIN: &str = "banger";
 /// Longest file that is changed, bytes.
 const LONGEST: u64 = 4 << 20;
 
@@ -154,6 +152,7 @@ mod tests {
                 label: format!("user{uid}"),
                 block: "10.213.0.0/24".parse().unwrap(),
                 v6: Some("fd00::".parse().unwrap()),
+                told: [].into(),
                 vms: [].into(),
             });
             let (address, name) = (Ipv4Addr::new(10, 213, 0, *last), (*name).to_owned());

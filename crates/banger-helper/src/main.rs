@@ -8,6 +8,7 @@ mod caller;
 mod device;
 mod error;
 mod firewall;
+mod foreign;
 mod hosts;
 mod names;
 mod network;

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use banger_names::{CONFIGURATION, NAME_PORT, Servers, Service, Sockets, Zone};
+use banger_types::helper::DOMAIN;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::process::{
@@ -137,8 +138,8 @@ fn addresses(uid: u32, user: &User) -> Vec<IpAddr> {
 
 /// The names that guests of a network know, beside the world's: each other's, and their host's.
 fn zone(user: &User, host: Vec<IpAddr>) -> Zone {
-    let (block, v6, hosts_name) = (user.block, user.v6, format!("host.{}", hosts::DOMAIN));
-    Zone::new(hosts::DOMAIN, move |name| {
+    let (block, v6, hosts_name) = (user.block, user.v6, format!("host.{DOMAIN}"));
+    Zone::new(DOMAIN, move |name| {
         let found = hosts::addresses(name, block, v6);
         if found.is_empty() && name == hosts_name { host.clone() } else { found }
     })

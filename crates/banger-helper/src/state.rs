@@ -1,6 +1,6 @@
 //! Who has what: one file, of root's, for as long as the host runs, as what it speaks of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,6 +17,7 @@ use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
+use crate::foreign::Foreign;
 
 /// Where directories of running systems are (file-hierarchy(7)).
 const RUN: &str = "/run";
@@ -58,6 +59,9 @@ pub(crate) struct User {
     pub(crate) block: Ipv4Block,
     /// The first address of its network of IPv6, a `/64`, if it has one.
     pub(crate) v6: Option<Ipv6Addr>,
+    /// Other firewalls that were told of it.
+    #[serde(default)]
+    pub(crate) told: BTreeSet<Foreign>,
     /// The VMs in it.
     pub(crate) vms: BTreeMap<VmId, Vm>,
 }
@@ -250,6 +254,7 @@ mod tests {
             label: "alice".to_owned(),
             block: "10.0.0.0/24".parse().unwrap(),
             v6: None,
+            told: [].into(),
             vms: [(VmId::from_random(1), vm)].into(),
         };
         State {

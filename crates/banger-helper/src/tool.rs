@@ -20,6 +20,17 @@ pub(crate) const IP: Tool =
 /// nft(8).
 pub(crate) const NFT: Tool = Tool { name: "nft", places: &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"] };
 
+/// iptables(8), of whichever kind the host has.
+pub(crate) const IPTABLES: Tool =
+    Tool { name: "iptables", places: &["/usr/sbin/iptables", "/sbin/iptables"] };
+/// The same for IPv6.
+pub(crate) const IP6TABLES: Tool =
+    Tool { name: "ip6tables", places: &["/usr/sbin/ip6tables", "/sbin/ip6tables"] };
+/// ufw(8).
+pub(crate) const UFW: Tool = Tool { name: "ufw", places: &["/usr/sbin/ufw"] };
+/// firewall-cmd(1).
+pub(crate) const FIREWALL_CMD: Tool = Tool { name: "firewall-cmd", places: &["/usr/bin/firewall-cmd"] };
+
 impl Tool {
     /// Runs it with this on its standard input. Returns what it printed.
     pub(crate) fn run(self, arguments: &[&str], input: &str) -> Result<String, Refusal> {

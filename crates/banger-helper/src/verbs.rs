@@ -11,6 +11,7 @@ use banger_types::helper::{HelperAnswer, HelperVerb, VmPlace, VmTerms};
 use crate::allocation;
 use crate::caller::Caller;
 use crate::error::Refusal;
+use crate::foreign::{self, Firewalls};
 use crate::state::{State, StateFile, User, Vm};
 use crate::tool::IP;
 use crate::{device, firewall, hosts, names, network, pool, sysctl};
@@ -58,6 +59,8 @@ impl Work<'_> {
             name: name.clone(),
         };
         user.vms.insert(terms.vm.clone(), vm.clone());
+        let firewalls = Firewalls::look()?;
+        user.told.extend(firewalls.found());
         self.state.users.insert(uid, user.clone());
         // What the settings were is written down before they are changed.
         let changes = sysctl::to_forward(&mut self.state.settings, user.v6.is_some())?;
@@ -69,9 +72,10 @@ impl Work<'_> {
         network::ensure(uid, &user)?;
         device::ensure(uid, &terms.vm)?;
         names::ensure(&self.file, uid)?;
+        let warnings = firewalls.admit(uid, &user)?;
         hosts::apply(&self.state)?;
         let (network, device) = (network::describe(uid, &user), device::describe(&user, &terms.vm, &vm));
-        Ok(HelperAnswer::Place(VmPlace { network, device, name }))
+        Ok(HelperAnswer::Place(VmPlace { network, device, name, warnings }))
     }
 
     fn new_network(&self, terms: &VmTerms) -> Result<User, Refusal> {
@@ -83,7 +87,7 @@ impl Work<'_> {
             Refusal::Missing(format!("{why}; root may name another block in {}", pool::FILE))
         })?;
         let v6 = if terms.v6 && sysctl::has_v6() { Some(drawn_prefix()?) } else { None };
-        Ok(User { label: self.caller.label.clone(), block, v6, vms: [].into() })
+        Ok(User { label: self.caller.label.clone(), block, v6, told: [].into(), vms: [].into() })
     }
 
     fn remove(&mut self, vms: &BTreeSet<VmId>) -> Result<HelperAnswer, Refusal> {
@@ -99,6 +103,7 @@ impl Work<'_> {
                 names::end(&self.file, uid)?;
                 network::remove(uid)?;
                 firewall::remove(uid)?;
+                foreign::dismiss(uid, user)?;
                 without.users.remove(&uid);
             } else {
                 firewall::apply(uid, user)?;

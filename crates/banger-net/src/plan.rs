@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use banger_core::network::{Attachment, NetworkPlan};
 use banger_types::guest::GuestNetwork;
-use banger_types::helper::VmPlace;
+use banger_types::helper::{DOMAIN, VmPlace};
 
 /// The addresses of one guest's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +81,6 @@ impl AddressPlan {
     }
 }
 
-/// The domain in which the names of VMs with a place of their own are, as the helper gives them.
-const DOMAIN: &str = "banger";
 /// Largest packet of Ethernet, bytes (RFC 894).
 const ETHERNET_MTU: u32 = 1500;
 
@@ -127,7 +125,7 @@ mod tests {
             address: Ipv4Addr::new(10, 213, 7, 2),
             address_v6: Some("fd00::2".parse().unwrap()),
         };
-        let place = VmPlace { network, device, name: "web.banger".to_owned() };
+        let place = VmPlace { network, device, name: "web.banger".to_owned(), warnings: Vec::new() };
         let plan = placed(&place, vec!["lan".to_owned()]);
         assert_eq!(plan.attachment, Attachment::Device("bgt0123456789ab".to_owned()));
         assert!(plan.helpers.is_empty() && plan.own_stack.is_none());

@@ -20,6 +20,9 @@ pub const HELPER_PROTOCOL: u32 = 1;
 /// Where the copy of the helper is that belongs to root; the version of banger follows.
 pub const HELPER_PREFIX: &str = "/usr/libexec/banger/banger-helper-";
 
+/// The domain in which names of VMs are.
+pub const DOMAIN: &str = "banger";
+
 /// Most bytes of a request.
 pub const LONGEST_REQUEST: usize = 16 << 10;
 
@@ -141,6 +144,9 @@ pub struct VmPlace {
     pub device: VmDevice,
     /// The name that the host resolves: `web.banger`, or `web.alice.banger` where another user has that.
     pub name: String,
+    /// What the user should know, as clauses.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A user's network.

@@ -29,6 +29,10 @@ impl Host {
         self.0.run(words)
     }
 
+    pub(crate) fn outcome(&self, words: &str) -> Output {
+        self.0.outcome(words)
+    }
+
     /// Starts the helper as sudo does for this user.
     pub(crate) fn start(&self, uid: &str) -> Child {
         let mut helper = self.0.command(env!("CARGO_BIN_EXE_banger-helper"));

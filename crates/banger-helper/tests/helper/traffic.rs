@@ -7,11 +7,11 @@ use banger_types::helper::{VmPlace, VmTerms};
 use crate::host::{ALICE, BOB, Host, terms};
 
 /// What is beyond the host.
-const WORLD: &str = "203.0.113.9";
-const WORLD_V6: &str = "2001:db8::9";
+pub(crate) const WORLD: &str = "203.0.113.9";
+pub(crate) const WORLD_V6: &str = "2001:db8::9";
 
 /// Puts a host in the place of a VM.
-fn guest(host: &Host, place: &VmPlace) -> NetworkHost {
+pub(crate) fn guest(host: &Host, place: &VmPlace) -> NetworkHost {
     let device = &place.device;
     host.run(&format!("ip link delete {}", device.device));
     let guest = host.0.peer(&device.device);
@@ -36,7 +36,7 @@ fn configure(guest: &NetworkHost, place: &VmPlace, mac: &str, address: &str) {
 }
 
 /// Returns a host that is reached through this one alone, and knows nothing of what is behind it.
-fn world(host: &Host) -> NetworkHost {
+pub(crate) fn world(host: &Host) -> NetworkHost {
     let world = host.0.peer("wan0");
     host.run("ip address add 203.0.113.1/24 dev wan0");
     host.run("ip address add 2001:db8::1/64 dev wan0 nodad");

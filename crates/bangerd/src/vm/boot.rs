@@ -11,7 +11,7 @@ use banger_core::network::{NetworkPlan, UserNetworkTerms};
 use banger_core::store::VmRecord;
 use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
-use banger_types::helper::VmTerms;
+use banger_types::helper::{DOMAIN, VmTerms};
 use banger_types::image::{Image, ImageConfig};
 use banger_types::monitor::{LaunchSpec, file};
 use banger_types::vm::{Accelerator, NetworkMode};
@@ -52,7 +52,7 @@ impl Preparation<'_> {
     fn run(&self) -> Result<Vec<String>, ApiError> {
         let image = self.image()?;
         let mut warnings = self.check_registered(&image)?;
-        let network = self.network()?;
+        let network = self.network(&mut warnings)?;
         if network.as_ref().is_some_and(|network| network.own_stack.is_some()) {
             let instead = "the VMM's own network carries it, which is slower";
             warnings.push(format!("passt is not installed: {instead}; `sudo apt install passt`"));
@@ -124,10 +124,10 @@ impl Preparation<'_> {
         })
     }
 
-    fn network(&self) -> Result<Option<NetworkPlan>, ApiError> {
+    fn network(&self, warnings: &mut Vec<String>) -> Result<Option<NetworkPlan>, ApiError> {
         match self.record.spec.network {
             NetworkMode::None => Ok(None),
-            NetworkMode::Nat => self.placed().map(Some),
+            NetworkMode::Nat => self.placed(warnings).map(Some),
             NetworkMode::User => {
                 let engine = self.context.engine(self.record);
                 let terms = UserNetworkTerms {
@@ -146,7 +146,7 @@ impl Preparation<'_> {
     }
 
     /// Returns the plan of a VM that gets a place in a network of the root helper's.
-    fn placed(&self) -> Result<NetworkPlan, ApiError> {
+    fn placed(&self, warnings: &mut Vec<String>) -> Result<NetworkPlan, ApiError> {
         let record = self.record;
         let terms = VmTerms {
             vm: record.id.clone(),
@@ -163,6 +163,10 @@ impl Preparation<'_> {
             ApiError::caused_by(kind, format!("cannot give '{}' its network", record.name), &error)
                 .fix(format!("`banger vm set {} --net user` gives it one that needs no root", record.name))
         })?;
+        warnings.extend(place.warnings.iter().cloned());
+        if place.name != format!("{}.{DOMAIN}", record.name) {
+            warnings.push(format!("another user has its name on this host: it is {}", place.name));
+        }
         let json = serde_json::to_vec(&place).map_err(|error| self.error(&error))?;
         let file = self.context.layout.vm(&record.id).join(places::PLACE);
         write_private(&file, &json).map_err(|error| self.error(&error))?;

@@ -143,7 +143,11 @@ fn a_vm_gets_another_engine_and_keeps_its_disk() {
     daemon.create("vm", |_| ());
     let to = |engine: EngineKind| VmSetRequest { engine: Some(engine), ..VmSetRequest::default() };
     let running = daemon.refused(daemon.client.set_vm("vm", &to(EngineKind::Firecracker)));
-    assert_says(&running, ErrorKind::Conflict, "its sizes and its engine change while it is stopped");
+    assert_says(
+        &running,
+        ErrorKind::Conflict,
+        "its sizes, its network and its engine change while it is stopped",
+    );
     daemon.succeed(daemon.client.stop_vm("vm", &VmStopRequest::default()));
     let disk = daemon.vm("vm").directory.join("disk.ext4");
     let before = std::fs::metadata(&disk).unwrap().ino();

@@ -1,0 +1,61 @@
+//! Docker, which drops what is forwarded but for its own containers' (Docker's manual, "Packet filtering and firewalls"). Its chain
+//! for others' rules outlives its restarts.
+
+use super::{Terms, families};
+use crate::error::Refusal;
+use crate::tool::Tool;
+
+const CHAIN: &str = "DOCKER-USER";
+
+/// Our rules: out of the bridge everything, into it what answers.
+fn rules(terms: &Terms) -> [Vec<&str>; 2] {
+    let (bridge, mark) = (terms.bridge.as_str(), terms.mark.as_str());
+    [
+        vec!["-i", bridge, "-m", "comment", "--comment", mark, "-j", "ACCEPT"],
+        vec![
+            "-o",
+            bridge,
+            "-m",
+            "conntrack",
+            "--ctstate",
+            "RELATED,ESTABLISHED",
+            "-m",
+            "comment",
+            "--comment",
+            mark,
+            "-j",
+            "ACCEPT",
+        ],
+    ]
+}
+
+pub(super) fn admit(terms: &Terms) -> Result<(), Refusal> {
+    for tool in families(CHAIN) {
+        for rule in rules(terms) {
+            if !is_there(tool, &rule) {
+                // Before what its administrator has there: the last word of theirs is often that the rest may go on to Docker's.
+                change(tool, "-I", &rule)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn dismiss(terms: &Terms) -> Result<(), Refusal> {
+    for tool in families(CHAIN) {
+        for rule in rules(terms) {
+            while is_there(tool, &rule) {
+                change(tool, "-D", &rule)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_there(tool: Tool, rule: &[&str]) -> bool {
+    change(tool, "-C", rule).is_ok()
+}
+
+fn change(tool: Tool, verb: &str, rule: &[&str]) -> Result<(), Refusal> {
+    tool.run(&[&["-w", "5", verb, CHAIN], rule].concat(), "").map(drop)
+}
