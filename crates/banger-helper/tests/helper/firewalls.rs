@@ -10,7 +10,7 @@ use crate::host::{ALICE, Host};
 use crate::traffic::{WORLD, guest, world};
 
 /// How long one may take until it is in force.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A host with a firewall that is running, and how it is made to load its rules anew.
 struct Firewall {
