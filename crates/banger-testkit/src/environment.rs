@@ -62,6 +62,8 @@ pub struct Environment {
     fakes: Option<PathBuf>,
     /// What its programs find in their environment beside the rest.
     variables: Vec<(&'static str, String)>,
+    /// What `nsenter` is told, if its programs are on a host of their own.
+    entrance: Option<[String; 5]>,
     _directory: Option<TempDir>,
 }
 
@@ -130,18 +132,25 @@ impl Environment {
             tempfile::Builder::new().prefix("home-").tempdir_in(seed::scratch()).expect("make a home");
         let data = directory.path().join("data");
         std::fs::create_dir(&data).expect("make a data directory");
-        Self { data, fakes: None, variables: Vec::new(), _directory: Some(directory) }
+        Self { data, fakes: None, variables: Vec::new(), entrance: None, _directory: Some(directory) }
     }
 
     /// Returns an environment whose data is in `data`, and stays.
     pub(crate) const fn at(data: PathBuf) -> Self {
-        Self { data, fakes: None, variables: Vec::new(), _directory: None }
+        Self { data, fakes: None, variables: Vec::new(), entrance: None, _directory: None }
     }
 
     /// Returns the environment, with one more variable for its programs.
     #[must_use]
     pub fn with_variable(mut self, name: &'static str, value: &str) -> Self {
         self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    /// Returns the environment on a host of its own, which outlives it.
+    #[must_use]
+    pub fn on(mut self, host: &NetworkHost) -> Self {
+        self.entrance = Some(host.entrance());
         self
     }
 
@@ -159,7 +168,14 @@ impl Environment {
 
     /// Returns a command that sees this environment and nothing of the user's own.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.entrance {
+            None => Command::new(program),
+            Some(entrance) => {
+                let mut enter = Command::new("/usr/bin/nsenter");
+                enter.args(entrance).arg(program);
+                enter
+            }
+        };
         let path = std::env::var_os("PATH").unwrap_or_default();
         let own = self.fakes.iter().cloned().chain([programs()]);
         let path = std::env::join_paths(own.chain(std::env::split_paths(&path))).expect("a path of programs");
@@ -220,14 +236,6 @@ impl Environment {
         let script = format!("{script} && exec banger daemon start");
         let mut start = self.command("unshare");
         let started = self.outcome(start.args(["--mount", "--", "sh", "-c", &script, "sh"]).args(arguments));
-        assert_eq!(started.code, 0, "{}", started.stderr);
-    }
-
-    /// Starts the daemon on a host of its own.
-    pub fn start_daemon_on(&self, host: &NetworkHost) {
-        let mut start = self.command("nsenter");
-        start.args(host.entrance()).arg(programs().join("banger")).args(["daemon", "start"]);
-        let started = self.outcome(&mut start);
         assert_eq!(started.code, 0, "{}", started.stderr);
     }
 

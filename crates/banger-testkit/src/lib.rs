@@ -26,7 +26,7 @@ pub use environment::{Environment, Outcome, engine, exit_code, programs};
 pub use file_server::{FileServer, Serving};
 pub use host::{Snapshot, TestHost, Tests, User};
 pub use kernel::landlock_version;
-pub use network_host::{NetworkHost, Running};
+pub use network_host::{NetworkHost, Running, wait_until};
 pub use not_run::not_run;
 pub use process::{pidfd, wait_for_end};
 pub use registry::{Passing, Proxy, Registry, RegistryOptions};

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use banger_types::helper::HELPER_PREFIX;
 
@@ -42,7 +43,7 @@ impl NetworkHost {
         // changed by another's.
         let script = "mount -t tmpfs none /run && mount -t sysfs none /sys && mkdir /run/etc && cp -a /etc/. /run/etc \
                       && mount --bind /run/etc /etc && rm -f /etc/hosts /etc/resolv.conf && : > /etc/resolv.conf \
-                      && echo 127.0.0.1 localhost > /etc/hosts && ip link set lo up && echo there && exec cat";
+                      && mkdir /run/banger && echo 127.0.0.1 localhost > /etc/hosts && ip link set lo up && echo there && exec cat";
         let mut hold = Command::new("unshare");
         hold.args(["--net", "--mount", "--", "sh", "-c", script]);
         Self { holder: Running::start(&mut hold, "there") }
@@ -89,6 +90,24 @@ impl NetworkHost {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Returns everything that networks could have left on it: interfaces, addresses, rules, settings, names, files, servers.
+    pub fn state(&self) -> String {
+        let words = [
+            "ip -brief address",
+            "nft list ruleset",
+            "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv6/conf/lo/accept_ra",
+            "find /run/banger -type f -not -name lock*",
+            "ss -Hlun",
+            "ss -Hltn",
+        ];
+        words.iter().map(|words| self.run(words)).chain([self.hosts()]).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until that is so again.
+    pub fn wait_for_state(&self, wanted: &str) {
+        wait_until(|| self.state(), |state| state == wanted);
+    }
+
     /// Returns its `/etc/hosts`.
     pub fn hosts(&self) -> String {
         std::fs::read_to_string(self.file("/etc/hosts")).expect("read a file")
@@ -121,6 +140,22 @@ impl NetworkHost {
             text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         found.dedup();
         found
+    }
+}
+
+/// How long what is done by and by may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until what is seen is as wanted.
+pub fn wait_until(look: impl Fn() -> String, wanted: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = look();
+        if wanted(&seen) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it stays like this: {seen}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

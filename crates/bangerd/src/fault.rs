@@ -16,6 +16,8 @@ pub(crate) enum FaultPoint {
     CreatePublished,
     /// `vm create`: the VM is complete, the journal settled.
     CreateSettled,
+    /// A start: the VM has a place in a network, and nobody remembers it.
+    StartPlaced,
     /// A start: everything that the monitor reads is written.
     StartPrepared,
     /// A start: the VM is shown as starting, and no monitor is launched.
@@ -89,12 +91,13 @@ mod active {
 
     impl FaultPoint {
         /// All points.
-        pub(crate) const ALL: [Self; 34] = [
+        pub(crate) const ALL: [Self; 35] = [
             Self::CancelRemembered,
             Self::CreateReserved,
             Self::CreateStaged,
             Self::CreatePublished,
             Self::CreateSettled,
+            Self::StartPlaced,
             Self::StartPrepared,
             Self::StartAnnounced,
             Self::StartLaunched,

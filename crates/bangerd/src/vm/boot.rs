@@ -22,6 +22,7 @@ use super::files::{read_key, write_private};
 use super::places;
 use crate::artifact::{FileProblem, file_problem};
 use crate::failure::{FromStore as _, failed};
+use crate::fault::FaultPoint;
 use crate::layout::vm_file;
 
 /// How many of the console's last lines a failed boot shows.
@@ -163,6 +164,7 @@ impl Preparation<'_> {
             ApiError::caused_by(kind, format!("cannot give '{}' its network", record.name), &error)
                 .fix(format!("`banger vm set {} --net user` gives it one that needs no root", record.name))
         })?;
+        FaultPoint::StartPlaced.reach();
         warnings.extend(place.warnings.iter().cloned());
         if place.name != format!("{}.{DOMAIN}", record.name) {
             warnings.push(format!("another user has its name on this host: it is {}", place.name));

@@ -25,6 +25,7 @@ mod interrupted;
 mod kernels;
 mod life;
 mod load;
+mod nat;
 mod operations;
 mod ports;
 mod register;

@@ -1,9 +1,8 @@
 //! VMs with addresses of their own, which the root helper gives: on a host made of namespaces, with the real helper.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
-use banger_testkit::{Environment, NetworkHost};
+use banger_testkit::{Environment, NetworkHost, wait_until};
 
 use crate::guest::{BUSYBOX, EchoServer, small};
 use crate::network::reaches;
@@ -11,9 +10,6 @@ use crate::network::reaches;
 /// What is beyond the host.
 const WORLD: &str = "203.0.113.9";
 const WORLD_V6: &str = "2001:db8::9";
-
-/// How long it may take until what is done by and by is done.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns a host with the helper and ways out by both families, and what is at the other end.
 fn host_and_world(test: &str) -> Option<(NetworkHost, NetworkHost)> {
@@ -33,39 +29,10 @@ fn host_and_world(test: &str) -> Option<(NetworkHost, NetworkHost)> {
     Some((host, world))
 }
 
-/// What the host has of networks.
-fn state(host: &NetworkHost) -> String {
-    let words = [
-        "ip -brief link",
-        "nft list ruleset",
-        "cat /proc/sys/net/ipv4/ip_forward",
-        "find /run/banger -name *s*",
-    ];
-    let rest = [host.hosts(), host.run("ss -Hlun")];
-    words
-        .iter()
-        .map(|words| String::from_utf8_lossy(&host.outcome(words).stdout).into_owned())
-        .chain(rest)
-        .collect()
-}
-
 fn create(environment: &Environment, name: &str, options: &[&str]) -> String {
     let outcome = environment.run(&[&["vm", "create", name], &small(&BUSYBOX)[..6], options].concat());
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     outcome.stderr
-}
-
-/// Waits until what is seen is as wanted.
-fn until(look: impl Fn() -> String, wanted: impl Fn(&String) -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look();
-        if wanted(&seen) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{seen}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Returns a VM's addresses.
@@ -82,9 +49,9 @@ fn in_guest(environment: &Environment, vm: &str, script: &str) -> banger_testkit
 #[test]
 fn guests_have_addresses_and_names_reach_each_other_and_the_world_and_not_the_host() {
     let Some((host, world)) = host_and_world("guests_have_addresses_and_names") else { return };
-    let environment = Environment::new();
-    let before = state(&host);
-    environment.start_daemon_on(&host);
+    let before = host.state();
+    let environment = Environment::new().on(&host);
+    environment.succeed(&["daemon", "start"]);
     let status = environment.run(&["daemon", "status", "--json"]).json();
     assert_eq!(status["helper"]["state"], "ready", "{status}");
 
@@ -129,7 +96,7 @@ fn guests_have_addresses_and_names_reach_each_other_and_the_world_and_not_the_ho
 
     // The host's own addresses, and those where clouds tell of themselves.
     host.run("ip address add 169.254.169.254/32 dev lo");
-    let _hosts = host.serve("0.0.0.0:8080");
+    let hosts = host.serve("0.0.0.0:8080");
     let gateway = in_guest(&environment, "web", "ip route show default").text();
     let gateway = gateway.split_whitespace().nth(2).unwrap();
     for own in [gateway, "203.0.113.1"] {
@@ -141,6 +108,7 @@ fn guests_have_addresses_and_names_reach_each_other_and_the_world_and_not_the_ho
         assert!(!reaches(&environment, vm, "127.0.0.1:8080"));
     }
     host.run("ip address del 169.254.169.254/32 dev lo");
+    drop(hosts);
 
     // A hostile root of a guest takes its neighbour's addresses.
     let mac = in_guest(&environment, "api", "cat /sys/class/net/eth0/address").text();
@@ -156,28 +124,26 @@ fn guests_have_addresses_and_names_reach_each_other_and_the_world_and_not_the_ho
     // A VM that has ended has no place, and the network goes with the last.
     environment.succeed(&["vm", "stop", "web"]);
     let gone = |what: &str| {
-        until(|| host.run("ip -brief link"), |links| !links.contains(what));
+        wait_until(|| host.run("ip -brief link"), |links| !links.contains(what));
     };
     gone(&format!("bgt{}", environment.vm("web")["id"].as_str().unwrap()));
-    until(|| host.hosts(), |names| !names.contains("web.banger"));
+    wait_until(|| host.hosts(), |names| !names.contains("web.banger"));
     assert!(environment.vm("web")["addresses"].is_null());
     environment.succeed(&["vm", "start", "web"]);
     assert!(reaches(&environment, "web", &servers[0]), "itself again");
     environment.succeed(&["vm", "rm", "--yes", "--force", "web", "api", "trusting"]);
-    until(|| state(&host), |now| *now == before);
+    host.wait_for_state(&before);
 }
 
 #[test]
 fn a_place_is_kept_while_no_daemon_runs_and_taken_away_when_its_vm_has_ended_then() {
     let Some((host, world)) = host_and_world("a_place_is_kept_while_no_daemon_runs") else { return };
-    let environment = Environment::new();
-    let before = state(&host);
-    environment.start_daemon_on(&host);
+    let before = host.state();
+    let environment = Environment::new().on(&host);
     create(&environment, "web", &["--net", "nat"]);
     let own = addresses(&environment, "web");
     let _server = world.serve(&format!("{WORLD}:80"));
     environment.crash_daemon();
-    environment.start_daemon_on(&host);
     assert_eq!(addresses(&environment, "web"), own);
     assert!(reaches(&environment, "web", &format!("{WORLD}:80")));
     // Its VMM ends while nobody looks.
@@ -185,8 +151,8 @@ fn a_place_is_kept_while_no_daemon_runs_and_taken_away_when_its_vm_has_ended_the
     environment.crash_daemon();
     let vmm = rustix::process::Pid::from_raw(i32::try_from(vmm).unwrap()).unwrap();
     rustix::process::kill_process(vmm, rustix::process::Signal::KILL).unwrap();
-    environment.start_daemon_on(&host);
-    until(|| state(&host), |now| *now == before);
+    environment.succeed(&["daemon", "start"]);
+    host.wait_for_state(&before);
     environment.succeed(&["vm", "rm", "--yes", "web"]);
 }
 
