@@ -28,6 +28,12 @@ pub(crate) fn table(uid: u32) -> String {
     format!("{TABLE}{uid}")
 }
 
+/// Most connections that a VM may have at a time, by the kernel's count: what it remembers of connections (`nf_conntrack_max`, 65,536
+/// or more) is the whole host's.
+const MOST_CONNECTIONS: u32 = 16_384;
+/// Most VMs of a network: its addresses.
+const MOST_VMS: u32 = 256;
+
 /// Puts a user's rules in force.
 pub(crate) fn apply(uid: u32, user: &User) -> Result<(), Refusal> {
     NFT.run(&["-f", "-"], &rules(uid, user)).map(drop)
@@ -107,6 +113,8 @@ fn routed(uid: u32, user: &User) -> String {
   set trusted_v6 {{ {trusted_v6} }}
   set alone {{ {alone} }}
   set alone_v6 {{ {alone_v6} }}
+  set connections {{ type ipv4_addr; size {MOST_VMS}; flags dynamic; }}
+  set connections_v6 {{ type ipv6_addr; size {MOST_VMS}; flags dynamic; }}
   chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
     iifname \"{DEVICE}*\" drop
@@ -115,6 +123,8 @@ fn routed(uid: u32, user: &User) -> String {
     {v6}
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
     ct state established,related accept
+    ct state new add @connections {{ ip saddr ct count over {MOST_CONNECTIONS} }} drop
+    ct state new add @connections_v6 {{ ip6 saddr ct count over {MOST_CONNECTIONS} }} drop
     ip daddr {gateway} icmp type echo-request accept
     ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
     {gateway_v6}

@@ -179,3 +179,30 @@ fn names_are_answered_by_whom_the_host_asks_now_by_streams_too() {
     host.remove(ALICE, &[1]);
     assert!(!host.run("ss -Hlunp").contains("banger-names"));
 }
+
+#[test]
+fn a_guest_that_floods_leaves_room_for_others() {
+    let Some(host) = Host::new("a_guest_that_floods") else { return };
+    let world = world(&host);
+    let (first, second) = (host.place(ALICE, 1, "web"), host.place(ALICE, 2, "api"));
+    let (attacker, other) = (guest(&host, &first), guest(&host, &second));
+    let _served = world.serve(&format!("{WORLD}:80"));
+    let gateway = first.network.gateway;
+    // To whoever answers nothing, and to the name server, which has to ask who does not answer either.
+    host.0.names_are_asked_of(WORLD);
+    let flood = |address: String| {
+        let mut flood = attacker.command(banger_testkit::programs().join("banger-test-probe"));
+        flood.args(["flood", &address, "40000"]).spawn().unwrap()
+    };
+    let mut floods = [flood(format!("{WORLD}:9")), flood(format!("{gateway}:53"))];
+    for _ in 0..3 {
+        assert!(other.reaches(&format!("{WORLD}:80")));
+        assert!(!other.resolve("web.banger").is_empty());
+    }
+    for flood in &mut floods {
+        flood.wait().unwrap();
+    }
+    let connections: u32 = host.run("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap();
+    assert!((10_000..20_000).contains(&connections), "{connections}");
+    assert!(other.reaches(&format!("{WORLD}:80")) && !other.resolve("web.banger").is_empty());
+}

@@ -56,6 +56,8 @@ fn main() {
         "serve" => serve(&address(&arguments)),
         // Sends a line to an echo server, a datagram if the address ends with `/udp`; fails when none comes back.
         "ask" => std::process::exit(i32::from(!ask(&address(&arguments)))),
+        // Sends a datagram from each of so many ports, one after the other.
+        "flood" => flood(&address(&arguments), &arguments),
         // Says that it is there, then waits for ever: for what ends it from outside. With an address, it is
         // that port's owner meanwhile.
         "wait" => {
@@ -131,6 +133,16 @@ fn serve_connections(address: &str) {
             });
         }
     });
+}
+
+fn flood(address: &str, arguments: &[std::ffi::OsString]) {
+    let count = arguments.get(2).and_then(|count| count.to_str()).and_then(|count| count.parse().ok());
+    for _ in 0..count.unwrap_or(0_u32) {
+        if let Ok(socket) = UdpSocket::bind("0.0.0.0:0") {
+            // As long as a question for a name.
+            socket.send_to(&[0x12; 32], address).ok();
+        }
+    }
 }
 
 fn ask_by_datagram(address: &str, limit: Duration) -> std::io::Result<bool> {

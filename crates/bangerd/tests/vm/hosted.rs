@@ -42,6 +42,8 @@ fn everything_holds_on_firecracker() {
     let of_sudoer = if is_full_run() { &DAILY[..] } else { &DAILY[..1] };
     host.pass_own_tests(User::Sudoer, Tests::These(of_sudoer));
     host.pass_own_tests(User::Root, Tests::These(&OF_ROOT));
+    host.restore(&clean);
+    crate::two_users::have_networks_of_their_own(&host);
     if is_full_run() {
         host.pass_own_tests(User::Root, Tests::These(&OF_ROOT_AT_LEISURE));
     }

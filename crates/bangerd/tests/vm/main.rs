@@ -27,4 +27,5 @@ mod session;
 mod space;
 mod stats;
 mod survival;
+mod two_users;
 mod verbs;
