@@ -29,8 +29,8 @@ pub(crate) fn table(uid: u32) -> String {
 }
 
 /// Most connections that a VM may have at a time, by the kernel's count: what it remembers of connections (`nf_conntrack_max`, 65,536
-/// or more) is the whole host's.
-const MOST_CONNECTIONS: u32 = 16_384;
+/// or more) is the whole host's. Those that are closed do not count.
+const MOST_CONNECTIONS: u32 = 8_192;
 /// Most VMs of a network: its addresses.
 const MOST_VMS: u32 = 256;
 

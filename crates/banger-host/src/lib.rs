@@ -33,5 +33,6 @@ pub use probe::{inspect, trim};
 pub use process::{HostProcesses, ProcessWatch, identity_of};
 pub use resources::{free_space, give_back_memory, memory};
 pub use routes::default_routes;
+pub use scope::Allowance;
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};
 pub use usage::usage_of_tree;

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use crate::commands::HostCommands;
-use crate::scope::{Scopes, Surroundings};
+use crate::scope::{Allowance, Scopes, Surroundings};
 use crate::socket::{SocketError, connect_to};
 
 /// Longest line that a monitor may send, bytes.
@@ -95,7 +95,7 @@ impl MonitorLauncher {
     }
 
     /// Returns the command that becomes a monitor.
-    fn command(&self, directory: &Path) -> tokio::process::Command {
+    fn command(&self, directory: &Path, allowance: Allowance) -> tokio::process::Command {
         let kept = ["PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
         let Some(scopes) = &self.scopes else {
             let mut command = tokio::process::Command::new(&self.program);
@@ -103,7 +103,7 @@ impl MonitorLauncher {
             return command;
         };
         let id = directory.file_name().unwrap_or_default().to_string_lossy();
-        let (program, arguments) = scopes.command(&format!("banger-vm-{id}.scope"));
+        let (program, arguments) = scopes.command(&format!("banger-vm-{id}.scope"), allowance);
         let mut command = tokio::process::Command::new(program);
         // systemd-run needs to find the manager.
         command
@@ -113,12 +113,16 @@ impl MonitorLauncher {
         command
     }
 
-    /// Launches what `launch.json` in `directory` says. Returns when the VMM has been started, or
+    /// Launches what `launch.json` in `directory` says, with no more than that of the host where somebody can see to it. Returns when the VMM has been started, or
     /// why it was not. The monitor belongs to nobody: it outlives the daemon.
-    pub async fn launch(&self, directory: &Path) -> Result<MonitorStatus, MonitorError> {
+    pub async fn launch(
+        &self,
+        directory: &Path,
+        allowance: Allowance,
+    ) -> Result<MonitorStatus, MonitorError> {
         let start_error = |source| MonitorError::Start { program: self.program.clone(), source };
         let (ready, child_end) = std::io::pipe().map_err(start_error)?;
-        let mut command = self.command(directory);
+        let mut command = self.command(directory, allowance);
         command
             .arg(directory)
             .current_dir(directory)

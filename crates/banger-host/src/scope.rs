@@ -6,8 +6,34 @@
 
 use std::path::{Path, PathBuf};
 
+use banger_types::size::Mebibytes;
+
 /// The program.
 const PROGRAM: &str = "systemd-run";
+
+/// What a VM may take of its host, with all its processes, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// The guest's memory.
+    pub memory: Mebibytes,
+    /// The guest's virtual CPUs.
+    pub vcpus: u32,
+}
+
+/// What a VMM and its helpers need beside the guest's memory, MiB: an emulator's translations alone take one GiB.
+const BESIDE_MEMORY: u64 = 1536;
+/// Most threads and processes: a VMM has as many as disks are asked for at once, a filter as names.
+const MOST_TASKS: u32 = 512;
+
+impl Allowance {
+    /// Returns the limits as systemd has them (`systemd.resource-control(5)`).
+    fn properties(self) -> [String; 3] {
+        let memory = self.memory.0 + self.memory.0 / 8 + BESIDE_MEMORY;
+        // The guest's processors, and one for what is done for them.
+        let quota = u64::from(self.vcpus + 1) * 100;
+        [format!("MemoryMax={memory}M"), format!("TasksMax={MOST_TASKS}"), format!("CPUQuota={quota}%")]
+    }
+}
 
 /// What there is of systemd for this user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +80,13 @@ impl Scopes {
     }
 
     /// Returns the program and the arguments that come before the monitor's own.
-    pub(crate) fn command(&self, unit: &str) -> (PathBuf, Vec<String>) {
+    pub(crate) fn command(&self, unit: &str, allowance: Allowance) -> (PathBuf, Vec<String>) {
         let mut arguments: Vec<String> = if self.of_user { vec!["--user".to_owned()] } else { Vec::new() };
         arguments.extend(["--scope", "--quiet", "--collect"].map(str::to_owned));
-        arguments.extend([format!("--unit={unit}"), "--description=banger VM".to_owned(), "--".to_owned()]);
+        arguments.extend([format!("--unit={unit}"), "--description=banger VM".to_owned()]);
+        // A manager that has not been given a resource to divide does not know of its limit.
+        arguments.extend(allowance.properties().map(|property| format!("--property={property}")));
+        arguments.push("--".to_owned());
         (self.program.clone(), arguments)
     }
 
@@ -90,6 +119,7 @@ mod tests {
         })
     }
 
+    const ALLOWANCE: Allowance = Allowance { memory: Mebibytes(2048), vcpus: 2 };
     const SYSTEMD: &str = "run/systemd/system/x";
     const MANAGER: &str = "run/user/1000/systemd/private";
 
@@ -104,11 +134,14 @@ mod tests {
     fn a_users_scopes_are_its_managers_and_end_with_it_unless_it_lingers() {
         let scopes = find(false, &[SYSTEMD, MANAGER]).unwrap();
         assert!(scopes.warning().unwrap().contains("enable-linger"));
-        let (program, arguments) = scopes.command("banger-vm-0123456789ab.scope");
+        let (program, arguments) = scopes.command("banger-vm-0123456789ab.scope", ALLOWANCE);
         assert_eq!(program, Path::new("/usr/bin/systemd-run"));
         assert_eq!(arguments.first().unwrap(), "--user");
         assert!(arguments.contains(&"--unit=banger-vm-0123456789ab.scope".to_owned()));
         assert_eq!(arguments.last().unwrap(), "--");
+        for limit in ["MemoryMax=3840M", "TasksMax=512", "CPUQuota=300%"] {
+            assert!(arguments.contains(&format!("--property={limit}")), "{limit}: {arguments:?}");
+        }
         let lingering = find(false, &[SYSTEMD, MANAGER, "var/lib/systemd/linger/dev"]).unwrap();
         assert_eq!(lingering.warning(), None);
     }
@@ -117,6 +150,6 @@ mod tests {
     fn roots_scopes_are_the_systems() {
         let scopes = find(true, &[SYSTEMD]).unwrap();
         assert_eq!(scopes.warning(), None);
-        assert!(!scopes.command("u").1.contains(&"--user".to_owned()));
+        assert!(!scopes.command("u", ALLOWANCE).1.contains(&"--user".to_owned()));
     }
 }

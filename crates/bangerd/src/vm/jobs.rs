@@ -8,7 +8,7 @@ use banger_core::engine::{Engine, EngineError, RunningVmm};
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Request};
 use banger_core::work::Work as _;
-use banger_host::{MonitorError, StatusStream};
+use banger_host::{Allowance, MonitorError, StatusStream};
 use banger_types::guest::GuestRequest;
 use banger_types::vm::{Accelerator, Vm, VmState, VmStopRequest};
 use banger_types::{ApiError, ErrorKind, Refusal};
@@ -211,7 +211,9 @@ impl Attempt {
         let directory = self.directory();
         let what = format!("cannot start '{}'", self.name());
         let monitor_error = |error| failed(what.as_str(), &error);
-        self.terms.context.launcher.launch(&directory).await.map_err(monitor_error)?;
+        let spec = &self.terms.record.spec;
+        let allowance = Allowance { memory: spec.memory, vcpus: spec.vcpus };
+        self.terms.context.launcher.launch(&directory, allowance).await.map_err(monitor_error)?;
         FaultPoint::StartLaunched.reach();
         for forward in &self.terms.record.spec.forwards {
             forwards::make_way(&self.terms.context, &self.terms.record.id, forward.listen).await;

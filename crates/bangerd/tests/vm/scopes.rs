@@ -106,6 +106,11 @@ fn vms_are_in_scopes_that_end_with_nobody_but_the_host() {
     let group = host.dev(&format!("cat /proc/{pid}/cgroup"));
     assert!(group.trim_end().ends_with(&unit), "{group}");
 
+    // What all of it may take together; the guest has 128 MiB.
+    let limit = |file: &str| host.dev(&format!("cat /sys/fs/cgroup$(cut -d: -f3 /proc/{pid}/cgroup)/{file}"));
+    assert_eq!(limit("memory.max").trim(), ((128 + 16 + 1536_u64) << 20).to_string());
+    assert_eq!(limit("pids.max").trim(), "512");
+
     // The daemon's service goes, with everything that is in it; the VM is not.
     host.dev("systemctl --user stop bangerd");
     host.dev(&format!("test -d /proc/{pid}"));
