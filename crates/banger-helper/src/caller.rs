@@ -2,11 +2,16 @@
 
 use crate::error::Refusal;
 
+/// Nobody's group (Debian policy section 9.2.2).
+pub(crate) const NO_GROUP: u32 = 65_534;
+
 /// The user who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// Its number.
     pub(crate) uid: u32,
+    /// The number of its group.
+    pub(crate) gid: u32,
     /// What it is called in names of hosts.
     pub(crate) label: String,
 }
@@ -23,15 +28,18 @@ impl Caller {
             ));
         }
         let variable = |name| std::env::var(name).ok();
-        Self::named(variable("SUDO_UID").as_deref(), variable("SUDO_USER").as_deref())
+        let [uid, gid, user] = ["SUDO_UID", "SUDO_GID", "SUDO_USER"].map(variable);
+        Self::named(uid.as_deref(), gid.as_deref(), user.as_deref())
     }
 
     /// Returns the caller that sudo says, or root where sudo says nothing (sudo(8), "ENVIRONMENT": it sets both itself).
-    fn named(uid: Option<&str>, user: Option<&str>) -> Result<Self, Refusal> {
-        let Some(uid) = uid else { return Ok(Self { uid: 0, label: "root".to_owned() }) };
+    fn named(uid: Option<&str>, gid: Option<&str>, user: Option<&str>) -> Result<Self, Refusal> {
+        let Some(uid) = uid else { return Ok(Self { uid: 0, gid: 0, label: "root".to_owned() }) };
+        let gid = gid.map_or(Ok(NO_GROUP), str::parse);
+        let gid = gid.map_err(|_| Refusal::Caller("SUDO_GID is no number of a group"))?;
         let uid = uid.parse().map_err(|_| Refusal::Caller("SUDO_UID is no number of a user"))?;
         let label = user.filter(|user| is_label(user)).map_or_else(|| format!("uid{uid}"), str::to_owned);
-        Ok(Self { uid, label })
+        Ok(Self { uid, gid, label })
     }
 }
 
@@ -55,14 +63,17 @@ mod tests {
 
     #[test]
     fn sudo_says_who_asks() {
-        let caller = |uid, user| Caller::named(uid, user).unwrap();
-        assert_eq!(caller(Some("1001"), Some("alice")), Caller { uid: 1001, label: "alice".to_owned() });
-        assert_eq!(caller(None, None), Caller { uid: 0, label: "root".to_owned() });
+        let caller = |uid, user| Caller::named(uid, Some("100"), user).unwrap();
+        let alice = Caller { uid: 1001, gid: 100, label: "alice".to_owned() };
+        assert_eq!(caller(Some("1001"), Some("alice")), alice);
+        assert_eq!(caller(None, None), Caller { uid: 0, gid: 0, label: "root".to_owned() });
+        assert_eq!(Caller::named(Some("1001"), None, None).unwrap().gid, NO_GROUP);
         for user in [None, Some("Alice B"), Some("a;b"), Some("$(x)"), Some("a.b"), Some("")] {
             assert_eq!(caller(Some("1001"), user).label, "uid1001");
         }
         for uid in ["", "-1", "x", "4294967296", "1001 "] {
-            assert!(Caller::named(Some(uid), Some("alice")).is_err(), "{uid}");
+            assert!(Caller::named(Some(uid), Some("1"), Some("alice")).is_err(), "{uid}");
+            assert!(Caller::named(Some("1"), Some(uid), Some("alice")).is_err(), "{uid}");
         }
     }
 }

@@ -39,9 +39,13 @@ pub(crate) fn address_v6(user: &User, vm: &Vm) -> Option<Ipv6Addr> {
     user.v6.map(|first| Ipv6Addr::from_bits(first.to_bits() | last))
 }
 
-/// Makes a VM's device what it has to be: in the bridge, and the user's to open.
-pub(crate) fn ensure(uid: u32, id: &VmId) -> Result<(), Refusal> {
-    let (device, bridge, owner) = (name(id), network::bridge(uid), uid.to_string());
+/// Makes a VM's device what it has to be: in the bridge, and its user's to open, or its jail's.
+pub(crate) fn ensure(uid: u32, id: &VmId, vm: &Vm) -> Result<(), Refusal> {
+    let (device, bridge, owner) = (name(id), network::bridge(uid), vm.jail.unwrap_or(uid).to_string());
+    // One that was made for another.
+    if exists(&device) && std::fs::read_to_string(owner_file(&device)).is_ok_and(|now| now.trim() != owner) {
+        remove(id)?;
+    }
     if !exists(&device) {
         // With a header before each frame, as VMMs' network cards have it.
         IP.run(&["tuntap", "add", "dev", &device, "mode", "tap", "user", &owner, "vnet_hdr"], "")?;
@@ -49,6 +53,11 @@ pub(crate) fn ensure(uid: u32, id: &VmId) -> Result<(), Refusal> {
     // The host has nothing to say on it, but as the bridge.
     write(&format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1")?;
     IP.run(&["link", "set", "dev", &device, "master", &bridge, "up"], "").map(drop)
+}
+
+/// Where the number of who may open a device stands.
+fn owner_file(device: &str) -> String {
+    format!("/sys/class/net/{device}/owner")
 }
 
 /// Takes a VM's device away, if it is there.

@@ -245,7 +245,13 @@ mod tests {
     use super::*;
 
     fn vm(last: u8, allow_host: bool, reaches_others: bool) -> Vm {
-        Vm { address: Ipv4Addr::new(10, 213, 0, last), allow_host, reaches_others, name: "web.banger".into() }
+        Vm {
+            address: Ipv4Addr::new(10, 213, 0, last),
+            allow_host,
+            reaches_others,
+            name: "web.banger".into(),
+            jail: None,
+        }
     }
 
     fn user(v6: Option<&str>) -> User {

@@ -158,7 +158,7 @@ mod tests {
             let (address, name) = (Ipv4Addr::new(10, 213, 0, *last), (*name).to_owned());
             user.vms.insert(
                 VmId::from_random((*last).into()),
-                Vm { address, allow_host: false, reaches_others: true, name },
+                Vm { address, allow_host: false, reaches_others: true, name, jail: None },
             );
         }
         state

@@ -10,6 +10,7 @@ mod error;
 mod firewall;
 mod foreign;
 mod hosts;
+mod jail;
 mod names;
 mod network;
 mod pool;
@@ -22,14 +23,19 @@ mod verbs;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use banger_types::helper::HelperAnswer;
+use banger_types::helper::{HelperAnswer, RUN_VMM};
 
 fn main() -> ExitCode {
     // The caller's terminal has no say in what is begun.
     let _ = rustix::process::setsid();
-    if std::env::args_os().nth(1).is_some_and(|role| role == names::ROLE) {
-        names::serve();
-        return ExitCode::FAILURE;
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match arguments.first() {
+        Some(role) if role == names::ROLE => {
+            names::serve();
+            return ExitCode::FAILURE;
+        }
+        Some(role) if role == RUN_VMM => return jail::run(&arguments[1..]),
+        _ => {}
     }
     let answer = request::read(std::io::stdin().lock())
         .and_then(|verb| verbs::answer(&caller::Caller::of_this_process()?, verb))

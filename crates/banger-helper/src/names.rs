@@ -17,7 +17,7 @@ use rustix::process::{
 use rustix::thread::{Gid, Uid};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, NO_GROUP};
 use crate::error::Refusal;
 use crate::hosts;
 use crate::network;
@@ -28,8 +28,6 @@ use crate::state::{StateFile, User};
 pub(crate) const ROLE: &str = "serve-names";
 /// What it says when it listens.
 const LISTENS: &str = "listens";
-/// The group that it has: nobody's (Debian policy section 9.2.2).
-const NO_GROUP: u32 = 65_534;
 /// How long one that is killed may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
 

@@ -77,6 +77,9 @@ pub(crate) struct Vm {
     pub(crate) reaches_others: bool,
     /// The name that the host resolves.
     pub(crate) name: String,
+    /// Whom its VMM runs as, if that is in a jail.
+    #[serde(default)]
+    pub(crate) jail: Option<u32>,
 }
 
 impl State {
@@ -249,6 +252,7 @@ mod tests {
             allow_host: false,
             reaches_others: true,
             name: "web.banger".into(),
+            jail: None,
         };
         let user = User {
             label: "alice".to_owned(),

@@ -14,7 +14,7 @@ use crate::error::Refusal;
 use crate::foreign::{self, Firewalls};
 use crate::state::{State, StateFile, User, Vm};
 use crate::tool::IP;
-use crate::{device, firewall, hosts, names, network, pool, sysctl};
+use crate::{device, firewall, hosts, jail, names, network, pool, sysctl};
 
 /// Does what a caller asks.
 pub(crate) fn answer(caller: &Caller, verb: HelperVerb) -> Result<HelperAnswer, Refusal> {
@@ -57,6 +57,7 @@ impl Work<'_> {
             allow_host: terms.allow_host,
             reaches_others: terms.reaches_others,
             name: name.clone(),
+            jail: terms.jail.map(|_| jail::user_for(&self.state, &terms.vm)).transpose()?,
         };
         user.vms.insert(terms.vm.clone(), vm.clone());
         let firewalls = Firewalls::look()?;
@@ -70,12 +71,13 @@ impl Work<'_> {
         firewall::apply_host(&self.state)?;
         changes.make()?;
         network::ensure(uid, &user)?;
-        device::ensure(uid, &terms.vm)?;
+        device::ensure(uid, &terms.vm, &vm)?;
+        let jail = jail::ensure(uid, &terms.vm, &vm, terms.jail)?;
         names::ensure(&self.file, uid)?;
         let warnings = firewalls.admit(uid, &user)?;
         hosts::apply(&self.state)?;
         let (network, device) = (network::describe(uid, &user), device::describe(&user, &terms.vm, &vm));
-        Ok(HelperAnswer::Place(VmPlace { network, device, name, warnings }))
+        Ok(HelperAnswer::Place(VmPlace { network, device, name, jail, warnings }))
     }
 
     fn new_network(&self, terms: &VmTerms) -> Result<User, Refusal> {
@@ -96,6 +98,7 @@ impl Work<'_> {
         let mut without = self.state.clone();
         if let Some(user) = without.users.get_mut(&uid) {
             for vm in vms.iter().filter(|vm| user.vms.contains_key(vm)) {
+                jail::remove(vm)?;
                 device::remove(vm)?;
             }
             user.vms.retain(|vm, _| !vms.contains(vm));

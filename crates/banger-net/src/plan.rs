@@ -125,7 +125,8 @@ mod tests {
             address: Ipv4Addr::new(10, 213, 7, 2),
             address_v6: Some("fd00::2".parse().unwrap()),
         };
-        let place = VmPlace { network, device, name: "web.banger".to_owned(), warnings: Vec::new() };
+        let place =
+            VmPlace { network, device, name: "web.banger".to_owned(), jail: None, warnings: Vec::new() };
         let plan = placed(&place, vec!["lan".to_owned()]);
         assert_eq!(plan.attachment, Attachment::Device("bgt0123456789ab".to_owned()));
         assert!(plan.helpers.is_empty() && plan.own_stack.is_none());

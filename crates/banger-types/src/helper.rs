@@ -9,10 +9,12 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::{VmId, VmName};
+use crate::size::Mebibytes;
 
 /// The version of this protocol. A helper answers no other.
 pub const HELPER_PROTOCOL: u32 = 1;
@@ -93,6 +95,21 @@ pub struct VmTerms {
     pub allow_host: bool,
     /// Whether it reaches the caller's other VMs.
     pub reaches_others: bool,
+    /// What its VMM may take of the host, if that is to be in a jail: then the device is the jail's to open.
+    #[serde(default)]
+    pub jail: Option<JailTerms>,
+}
+
+/// What a VMM may take that is in a jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JailTerms {
+    /// Memory, the guest's and its own.
+    pub memory: Mebibytes,
+    /// Processors' time, as so many processors have it.
+    pub processors: u32,
+    /// Threads.
+    pub tasks: u32,
 }
 
 /// An answer.
@@ -144,9 +161,43 @@ pub struct VmPlace {
     pub device: VmDevice,
     /// The name that the host resolves: `web.banger`, or `web.alice.banger` where another user has that.
     pub name: String,
+    /// Its VMM's jail, if it is to be in one.
+    #[serde(default)]
+    pub jail: Option<VmJail>,
     /// What the user should know, as clauses.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// A VMM's jail. What is run in it is in the directory [`JAIL`] of the directory that [`RUN_VMM`] is begun in: see there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmJail {
+    /// Whom it runs as: a user of its own, which nobody else is.
+    pub uid: u32,
+    /// The directory of its control group, whose `cgroup.kill` and `cgroup.freeze` are the caller's to write (the kernel's `cgroup-v2`).
+    pub control_group: PathBuf,
+}
+
+/// With this argument and a VM's id the helper runs that VM's VMM, in the jail that [`HelperVerb::VmAdd`] was asked for, until it has
+/// ended or its own standard input has, whose end is the VMM's as well. It opens
+/// what is to be there in [`JAIL`] of its working directory, with its caller's rights and no more: so no path is told to it.
+pub const RUN_VMM: &str = "run-vmm";
+/// The directory for that.
+pub const JAIL: &str = "jail";
+/// What is in it, by the names that the VMM knows it by, below its root.
+pub mod jail_file {
+    /// The VMM's program.
+    pub const VMM: &str = "vmm";
+    /// What the VMM is told: the file that its option `--config-file` names.
+    pub const MACHINE: &str = "machine.json";
+    /// Files that it reads, as far as there are such: the kernel, the initramfs, the image, modules, the configuration drive.
+    pub const READ: [&str; 5] = ["vmlinux", "initramfs", "base", "modules", "configuration"];
+    /// The private disk, which it writes.
+    pub const DISK: &str = "disk";
+    /// The directory in which it makes its sockets.
+    pub const RUN: &str = "run";
+    /// The socket of its API, there.
+    pub const API_SOCKET: &str = "run/api.sock";
 }
 
 /// A user's network.

@@ -79,7 +79,7 @@ pub(crate) fn ids(vms: &[u64]) -> BTreeSet<VmId> {
 
 pub(crate) fn terms(vm: u64, name: &str) -> VmTerms {
     let (vm, name) = (VmId::from_random(vm), name.parse().unwrap());
-    VmTerms { vm, name, v6: true, allow_host: false, reaches_others: true }
+    VmTerms { vm, name, v6: true, allow_host: false, reaches_others: true, jail: None }
 }
 
 pub(crate) fn request(verb: HelperVerb) -> Vec<u8> {

@@ -4,6 +4,7 @@
 
 mod firewalls;
 mod host;
+mod jail;
 mod killed;
 mod requests;
 mod traffic;

@@ -56,6 +56,8 @@ fn main() {
         "serve" => serve(&address(&arguments)),
         // Sends a line to an echo server, a datagram if the address ends with `/udp`; fails when none comes back.
         "ask" => std::process::exit(i32::from(!ask(&address(&arguments)))),
+        // As a VMM is started in a jail: says what it sees there, and waits.
+        "--id" => report_of_jail(),
         // Sends a datagram from each of so many ports, one after the other.
         "flood" => flood(&address(&arguments), &arguments),
         // Says that it is there, then waits for ever: for what ends it from outside. With an address, it is
@@ -133,6 +135,47 @@ fn serve_connections(address: &str) {
             });
         }
     });
+}
+
+fn report_of_jail() {
+    use std::os::unix::fs::MetadataExt as _;
+    let show = |what: &str, done: std::io::Result<String>| match done {
+        Ok(said) => println!("{what}: {said}"),
+        Err(error) => println!("{what}: {}", error.kind()),
+    };
+    let write = |path: &str| {
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        file.and_then(|mut file| file.write_all(b"written")).map(|()| "written".to_owned())
+    };
+    let names = std::fs::read_dir("/").map(|entries| {
+        let mut names: Vec<_> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names.join(" ")
+    });
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    println!(
+        "ids: {} {} {}",
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+        groups.len()
+    );
+    let capabilities = rustix::thread::capabilities(None).map(|sets| format!("{:?}", sets.effective));
+    show("capabilities", capabilities.map_err(Into::into));
+    show("root", names);
+    show("base", std::fs::read_to_string("/base"));
+    show("write base", write("/base"));
+    show("write machine.json", write("/machine.json"));
+    show("write root", std::fs::write("/new", "").map(|()| "written".to_owned()));
+    show("write disk", write("/disk"));
+    show("disk's owner", std::fs::metadata("/disk").map(|it| it.uid().to_string()));
+    show("kvm's owner", std::fs::metadata("/dev/kvm").map(|it| it.uid().to_string()));
+    let socket = std::os::unix::net::UnixListener::bind("/run/api.sock");
+    show("socket", socket.as_ref().map(|_| "made".to_owned()).map_err(|error| error.kind().into()));
+    println!("waiting");
+    loop {
+        std::thread::park();
+    }
 }
 
 fn flood(address: &str, arguments: &[std::ffi::OsString]) {

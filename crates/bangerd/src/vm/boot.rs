@@ -155,6 +155,7 @@ impl Preparation<'_> {
             v6: banger_host::default_routes().v6.is_some(),
             allow_host: record.spec.allow_host,
             reaches_others: !record.spec.no_peers,
+            jail: None,
         };
         let place = self.context.places.give(terms).map_err(|error| {
             let kind = match error {
