@@ -43,6 +43,17 @@ pub struct BootPlan {
     pub network: Option<NetworkPlan>,
     /// What isolates the guest.
     pub accelerator: Accelerator,
+    /// The jail that its VMM is to run in, if there is one: of an engine that [`Engine::jails`].
+    pub jail: Option<JailPlan>,
+}
+
+/// A jail of the root helper's (`banger_types::helper::RUN_VMM`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JailPlan {
+    /// What runs a VMM in it, in the VM's directory.
+    pub runner: Program,
+    /// The directory of its control group.
+    pub control_group: PathBuf,
 }
 
 /// What a guest boots with that only answers one question, and ends. Paths are absolute.
@@ -122,6 +133,8 @@ pub struct LaunchPlan {
     pub launch: LaunchSpec,
     /// To be written into the VM's directory first, mode 0600.
     pub files: Vec<PlannedFile>,
+    /// Symbolic links to be made in the VM's directory first: their names, and where they lead.
+    pub links: Vec<(String, PathBuf)>,
     /// What whoever starts the VM should know, in whole sentences.
     pub warnings: Vec<String>,
 }
@@ -275,6 +288,9 @@ pub trait Engine: Send + Sync {
 
     /// Returns how its VMMs are attached to networks.
     fn card_kind(&self) -> CardKind;
+
+    /// Whether its VMMs can run in jails of the root helper's, as another user and with another root directory.
+    fn jails(&self) -> bool;
 
     /// Whether it has a network stack of its own ([`crate::network::OwnStack`]).
     fn has_network_stack(&self) -> bool;

@@ -1,6 +1,8 @@
 //! The port to `banger-helper`, which does the little that needs root.
 
+use banger_types::VmId;
 use banger_types::helper::{HelperAnswer, HelperReadiness, HelperRefusal, HelperVerb};
+use banger_types::monitor::Program;
 
 use crate::command::CommandError;
 
@@ -11,6 +13,9 @@ pub trait RootHelper: Send + Sync {
 
     /// Asks it for something. Blocks until it is done.
     fn ask(&self, verb: HelperVerb) -> Result<HelperAnswer, HelperError>;
+
+    /// Returns what runs a VM's VMM in its jail ([`banger_types::helper::RUN_VMM`]).
+    fn runner(&self, vm: &VmId) -> Program;
 }
 
 /// Why the helper did not do something.

@@ -21,6 +21,7 @@ pub(crate) fn plan(directory: &str, accelerator: Accelerator) -> BootPlan {
         memory: Mebibytes(1536),
         network: None,
         accelerator,
+        jail: None,
         directory,
     }
 }

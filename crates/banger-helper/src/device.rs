@@ -1,29 +1,33 @@
 //! TAP devices.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use banger_types::VmId;
 use banger_types::helper::VmDevice;
 
 use crate::error::Refusal;
 use crate::network::{self, DEVICE, exists};
 use crate::state::{User, Vm};
-use crate::tool::IP;
+use crate::tool::{BRIDGE, IP};
 
-/// Returns the name of a VM's device.
-pub(crate) fn name(vm: &VmId) -> String {
-    format!("{DEVICE}{vm}")
+/// Returns the name of a VM's device. Not its id: whoever saw that could be the first to have a VM of it.
+pub(crate) fn name(vm: &Vm) -> String {
+    format!("{DEVICE}{}", vm.device)
 }
 
 /// Returns a VM's place as its owner sees it.
-pub(crate) fn describe(user: &User, id: &VmId, vm: &Vm) -> VmDevice {
-    VmDevice { device: name(id), mac: mac(vm), address: vm.address, address_v6: address_v6(user, vm) }
+pub(crate) fn describe(user: &User, vm: &Vm) -> VmDevice {
+    VmDevice { device: name(vm), mac: mac(vm), address: vm.address, address_v6: address_v6(user, vm) }
 }
 
-/// Returns the guest's hardware address: locally administered (IEEE 802 section 8.4), and another for each address.
+/// Returns the guest's hardware address.
 pub(crate) fn mac(vm: &Vm) -> String {
-    let [_, a, b, c] = vm.address.octets();
+    mac_of(vm.address)
+}
+
+/// Returns the hardware address of who has an address: locally administered (IEEE 802 section 8.4), and another for each.
+pub(crate) fn mac_of(address: Ipv4Addr) -> String {
+    let [_, a, b, c] = address.octets();
     format!("02:62:67:{a:02x}:{b:02x}:{c:02x}")
 }
 
@@ -40,11 +44,11 @@ pub(crate) fn address_v6(user: &User, vm: &Vm) -> Option<Ipv6Addr> {
 }
 
 /// Makes a VM's device what it has to be: in the bridge, and its user's to open, or its jail's.
-pub(crate) fn ensure(uid: u32, id: &VmId, vm: &Vm) -> Result<(), Refusal> {
-    let (device, bridge, owner) = (name(id), network::bridge(uid), vm.jail.unwrap_or(uid).to_string());
+pub(crate) fn ensure(uid: u32, vm: &Vm) -> Result<(), Refusal> {
+    let (device, bridge, owner) = (name(vm), network::bridge(uid), vm.jail.unwrap_or(uid).to_string());
     // One that was made for another.
     if exists(&device) && std::fs::read_to_string(owner_file(&device)).is_ok_and(|now| now.trim() != owner) {
-        remove(id)?;
+        remove(vm)?;
     }
     if !exists(&device) {
         // With a header before each frame, as VMMs' network cards have it.
@@ -52,7 +56,13 @@ pub(crate) fn ensure(uid: u32, id: &VmId, vm: &Vm) -> Result<(), Refusal> {
     }
     // The host has nothing to say on it, but as the bridge.
     write(&format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1")?;
-    IP.run(&["link", "set", "dev", &device, "master", &bridge, "up"], "").map(drop)
+    IP.run(&["link", "set", "dev", &device, "master", &bridge], "")?;
+    // Where a guest is, is known: a bridge that learns it would believe frames that no rule sees, as those for bridges themselves (IEEE
+    // 802.1Q section 8.6.3).
+    let port = ["type", "bridge_slave", "learning", "off", "flood", "off"];
+    IP.run(&[&["link", "set", "dev", &device][..], &port].concat(), "")?;
+    BRIDGE.run(&["fdb", "replace", &mac(vm), "dev", &device, "master", "static"], "")?;
+    IP.run(&["link", "set", "dev", &device, "up"], "").map(drop)
 }
 
 /// Where the number of who may open a device stands.
@@ -61,8 +71,8 @@ fn owner_file(device: &str) -> String {
 }
 
 /// Takes a VM's device away, if it is there.
-pub(crate) fn remove(id: &VmId) -> Result<(), Refusal> {
-    network::remove_link(&name(id))
+pub(crate) fn remove(vm: &Vm) -> Result<(), Refusal> {
+    network::remove_link(&name(vm))
 }
 
 /// Writes a setting, which a kernel may be without.

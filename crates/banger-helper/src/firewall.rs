@@ -14,6 +14,8 @@ use crate::tool::NFT;
 
 /// How the names of tables begin; the user's number follows.
 const TABLE: &str = "banger-";
+/// How the names of the tables begin in which connections are counted.
+const COUNTS: &str = "banger-count-";
 /// The table that is no user's.
 const HOST_TABLE: &str = "banger";
 /// Families of which each user has a table.
@@ -21,7 +23,8 @@ const FAMILIES: [&str; 2] = ["inet", "bridge"];
 /// Addresses that are nobody's beyond a host (RFC 6890), and where clouds keep what they tell a machine about itself.
 const NOT_OF_THE_WORLD: &str = "{ 0.0.0.0/8, 100.100.100.200, 127.0.0.0/8, 168.63.129.16, 169.254.0.0/16, \
                                 192.0.0.192, 224.0.0.0/4, 240.0.0.0/4 }";
-const NOT_OF_THE_WORLD_V6: &str = "{ ::/8, fd00:ec2::254, fe80::/10, ff00::/8 }";
+const NOT_OF_THE_WORLD_V6: &str =
+    "{ ::/8, fd00:42::42, fd00:c1::a9fe:a9fe, fd00:ec2::/32, fd20:ce::254, fe80::/10, ff00::/8 }";
 
 /// Returns the name of a user's tables, which is our mark in others', too.
 pub(crate) fn table(uid: u32) -> String {
@@ -31,17 +34,40 @@ pub(crate) fn table(uid: u32) -> String {
 /// Most connections that a VM may have at a time, by the kernel's count: what it remembers of connections (`nf_conntrack_max`, 65,536
 /// or more) is the whole host's. Those that are closed do not count.
 const MOST_CONNECTIONS: u32 = 8_192;
+/// Most connections of all VMs of a user.
+const MOST_OF_NETWORK: u32 = 24_576;
+/// Addresses of IPv6 that VMs have: one on their link as well.
+const MOST_SOURCES_V6: u32 = 2 * MOST_VMS;
 /// Most VMs of a network: its addresses.
 const MOST_VMS: u32 = 256;
 
 /// Puts a user's rules in force.
 pub(crate) fn apply(uid: u32, user: &User) -> Result<(), Refusal> {
-    NFT.run(&["-f", "-"], &rules(uid, user)).map(drop)
+    NFT.run(&["-f", "-"], &format!("{}{}", counts(uid), rules(uid, user))).map(drop)
 }
 
 /// Takes a user's rules away, if there are some.
 pub(crate) fn remove(uid: u32) -> Result<(), Refusal> {
-    NFT.run(&["-f", "-"], &removal(uid)).map(drop)
+    let counted = format!("add table inet {COUNTS}{uid}\ndelete table inet {COUNTS}{uid}\n");
+    NFT.run(&["-f", "-"], &format!("{}{counted}", removal(uid))).map(drop)
+}
+
+/// The limits of connections, in a table that stays when the rules are replaced: what was counted is counted on.
+fn counts(uid: u32) -> String {
+    let (table, bridge) = (format!("inet {COUNTS}{uid}"), network::bridge(uid));
+    format!(
+        "add table {table}
+add set {table} vms {{ type ipv4_addr; size {MOST_VMS}; flags dynamic; }}
+add set {table} vms_v6 {{ type ipv6_addr; size {MOST_SOURCES_V6}; flags dynamic; }}
+add set {table} network {{ type ifname; size 1; flags dynamic; }}
+add chain {table} prerouting {{ type filter hook prerouting priority mangle - 1; policy accept; }}
+flush chain {table} prerouting
+add rule {table} prerouting iifname != \"{bridge}\" accept
+add rule {table} prerouting ct state new add @network {{ iifname ct count over {MOST_OF_NETWORK} }} drop
+add rule {table} prerouting ct state new add @vms {{ ip saddr ct count over {MOST_CONNECTIONS} }} drop
+add rule {table} prerouting ct state new add @vms_v6 {{ ip6 saddr ct count over {MOST_CONNECTIONS} }} drop
+"
+    )
 }
 
 /// Puts the rules in force that are nobody's: a host that goes from interface to interface because of us alone does so for our
@@ -95,16 +121,22 @@ fn rules(uid: u32, user: &User) -> String {
 /// The rules of what is routed: to the host, through it, and from it.
 fn routed(uid: u32, user: &User) -> String {
     let (bridge, block, gateway) = (network::bridge(uid), user.block, allocation::gateway(user.block));
-    let (v6, gateway_v6, masquerade_v6) = match (user.v6, network::describe(uid, user).gateway_v6) {
-        (Some(first), Some((gateway, _))) => (
-            format!("ip6 saddr != {{ ::/128, fe80::/10, {first}/64 }} drop"),
-            format!("ip6 daddr {gateway} icmpv6 type echo-request accept"),
-            format!("ip6 saddr {first}/64 oifname != \"{bridge}\" masquerade"),
-        ),
-        _ => ("meta nfproto ipv6 drop".to_owned(), String::new(), String::new()),
-    };
+    let gateway_v6 = network::describe(uid, user).gateway_v6;
+    let [v6, gateway_v6, masquerade_v6, stray_v6, strangers_v6] =
+        if let (Some(first), Some((gateway, _))) = (user.v6, gateway_v6) {
+            [
+                format!("ip6 saddr != {{ ::/128, fe80::/10, {first}/64 }} drop"),
+                format!("ip6 daddr {gateway} icmpv6 type echo-request accept"),
+                format!("ip6 saddr {first}/64 oifname != \"{bridge}\" masquerade"),
+                format!("ip6 daddr {first}/64 ip6 daddr != @members_v6 drop"),
+                format!("iifname != {{ \"{bridge}\", \"lo\" }} ip6 daddr {first}/64 drop"),
+            ]
+        } else {
+            ["meta nfproto ipv6 drop", "", "", "", ""].map(str::to_owned)
+        };
     let (trusted, trusted_v6) = sets(user, |vm| vm.allow_host);
     let (alone, alone_v6) = sets(user, |vm| !vm.reaches_others);
+    let (members, members_v6) = members(uid, user);
     // Before anybody's rules translate a destination, and after it is known what answers to what: what is the host's own stays the
     // host's, though a container has its port. A frame that no bridge has taken is nobody's.
     format!(
@@ -113,18 +145,20 @@ fn routed(uid: u32, user: &User) -> String {
   set trusted_v6 {{ {trusted_v6} }}
   set alone {{ {alone} }}
   set alone_v6 {{ {alone_v6} }}
-  set connections {{ type ipv4_addr; size {MOST_VMS}; flags dynamic; }}
-  set connections_v6 {{ type ipv6_addr; size {MOST_VMS}; flags dynamic; }}
+  set members {{ {members} }}
+  set members_v6 {{ {members_v6} }}
   chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
     iifname \"{DEVICE}*\" drop
+    iifname != {{ \"{bridge}\", \"lo\" }} ip daddr {block} drop
+    {strangers_v6}
     iifname != \"{bridge}\" accept
     ip saddr != {block} drop
     {v6}
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
     ct state established,related accept
-    ct state new add @connections {{ ip saddr ct count over {MOST_CONNECTIONS} }} drop
-    ct state new add @connections_v6 {{ ip6 saddr ct count over {MOST_CONNECTIONS} }} drop
+    ip daddr {block} ip daddr != @members drop
+    {stray_v6}
     ip daddr {gateway} icmp type echo-request accept
     ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
     {gateway_v6}
@@ -137,7 +171,7 @@ fn routed(uid: u32, user: &User) -> String {
     type filter hook input priority filter; policy accept;
     iifname \"{DEVICE}*\" drop
     iifname != \"{bridge}\" accept
-    ct state established,related accept
+    ct state established,related ct direction reply accept
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
     ip saddr @trusted accept
     ip6 saddr @trusted_v6 accept
@@ -151,12 +185,14 @@ fn routed(uid: u32, user: &User) -> String {
     iifname \"{bridge}\" oifname \"{bridge}\" ip saddr != @alone ip daddr != @alone accept
     iifname \"{bridge}\" oifname \"{bridge}\" ip6 saddr != @alone_v6 ip6 daddr != @alone_v6 accept
     iifname \"{bridge}\" oifname \"{BRIDGE}*\" reject with icmpx admin-prohibited
+    iifname \"{bridge}\" meta oifkind \"bridge\" oifname != \"{bridge}\" reject with icmpx admin-prohibited
     iifname \"{bridge}\" accept
     oifname \"{bridge}\" ct state established,related accept
     oifname \"{bridge}\" reject with icmpx admin-prohibited
   }}
   chain output {{
     type filter hook output priority filter; policy accept;
+    ip daddr {gateway} meta skuid != {{ 0, {uid} }} reject with icmpx admin-prohibited
     oifname \"{bridge}\" ct state established,related accept
     oifname \"{bridge}\" meta skuid != {{ 0, {uid} }} reject with icmpx admin-prohibited
   }}
@@ -167,6 +203,20 @@ fn routed(uid: u32, user: &User) -> String {
   }}
 }}
 "
+    )
+}
+
+/// Returns two sets, one for each family, of the addresses that there are in a network. The host asks for no others: what it does not
+/// know of its neighbours it remembers for a while, for all of its networks together.
+fn members(uid: u32, user: &User) -> (String, String) {
+    let network = network::describe(uid, user);
+    let v4 = user.vms.values().map(|vm| vm.address).chain([network.gateway]);
+    let v6 = user.vms.values().filter_map(|vm| device::address_v6(user, vm));
+    let v6 = v6.chain(network.gateway_v6.map(|(address, _)| address));
+    let text = |addresses: Vec<String>, kind| set(kind, &addresses);
+    (
+        text(v4.map(|address| address.to_string()).collect(), "ipv4_addr"),
+        text(v6.map(|address| address.to_string()).collect(), "ipv6_addr"),
     )
 }
 
@@ -190,8 +240,8 @@ fn set(kind: &str, elements: &[String]) -> String {
 /// The rules between devices: nobody is anybody else, and who is to be alone is.
 fn bridged(uid: u32, user: &User) -> String {
     let (mut who, mut alone) = (String::new(), String::new());
-    for (id, vm) in &user.vms {
-        let (device, mac, address) = (device::name(id), device::mac(vm), vm.address);
+    for vm in user.vms.values() {
+        let (device, mac, address) = (device::name(vm), device::mac(vm), vm.address);
         // Writing into a string cannot fail.
         let _ = writeln!(who, "    iifname \"{device}\" ether saddr != {mac} drop");
         let _ = writeln!(who, "    iifname \"{device}\" arp saddr ether != {mac} drop");
@@ -246,6 +296,7 @@ mod tests {
 
     fn vm(last: u8, allow_host: bool, reaches_others: bool) -> Vm {
         Vm {
+            device: 1,
             address: Ipv4Addr::new(10, 213, 0, last),
             allow_host,
             reaches_others,
@@ -260,6 +311,7 @@ mod tests {
             label: "alice".to_owned(),
             block: "10.213.0.0/24".parse().unwrap(),
             v6: v6.map(|text| text.parse().unwrap()),
+            names: None,
             told: [].into(),
             vms: vms.into(),
         }
@@ -287,15 +339,15 @@ mod tests {
     fn nobody_is_anybody_else() {
         let text = rules(1001, &user(None));
         for line in [
-            "iifname \"bgt000000000001\" ether saddr != 02:62:67:d5:00:02 drop",
-            "iifname \"bgt000000000001\" ip saddr != 10.213.0.2 drop",
-            "iifname \"bgt000000000001\" arp saddr ip != 10.213.0.2 drop",
-            "iifname \"bgt000000000001\" ether type ip6 drop",
-            "iifname \"bgt000000000002\" oifname \"bgt*\" drop",
+            "iifname \"bgt1\" ether saddr != 02:62:67:d5:00:02 drop",
+            "iifname \"bgt1\" ip saddr != 10.213.0.2 drop",
+            "iifname \"bgt1\" arp saddr ip != 10.213.0.2 drop",
+            "iifname \"bgt1\" ether type ip6 drop",
+            "iifname \"bgt2\" oifname \"bgt*\" drop",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
-        assert!(!text.contains("iifname \"bgt000000000001\" oifname"), "{text}");
+        assert!(!text.contains("iifname \"bgt1\" oifname"), "{text}");
     }
 
     /// nft(8) itself reads them, and changes nothing.
@@ -307,7 +359,10 @@ mod tests {
         forwarding.settings.extend(settings);
         let hosts = [State::default(), forwarding];
         let users = [user(None), user(Some("fd00::")), User { vms: [].into(), ..user(None) }];
-        let texts = users.iter().map(|user| rules(1001, user)).chain(hosts.iter().map(host_rules));
+        let texts = users
+            .iter()
+            .map(|user| format!("{}{}", counts(1001), rules(1001, user)))
+            .chain(hosts.iter().map(host_rules));
         for text in texts {
             match NFT.run(&["--check", "-f", "-"], &text) {
                 Ok(_) => {}

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use banger_types::VmId;
 use banger_types::helper::{DOMAIN, Ipv4Block};
 use rustix::fs::OFlags;
 
@@ -125,22 +126,22 @@ fn lines(state: &State) -> String {
     lines
 }
 
-/// Returns the name that a user's VM gets: its own below ours, with its owner's between where another user has it.
-pub(crate) fn name_for(state: &State, uid: u32, label: &str, name: &str) -> String {
-    let others = || state.users.iter().filter(|(other, _)| **other != uid);
-    let taken = |wanted: &String| others().any(|(_, user)| user.vms.values().any(|vm| vm.name == *wanted));
+/// Returns the name that a user's VM gets: its own below ours; with its owner's between where another VM has it, or with its own id, which
+/// none of the same user's has.
+pub(crate) fn name_for(state: &State, uid: u32, label: &str, id: &VmId, name: &str) -> String {
+    let taken = |wanted: &String| {
+        let vms = state.users.iter().flat_map(|(other, user)| user.vms.iter().map(move |vm| (*other, vm)));
+        vms.filter(|(other, (other_id, _))| (*other, *other_id) != (uid, id))
+            .any(|(_, (_, vm))| vm.name == *wanted)
+    };
     let candidates = [format!("{name}.{DOMAIN}"), format!("{name}.{label}.{DOMAIN}")];
-    candidates
-        .into_iter()
-        .find(|candidate| !taken(candidate))
-        .unwrap_or_else(|| format!("{name}.uid{uid}.{DOMAIN}"))
+    let free = candidates.into_iter().find(|candidate| !taken(candidate));
+    free.unwrap_or_else(|| format!("{name}.{id}.uid{uid}.{DOMAIN}"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-
-    use banger_types::VmId;
 
     use super::*;
     use crate::state::{User, Vm};
@@ -152,13 +153,14 @@ mod tests {
                 label: format!("user{uid}"),
                 block: "10.213.0.0/24".parse().unwrap(),
                 v6: Some("fd00::".parse().unwrap()),
+                names: None,
                 told: [].into(),
                 vms: [].into(),
             });
             let (address, name) = (Ipv4Addr::new(10, 213, 0, *last), (*name).to_owned());
             user.vms.insert(
                 VmId::from_random((*last).into()),
-                Vm { address, allow_host: false, reaches_others: true, name, jail: None },
+                Vm { device: 1, address, allow_host: false, reaches_others: true, name, jail: None },
             );
         }
         state
@@ -214,9 +216,17 @@ mod tests {
     #[test]
     fn who_comes_second_has_its_owner_in_its_name() {
         let others = state(&[(1002, "web.banger", 2), (1003, "web.alice.banger", 3)]);
-        assert_eq!(name_for(&others, 1001, "alice", "api"), "api.banger");
-        assert_eq!(name_for(&others, 1001, "alice", "web"), "web.uid1001.banger");
-        assert_eq!(name_for(&others, 1001, "bob", "web"), "web.bob.banger");
-        assert_eq!(name_for(&others, 1002, "carol", "web"), "web.banger", "its own");
+        assert_eq!(name_for(&others, 1001, "alice", &VmId::from_random(9), "api"), "api.banger");
+        assert_eq!(
+            name_for(&others, 1001, "alice", &VmId::from_random(9), "web"),
+            "web.000000000009.uid1001.banger"
+        );
+        assert_eq!(name_for(&others, 1001, "bob", &VmId::from_random(9), "web"), "web.bob.banger");
+        assert_eq!(name_for(&others, 1002, "carol", &VmId::from_random(2), "web"), "web.banger", "its own");
+        assert_eq!(
+            name_for(&others, 1002, "carol", &VmId::from_random(9), "web"),
+            "web.carol.banger",
+            "another VM of the same user's"
+        );
     }
 }

@@ -16,6 +16,7 @@ mod network;
 mod pool;
 mod request;
 mod state;
+mod surroundings;
 mod sysctl;
 mod tool;
 mod verbs;
@@ -26,12 +27,12 @@ use std::process::ExitCode;
 use banger_types::helper::{HelperAnswer, RUN_VMM};
 
 fn main() -> ExitCode {
-    // The caller's terminal has no say in what is begun.
-    let _ = rustix::process::setsid();
+    surroundings::leave();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match arguments.first() {
         Some(role) if role == names::ROLE => {
-            names::serve();
+            // Nobody listens to why.
+            let _ = names::serve(&arguments[1..]);
             return ExitCode::FAILURE;
         }
         Some(role) if role == RUN_VMM => return jail::run(&arguments[1..]),

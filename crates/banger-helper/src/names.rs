@@ -1,159 +1,115 @@
-//! The name server of each user's network: a process of its own, which is root for as long as it takes to listen where only root
-//! may. It holds a lock for as long as it lives, by which it is found (fcntl(2), `F_GETLK`).
+//! The name server of each user's network: a process of its own, that is never root's. The helper listens for it where only root may,
+//! and writes down who it is before it lets it begin; from then on nobody waits for it.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use banger_names::{CONFIGURATION, NAME_PORT, Servers, Service, Sockets, Zone};
-use banger_types::helper::DOMAIN;
+use banger_types::helper::{DOMAIN, Ipv4Block};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::process::{
-    Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, pidfd_open, pidfd_send_signal,
-};
-use rustix::thread::{Gid, Uid};
-use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::caller::{Caller, NO_GROUP};
+use crate::allocation;
+use crate::caller::NO_GROUP;
 use crate::error::Refusal;
 use crate::hosts;
-use crate::network;
-use crate::state::{StateFile, User};
+use crate::state::{Process, User};
 
-/// What this program is told to be the name server of its caller's network. Whoever says that by sudo gets what it is for: the one
-/// that there may be, of their own network.
+/// What this program is told to be a name server: with its network after that, and the sockets as its standard streams. Whoever says so
+/// by sudo has no such sockets, and gets nothing.
 pub(crate) const ROLE: &str = "serve-names";
-/// What it says when it listens.
-const LISTENS: &str = "listens";
+/// Whom that of root's network runs as: nobody (Debian policy section 9.2.2).
+const NOBODY: u32 = 65_534;
 /// How long one that is killed may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// Makes sure that a user's network has its name server.
-pub(crate) fn ensure(file: &StateFile, uid: u32) -> Result<(), Refusal> {
-    if holder(&lock(file, uid)?)?.is_some() {
-        return Ok(());
+/// A name server that has not begun: it ends with this, if it is not let.
+#[derive(Debug)]
+pub(crate) struct Waiting(io::PipeWriter);
+
+/// Makes sure that a user's network has its name server. What is returned is to be let begin when the state with it is saved.
+pub(crate) fn ensure(uid: u32, user: &mut User) -> Result<Option<Waiting>, Refusal> {
+    if user.names.as_ref().is_some_and(Process::is_alive) {
+        return Ok(None);
     }
-    let failed = |reason: String| Refusal::Tool { tool: ROLE, reason };
+    let failed = |error: io::Error| Refusal::Tool { tool: ROLE, reason: error.to_string() };
+    let address = SocketAddr::from((allocation::gateway(user.block), NAME_PORT));
+    let Sockets { datagrams, streams } = Sockets::bind(address).map_err(failed)?;
+    let (begin, may_begin) = io::pipe().map_err(failed)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg(ROLE).env_clear().env("SUDO_UID", uid.to_string()).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    // It outlives this request, and must not keep others out.
-    let mut child = file.without_heirs(|| command.spawn())?.map_err(|error| failed(error.to_string()))?;
-    let mut said = String::new();
-    if let Some(output) = child.stdout.take() {
-        BufReader::new(output).read_line(&mut said).map_err(|error| failed(error.to_string()))?;
+    command.args([
+        ROLE,
+        &user.block.to_string(),
+        &user.v6.map(|first| first.to_string()).unwrap_or_default(),
+    ]);
+    command.env_clear().current_dir("/");
+    command.stdin(OwnedFd::from(datagrams)).stdout(OwnedFd::from(streams)).stderr(Stdio::from(begin));
+    // Before it is this program: it has nothing of root's for a moment.
+    command.uid(if uid == 0 { NOBODY } else { uid }).gid(NO_GROUP);
+    let child = command.spawn().map_err(failed)?;
+    user.names = Process::of(child.id());
+    Ok(Some(Waiting(may_begin)))
+}
+
+impl Waiting {
+    /// Lets it begin.
+    pub(crate) fn begin(mut self) {
+        // One that has been ended meanwhile is found so the next time.
+        let _ = self.0.write_all(b".");
     }
-    if said.trim() == LISTENS { Ok(()) } else { Err(failed(said.trim().to_owned())) }
 }
 
 /// Ends a user's name server, if there is one.
-pub(crate) fn end(file: &StateFile, uid: u32) -> Result<(), Refusal> {
-    let lock = lock(file, uid)?;
+pub(crate) fn end(user: &User) -> Result<(), Refusal> {
+    let Some(server) = &user.names else { return Ok(()) };
     let failed = |error: rustix::io::Errno| Refusal::Tool { tool: ROLE, reason: error.to_string() };
-    while let Some(pid) = holder(&lock)? {
-        let process = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(process) => process,
-            Err(rustix::io::Errno::SRCH) => continue,
-            Err(error) => return Err(failed(error)),
-        };
-        // It may have ended in between, and its number be another's.
-        if holder(&lock)? == Some(pid) {
-            pidfd_send_signal(&process, Signal::KILL).map_err(failed)?;
-            let mut ended = [PollFd::new(&process, PollFlags::IN)];
-            let limit = END_LIMIT.try_into().map_err(|_| failed(rustix::io::Errno::INVAL))?;
-            if poll(&mut ended, Some(&limit)).map_err(failed)? == 0 {
-                return Err(failed(rustix::io::Errno::TIMEDOUT));
-            }
-        }
+    let pid = i32::try_from(server.pid).ok().and_then(Pid::from_raw);
+    let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Some(Ok(process)) => process,
+        None | Some(Err(rustix::io::Errno::SRCH)) => return Ok(()),
+        Some(Err(error)) => return Err(failed(error)),
+    };
+    // Its number may be another's by now.
+    if !server.is_alive() {
+        return Ok(());
     }
-    file.remove_file(&lock_name(uid))
-}
-
-/// Serves the caller's network, if nobody does. Returns when it cannot.
-pub(crate) fn serve() -> Refusal {
-    match try_serve() {
-        Err(refusal) => {
-            // For who has started it.
-            let _ = writeln!(std::io::stdout(), "{}", banger_types::error::chain(&refusal));
-            refusal
-        }
-        Ok(never) => match never {},
+    pidfd_send_signal(&process, Signal::KILL).map_err(failed)?;
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    let limit = END_LIMIT.try_into().map_err(|_| failed(rustix::io::Errno::INVAL))?;
+    match poll(&mut ended, Some(&limit)).map_err(failed)? {
+        0 => Err(failed(rustix::io::Errno::TIMEDOUT)),
+        _ => Ok(()),
     }
 }
 
-fn try_serve() -> Result<std::convert::Infallible, Refusal> {
+/// Serves a network, which the arguments name. Returns when it cannot.
+pub(crate) fn serve(arguments: &[std::ffi::OsString]) -> io::Result<()> {
     // It was started by another name of this program's file.
-    let _ = rustix::thread::set_name(c"banger-names");
-    let caller = Caller::of_this_process()?;
-    let file = StateFile::look()?;
-    let state = file.load()?;
-    let user = state.users.get(&caller.uid);
-    let user = user.ok_or_else(|| Refusal::Missing(format!("user {} has no network", caller.uid)))?;
-    let lock = lock(&file, caller.uid)?;
-    let taken = |error: rustix::io::Errno| Refusal::Tool { tool: ROLE, reason: error.to_string() };
-    fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(taken)?;
-    let addresses = addresses(caller.uid, user);
-    let bound: std::io::Result<Vec<Sockets>> =
-        addresses.iter().map(|address| Sockets::bind((*address, NAME_PORT).into())).collect();
-    let sockets = bound.map_err(|error| Refusal::Tool { tool: ROLE, reason: error.to_string() })?;
-    become_user(caller.uid).map_err(taken)?;
-    let service = Service::new(zone(user, addresses), Servers::new(CONFIGURATION));
-    let serve = |sockets| service.serve(sockets);
-    let begun: std::io::Result<()> = sockets.into_iter().try_for_each(serve);
-    begun.map_err(|error| Refusal::Tool { tool: ROLE, reason: error.to_string() })?;
-    say_and_close().map_err(|error| Refusal::Tool { tool: ROLE, reason: error.to_string() })?;
+    rustix::thread::set_name(c"banger-names")?;
+    rustix::thread::set_no_new_privs(true)?;
+    let text = |index: usize| arguments.get(index).and_then(|argument| argument.to_str());
+    let block: Ipv4Block = text(0).and_then(|text| text.parse().ok()).ok_or(io::ErrorKind::InvalidInput)?;
+    let v6 = text(1).and_then(|text| text.parse().ok());
+    let datagrams = UdpSocket::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let streams = TcpListener::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let address = datagrams.local_addr()?;
+    if streams.local_addr()? != address {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // Who has started this writes down who it is, or dies: then nobody knows of it.
+    let mut begin = io::PipeReader::from(io::stderr().as_fd().try_clone_to_owned()?);
+    begin.read_exact(&mut [0])?;
+    let host = vec![address.ip()];
+    let zone = Zone::new(DOMAIN, move |name| {
+        let found = hosts::addresses(name, block, v6);
+        if found.is_empty() && name == format!("host.{DOMAIN}") { host.clone() } else { found }
+    });
+    Service::new(zone, Servers::new(CONFIGURATION)).serve(Sockets { datagrams, streams })?;
     loop {
         std::thread::park();
     }
-}
-
-/// Says that it listens, to who waits for that and for nothing more.
-fn say_and_close() -> std::io::Result<()> {
-    let mut output = std::io::stdout();
-    writeln!(output, "{LISTENS}")?;
-    output.flush()?;
-    let nothing = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-    Ok(rustix::stdio::dup2_stdout(nothing)?)
-}
-
-/// Gives up all that is root's, for good, before the first thread is made.
-fn become_user(uid: u32) -> rustix::io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(NO_GROUP));
-    set_no_new_privs(true)?;
-    set_thread_groups(&[])?;
-    set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)
-}
-
-fn addresses(uid: u32, user: &User) -> Vec<IpAddr> {
-    let network = network::describe(uid, user);
-    let v6 = network.gateway_v6.map(|(address, _)| IpAddr::from(address));
-    [IpAddr::from(network.gateway)].into_iter().chain(v6).collect()
-}
-
-/// The names that guests of a network know, beside the world's: each other's, and their host's.
-fn zone(user: &User, host: Vec<IpAddr>) -> Zone {
-    let (block, v6, hosts_name) = (user.block, user.v6, format!("host.{DOMAIN}"));
-    Zone::new(DOMAIN, move |name| {
-        let found = hosts::addresses(name, block, v6);
-        if found.is_empty() && name == hosts_name { host.clone() } else { found }
-    })
-}
-
-fn lock_name(uid: u32) -> String {
-    format!("names-{uid}")
-}
-
-fn lock(file: &StateFile, uid: u32) -> Result<OwnedFd, Refusal> {
-    file.open_file(&lock_name(uid))
-}
-
-/// Returns who holds the lock.
-fn holder(lock: &OwnedFd) -> Result<Option<Pid>, Refusal> {
-    let held = fcntl_getlk(lock, &Flock::from(FlockType::WriteLock))
-        .map_err(|error| Refusal::Tool { tool: ROLE, reason: error.to_string() })?;
-    Ok(held.and_then(|held| held.pid))
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use banger_types::helper::UserNetwork;
 
 use crate::allocation;
+use crate::device;
 use crate::error::Refusal;
 use crate::state::User;
 use crate::tool::IP;
@@ -44,19 +45,24 @@ fn gateway_v6(user: &User) -> Option<Ipv6Addr> {
 
 /// Makes a user's bridge what it has to be.
 pub(crate) fn ensure(uid: u32, user: &User) -> Result<(), Refusal> {
-    let name = bridge(uid);
+    let (name, gateway) = (bridge(uid), allocation::gateway(user.block));
     let mut batch = Vec::new();
     if !exists(&name) {
         // No protocol between bridges, and nothing to wait for before frames pass: there is one bridge, and no loop.
-        batch.push(format!("link add name {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"));
+        // With an address of its own: else it is that of its first device, and another when that goes.
+        let mac = device::mac_of(gateway);
+        let quiet = "stp_state 0 forward_delay 0 mcast_snooping 0 no_linklocal_learn 1";
+        batch.push(format!("link add name {name} address {mac} type bridge {quiet}"));
     }
-    let gateway = allocation::gateway(user.block);
     batch.push(format!("address replace {gateway}/{} dev {name}", user.block.prefix()));
     if let Some(gateway) = gateway_v6(user) {
         batch.push(format!("address replace {gateway}/{PREFIX_V6} dev {name} nodad"));
     }
     batch.push(format!("link set dev {name} up\n"));
-    IP.run(&["-batch", "-"], &batch.join("\n")).map(drop)
+    IP.run(&["-batch", "-"], &batch.join("\n"))?;
+    // The host's other addresses are told to nobody there (the kernel's `ip-sysctl`, "arp_ignore").
+    let setting = format!("/proc/sys/net/ipv4/conf/{name}/arp_ignore");
+    std::fs::write(&setting, "1").map_err(Refusal::file("cannot write", setting))
 }
 
 /// Takes a user's bridge away, if it is there.

@@ -59,6 +59,9 @@ pub(crate) struct User {
     pub(crate) block: Ipv4Block,
     /// The first address of its network of IPv6, a `/64`, if it has one.
     pub(crate) v6: Option<Ipv6Addr>,
+    /// Its name server.
+    #[serde(default)]
+    pub(crate) names: Option<Process>,
     /// Other firewalls that were told of it.
     #[serde(default)]
     pub(crate) told: BTreeSet<Foreign>,
@@ -66,9 +69,36 @@ pub(crate) struct User {
     pub(crate) vms: BTreeMap<VmId, Vm>,
 }
 
+/// A process, told apart from a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// When it was started, in ticks since the host was (proc(5), `/proc/PID/stat`, field 22).
+    start: u64,
+}
+
+impl Process {
+    /// Returns the process that has this number now.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name may have blanks and brackets of its own; the state is field 3.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?;
+        let start = fields.nth(18)?.parse().ok()?;
+        (!["Z", "X"].contains(&state)).then_some(Self { pid, start })
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        Self::of(self.pid) == Some(*self)
+    }
+}
+
 /// A VM's place in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Vm {
+    /// The number in its device's name, which no other device has.
+    pub(crate) device: u32,
     /// The guest's address; that of IPv6 has the same last byte.
     pub(crate) address: Ipv4Addr,
     /// Whether it reaches the host's own addresses.
@@ -83,9 +113,11 @@ pub(crate) struct Vm {
 }
 
 impl State {
-    /// Returns who has a VM.
-    pub(crate) fn owner_of(&self, vm: &VmId) -> Option<u32> {
-        self.users.iter().find(|(_, user)| user.vms.contains_key(vm)).map(|(uid, _)| *uid)
+    /// Returns a number that no VM's device has.
+    pub(crate) fn free_device(&self) -> u32 {
+        let taken: BTreeSet<u32> =
+            self.users.values().flat_map(|user| user.vms.values()).map(|vm| vm.device).collect();
+        (1..=u32::MAX).find(|number| !taken.contains(number)).unwrap_or_default()
     }
 }
 
@@ -121,24 +153,13 @@ impl StateFile {
     pub(crate) fn without_heirs<T>(&self, start: impl FnOnce() -> T) -> Result<T, Refusal> {
         let inherit = |flags| {
             let mut locks = self.locks.iter();
-            locks
-                .try_for_each(|lock| rustix::io::fcntl_setfd(lock, flags))
-                .map_err(|error| Refusal::file("cannot change", &self.path)(error.into()))
+            let set = locks.try_for_each(|lock| rustix::io::fcntl_setfd(lock, flags));
+            set.map_err(|error| Refusal::file("cannot change", &self.path)(error.into()))
         };
         inherit(FdFlags::CLOEXEC)?;
         let started = start();
         inherit(FdFlags::empty())?;
         Ok(started)
-    }
-
-    /// Opens another file beside it, which is made if there is none.
-    pub(crate) fn open_file(&self, name: &str) -> Result<OwnedFd, Refusal> {
-        let path = self.path.join(name);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.directory, name, flags, Mode::from_raw_mode(0o600));
-        let file = file.map_err(|error| Refusal::file("cannot open", &path)(error.into()))?;
-        check_owner(&file, &path)?;
-        Ok(file)
     }
 
     /// Returns what is written there.
@@ -248,6 +269,7 @@ mod tests {
 
     fn sample() -> State {
         let vm = Vm {
+            device: 1,
             address: Ipv4Addr::new(10, 0, 0, 2),
             allow_host: false,
             reaches_others: true,
@@ -258,6 +280,7 @@ mod tests {
             label: "alice".to_owned(),
             block: "10.0.0.0/24".parse().unwrap(),
             v6: None,
+            names: None,
             told: [].into(),
             vms: [(VmId::from_random(1), vm)].into(),
         };
@@ -277,7 +300,7 @@ mod tests {
         drop(file);
         let file = StateFile::open_in(run.path(), 1002).unwrap();
         assert_eq!(file.load().unwrap(), sample());
-        assert_eq!(file.load().unwrap().owner_of(&VmId::from_random(1)), Some(1001));
+        assert_eq!(file.load().unwrap().free_device(), 2);
         file.remove().unwrap();
         file.remove().unwrap();
         assert_eq!(file.load().unwrap(), State::default());

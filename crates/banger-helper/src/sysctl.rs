@@ -24,8 +24,8 @@ pub(crate) struct Changes(Vec<(String, &'static str)>);
 pub(crate) fn to_forward(before: &mut BTreeMap<String, String>, v6: bool) -> Result<Changes, Refusal> {
     let mut wanted = vec![(FORWARD_V4.to_owned(), "1")];
     // A host that forwards takes no routes from routers any more, unless it is told to all the same (2): before it forwards, or it
-    // would lose its way out. One that forwards already has made its choice.
-    if v6 && read(FORWARD_V6)? != "1" {
+    // would lose its way out. One that forwards already, and not because of us, has made its choice.
+    if v6 && (read(FORWARD_V6)? != "1" || before.contains_key(FORWARD_V6)) {
         for interface in with_routers_route()? {
             let setting = format!("{PER_INTERFACE_V6}/{interface}/accept_ra");
             if read(&setting)? == "1" {

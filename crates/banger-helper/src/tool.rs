@@ -1,8 +1,12 @@
 //! Programs of the host's, by their absolute paths, with arguments of ours and an environment of nothing.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::Refusal;
 
@@ -17,6 +21,9 @@ pub(crate) struct Tool {
 /// ip(8).
 pub(crate) const IP: Tool =
     Tool { name: "ip", places: &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"] };
+/// bridge(8).
+pub(crate) const BRIDGE: Tool =
+    Tool { name: "bridge", places: &["/usr/sbin/bridge", "/sbin/bridge", "/usr/bin/bridge"] };
 /// nft(8).
 pub(crate) const NFT: Tool = Tool { name: "nft", places: &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"] };
 
@@ -30,6 +37,26 @@ pub(crate) const IP6TABLES: Tool =
 pub(crate) const UFW: Tool = Tool { name: "ufw", places: &["/usr/sbin/ufw"] };
 /// firewall-cmd(1).
 pub(crate) const FIREWALL_CMD: Tool = Tool { name: "firewall-cmd", places: &["/usr/bin/firewall-cmd"] };
+
+/// How long a program may take: everybody else waits meanwhile.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Returns what a program says, and ends it when it takes too long.
+fn output_in_time(child: Child) -> io::Result<Output> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let (done, ended) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // It may have ended at this moment.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output();
+    drop(done);
+    let _ = watch.join();
+    output
+}
 
 impl Tool {
     /// Runs it with this on its standard input. Returns what it printed.
@@ -48,7 +75,7 @@ impl Tool {
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes()).map_err(|error| failed(error.to_string()))?;
         }
-        let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+        let output = output_in_time(child).map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }

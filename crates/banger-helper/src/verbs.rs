@@ -41,23 +41,24 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn add(&mut self, terms: &VmTerms) -> Result<HelperAnswer, Refusal> {
-        self.must_not_be_anothers(&terms.vm)?;
         let (uid, label) = (self.caller.uid, &self.caller.label);
-        let name = hosts::name_for(&self.state, uid, label, terms.name.as_str());
+        let jail_terms = terms.jail.filter(|_| jail::is_possible());
+        let name = hosts::name_for(&self.state, uid, label, &terms.vm, terms.name.as_str());
         let mut user = match self.state.users.get(&uid) {
             Some(user) => user.clone(),
             None => self.new_network(terms)?,
         };
-        let address = match user.vms.get(&terms.vm) {
-            Some(vm) => vm.address,
-            None => free_address(&user)?,
+        let (address, device) = match user.vms.get(&terms.vm) {
+            Some(vm) => (vm.address, vm.device),
+            None => (free_address(&user)?, self.state.free_device()),
         };
         let vm = Vm {
+            device,
             address,
             allow_host: terms.allow_host,
             reaches_others: terms.reaches_others,
             name: name.clone(),
-            jail: terms.jail.map(|_| jail::user_for(&self.state, &terms.vm)).transpose()?,
+            jail: jail_terms.map(|_| jail::user_for(&self.state, uid, &terms.vm)).transpose()?,
         };
         user.vms.insert(terms.vm.clone(), vm.clone());
         let firewalls = Firewalls::look()?;
@@ -71,13 +72,36 @@ impl Work<'_> {
         firewall::apply_host(&self.state)?;
         changes.make()?;
         network::ensure(uid, &user)?;
-        device::ensure(uid, &terms.vm, &vm)?;
-        let jail = jail::ensure(uid, &terms.vm, &vm, terms.jail)?;
-        names::ensure(&self.file, uid)?;
-        let warnings = firewalls.admit(uid, &user)?;
+        device::ensure(uid, &vm)?;
+        let jail = jail::ensure(uid, &terms.vm, &vm, jail_terms)?;
+        let mut warnings = firewalls.admit(uid, &user)?;
+        warnings.extend(self.ensure_names(&mut user)?);
+        if terms.jail.is_some() && jail.is_none() {
+            warnings.push(jail::IMPOSSIBLE.to_owned());
+        }
         hosts::apply(&self.state)?;
-        let (network, device) = (network::describe(uid, &user), device::describe(&user, &terms.vm, &vm));
+        let (network, device) = (network::describe(uid, &user), device::describe(&user, &vm));
         Ok(HelperAnswer::Place(VmPlace { network, device, name, jail, warnings }))
+    }
+
+    /// Makes sure that a network has its name server. Without one it is a network all the same: returns what is to be said of that.
+    fn ensure_names(&mut self, user: &mut User) -> Result<Option<String>, Refusal> {
+        let uid = self.caller.uid;
+        // It outlives this request, and must not keep others out.
+        match self.file.without_heirs(|| names::ensure(uid, user))? {
+            Ok(None) => Ok(None),
+            Ok(Some(waiting)) => {
+                self.state.users.insert(uid, user.clone());
+                self.file.save(&self.state)?;
+                waiting.begin();
+                Ok(None)
+            }
+            Err(error) => {
+                let gateway = allocation::gateway(user.block);
+                let why = banger_types::error::chain(&error);
+                Ok(Some(format!("VMs find no names, for nobody can listen on port 53 of {gateway}: {why}")))
+            }
+        }
     }
 
     fn new_network(&self, terms: &VmTerms) -> Result<User, Refusal> {
@@ -89,21 +113,21 @@ impl Work<'_> {
             Refusal::Missing(format!("{why}; root may name another block in {}", pool::FILE))
         })?;
         let v6 = if terms.v6 && sysctl::has_v6() { Some(drawn_prefix()?) } else { None };
-        Ok(User { label: self.caller.label.clone(), block, v6, told: [].into(), vms: [].into() })
+        Ok(User { label: self.caller.label.clone(), block, v6, names: None, told: [].into(), vms: [].into() })
     }
 
+    /// Takes the places of these VMs of the caller's away, as far as there are some.
     fn remove(&mut self, vms: &BTreeSet<VmId>) -> Result<HelperAnswer, Refusal> {
-        vms.iter().try_for_each(|vm| self.must_not_be_anothers(vm))?;
         let uid = self.caller.uid;
         let mut without = self.state.clone();
         if let Some(user) = without.users.get_mut(&uid) {
-            for vm in vms.iter().filter(|vm| user.vms.contains_key(vm)) {
-                jail::remove(vm)?;
+            for (id, vm) in user.vms.iter().filter(|(id, _)| vms.contains(id)) {
+                jail::remove(uid, id)?;
                 device::remove(vm)?;
             }
             user.vms.retain(|vm, _| !vms.contains(vm));
             if user.vms.is_empty() {
-                names::end(&self.file, uid)?;
+                names::end(user)?;
                 network::remove(uid)?;
                 firewall::remove(uid)?;
                 foreign::dismiss(uid, user)?;
@@ -125,15 +149,6 @@ impl Work<'_> {
         // Last: a file of names that cannot be changed keeps nothing else.
         hosts::apply(&self.state)?;
         Ok(HelperAnswer::Done)
-    }
-
-    fn must_not_be_anothers(&self, vm: &VmId) -> Result<(), Refusal> {
-        match self.state.owner_of(vm) {
-            Some(owner) if owner != self.caller.uid => {
-                Err(Refusal::NotPermitted(format!("VM {vm} is another user's")))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

@@ -9,14 +9,18 @@ use std::sync::Arc;
 use banger_core::command::{CommandError, Commands, HostCommand};
 use banger_core::helper::{HelperError, RootHelper};
 use banger_core::work::Unwatched;
+use banger_types::VmId;
 use banger_types::helper::{
-    HELPER_PREFIX, HELPER_PROTOCOL, HelperAnswer, HelperReadiness, HelperRequest, HelperVerb,
+    HELPER_PREFIX, HELPER_PROTOCOL, HelperAnswer, HelperReadiness, HelperRequest, HelperVerb, RUN_VMM,
 };
+use banger_types::monitor::Program;
 
 /// What sudo says when it may not ask for the password that it wants (sudo(8), "-n"), in whatever words around it.
 const WANTS_PASSWORD: &str = "password";
 /// What sudo says of somebody who may not run the program.
 const NOT_ALLOWED: [&str; 2] = ["not allowed", "not in the sudoers"];
+
+const SUDO: &str = "sudo";
 
 /// The helper of this version of banger.
 pub struct Helper {
@@ -60,7 +64,7 @@ impl RootHelper for Helper {
             HostCommand::new(path).variable("SUDO_UID", "0").variable("SUDO_USER", "root")
         } else {
             // What sudo says is understood in one language.
-            HostCommand::new("sudo").arguments(["-n", "--"]).argument(path).variable("LC_ALL", "C")
+            HostCommand::new(SUDO).arguments(["-n", "--"]).argument(path).variable("LC_ALL", "C")
         };
         let answer = self.commands.run(&command.input(request), &Unwatched).map_err(not_run)?;
         match serde_json::from_slice(&answer).map_err(|error| not_understood(&error))? {
@@ -68,9 +72,24 @@ impl RootHelper for Helper {
             answer => Ok(answer),
         }
     }
+
+    fn runner(&self, vm: &VmId) -> Program {
+        let (path, mut arguments) = self.invocation();
+        arguments.extend([RUN_VMM.to_owned(), vm.to_string()]);
+        Program { name: "firecracker".to_owned(), path, arguments, descriptors: Vec::new() }
+    }
 }
 
 impl Helper {
+    /// Returns the program that is to be started, and what comes before the helper's own arguments.
+    fn invocation(&self) -> (PathBuf, Vec<String>) {
+        if self.root {
+            return (self.path.clone(), Vec::new());
+        }
+        let sudo = self.commands.find(SUDO).unwrap_or_else(|| PathBuf::from(SUDO));
+        (sudo, vec!["-n".to_owned(), "--".to_owned(), self.path.to_string_lossy().into_owned()])
+    }
+
     /// Makes sure that what would be run as root is root's, and has been.
     fn check(&self) -> Result<(), HelperReadiness> {
         check_path(&self.path, |path| std::fs::symlink_metadata(path)).map_err(|problem| match problem {

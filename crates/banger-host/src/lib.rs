@@ -21,7 +21,7 @@ mod usage;
 pub use commands::HostCommands;
 pub use follow::LogReader;
 pub use helper::Helper;
-pub use isolation::isolation_of;
+pub use isolation::{isolation_in_jail, isolation_of};
 pub use kvm::{kvm_device, probe_kvm};
 pub use lock::{DirectoryLock, LockError};
 pub use monitor::{MonitorConnection, MonitorError, MonitorLauncher, StatusStream, read_last_status};
@@ -30,7 +30,7 @@ pub use presence::{
     MonitorPresence, boot_id, is_of_earlier_boot, kill_monitor, monitor_gone, monitor_presence,
 };
 pub use probe::{inspect, trim};
-pub use process::{HostProcesses, ProcessWatch, identity_of};
+pub use process::{HostProcesses, ProcessWatch, control_group_of, identity_of};
 pub use resources::{free_space, give_back_memory, memory};
 pub use routes::default_routes;
 pub use scope::Allowance;

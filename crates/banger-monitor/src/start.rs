@@ -118,6 +118,12 @@ fn start() -> Result<Monitor, StartError> {
     let mut words = Words::open().map_err(|error| StartError::File(file::MONITOR_LOG, error))?;
     words.say(&format!("banger-monitor {} begins", env!("CARGO_PKG_VERSION")));
     let spec = read_launch()?;
+    // A VMM whose file has privileges of its own runs without them: with them, the kernel would forget that it is to end
+    // with its monitor (PR_SET_PDEATHSIG, prctl(2)). Nothing that is started here needs any, but what leads into a jail, where
+    // somebody else sees to that.
+    if spec.control_group.is_none() {
+        rustix::thread::set_no_new_privs(true).map_err(|error| StartError::Process(error.into()))?;
+    }
     let parts = start_programs(spec, signals, words)?;
     let mut monitor = Monitor::new(parts).map_err(StartError::Loop)?;
     monitor.write_status().map_err(|error| StartError::File(file::STATUS, error))?;
@@ -131,9 +137,6 @@ fn detach() -> io::Result<OwnedFd> {
     // A process that leads a group already cannot; then its spawner has seen to it.
     let _leader = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    // A VMM whose file has privileges of its own runs without them: with them, the kernel would forget that it is to end
-    // with its monitor (PR_SET_PDEATHSIG, prctl(2)). Nothing that is started here needs any.
-    rustix::thread::set_no_new_privs(true)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     system::take_signals()
 }

@@ -182,6 +182,8 @@ pub struct VmJail {
 /// ended or its own standard input has, whose end is the VMM's as well. It opens
 /// what is to be there in [`JAIL`] of its working directory, with its caller's rights and no more: so no path is told to it.
 pub const RUN_VMM: &str = "run-vmm";
+/// With this argument after the id it does all of that but run the VMM.
+pub const RUN_VMM_CHECK: &str = "--check";
 /// The directory for that.
 pub const JAIL: &str = "jail";
 /// What is in it, by the names that the VMM knows it by, below its root.

@@ -60,8 +60,24 @@ pub struct LaunchSpec {
     /// How the VMM is asked whether the guest's processors stand still: such a guest is not dead, however silent it is.
     #[serde(default)]
     pub standing: Option<SocketQuestion>,
+    /// The directory of the VMM's control group (the kernel's `cgroup-v2`), where it runs as another user: it is ended, and made to stand
+    /// still and to go on, by the files [`control_group::KILL`] and [`control_group::FREEZE`] there.
+    #[serde(default)]
+    pub control_group: Option<PathBuf>,
     /// Most bytes of a log before it is rotated; one older file is kept.
     pub log_limit: u64,
+}
+
+/// Files of a control group's directory (the kernel's `cgroup-v2`, "Core Interface Files").
+pub mod control_group {
+    /// A `1` that is written to it kills every process in the group.
+    pub const KILL: &str = "cgroup.kill";
+    /// A `1` that is written to it makes all of them stand still, and a `0` lets them go on.
+    pub const FREEZE: &str = "cgroup.freeze";
+    /// Says whether there are any, and whether they stand still: `populated 1`, `frozen 0`.
+    pub const EVENTS: &str = "cgroup.events";
+    /// Their numbers, a line each.
+    pub const PROCESSES: &str = "cgroup.procs";
 }
 
 /// Something to be written to a unix socket of the VMM's.

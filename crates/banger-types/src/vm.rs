@@ -302,6 +302,12 @@ pub struct Isolation {
     pub files: bool,
     /// It is in a user namespace of its own (`user_namespaces(7)`).
     pub user_namespace: bool,
+    /// It runs as a user that nobody else is, with a root directory of its own.
+    #[serde(default)]
+    pub own_user: bool,
+    /// What it may take of the host is limited by a control group of its own (the kernel's `cgroup-v2`).
+    #[serde(default)]
+    pub limits: bool,
 }
 
 /// A VM's addresses in a network of the host's.

@@ -461,10 +461,11 @@ impl Daemon {
 
 /// Adds what the host says of one VM: of its VMM as well, which takes a look at it that a list of many does not.
 fn as_shown(mut vm: Vm) -> Vm {
-    vm.isolation = vm
-        .vmm_pid
-        .and_then(banger_host::isolation_of)
-        .map(|isolation| Isolation { files: vm::is_confined(&vm.directory), ..isolation });
+    vm.isolation = vm.vmm_pid.and_then(|pid| match banger_host::control_group_of(&vm.directory) {
+        Some(group) => banger_host::isolation_in_jail(&group),
+        None => banger_host::isolation_of(pid)
+            .map(|isolation| Isolation { files: vm::is_confined(&vm.directory), ..isolation }),
+    });
     with_disk(vm)
 }
 

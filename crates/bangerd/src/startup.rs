@@ -230,7 +230,7 @@ fn compose(
         engines: Engines::new(Arc::new(firecracker), Arc::new(Qemu::new(Arc::clone(&commands), confinement))),
         verdicts: Verdicts::new(layout.kvm_verdicts()),
         networks: Arc::new(Passt::new(Arc::clone(&commands), programs.directory.clone())),
-        places: Arc::new(Places::new(Arc::new(Helper::new(Arc::clone(&commands))))),
+        places: Arc::new(Places::new(Arc::new(Helper::new(Arc::clone(&commands))), layout.clone())),
         commands,
         launcher: MonitorLauncher::new(programs.monitor.clone()),
         vms: VmDirectory::default(),

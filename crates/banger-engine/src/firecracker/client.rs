@@ -8,7 +8,7 @@ use std::time::Duration;
 use banger_core::engine::EngineError;
 use serde::Deserialize;
 
-use super::API_SOCKET;
+use super::{API_SOCKET, jail};
 use crate::socket;
 
 /// How long Firecracker may take for one answer.
@@ -60,7 +60,10 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn connect(directory: &Path) -> Result<Self, EngineError> {
         let connected = || {
-            let stream = socket::connect(directory, API_SOCKET)?;
+            // In a jail it has another place.
+            let jailed = jail::API_SOCKET;
+            let name = if directory.join(jailed).exists() { jailed } else { API_SOCKET };
+            let stream = socket::connect(directory, name)?;
             stream.set_read_timeout(Some(ANSWER_LIMIT))?;
             stream.set_write_timeout(Some(ANSWER_LIMIT))?;
             Ok::<_, io::Error>(stream)

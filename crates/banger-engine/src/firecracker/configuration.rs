@@ -6,7 +6,6 @@ use banger_core::engine::{BootPlan, EngineError, ProbePlan};
 use banger_core::network::Attachment;
 use serde::Serialize;
 
-use super::VSOCK;
 use crate::kernel_parameters;
 
 /// `reboot=k`: a reset goes through the keyboard's controller, which is how the guest ends its VMM.
@@ -77,7 +76,7 @@ struct Vsock {
 #[derive(Serialize)]
 struct Entropy {}
 
-pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
+pub(super) fn document(plan: &BootPlan, vsock: &'static str) -> Result<Vec<u8>, EngineError> {
     let network_interfaces = plan.network.iter().filter_map(|network| match &network.attachment {
         Attachment::Tap { device, .. } | Attachment::Device(device) => Some(NetworkInterface {
             iface_id: "network",
@@ -101,7 +100,7 @@ pub(super) fn document(plan: &BootPlan) -> Result<Vec<u8>, EngineError> {
         ],
         network_interfaces: network_interfaces.collect(),
         machine_config: MachineConfiguration { vcpu_count: plan.vcpus, mem_size_mib: plan.memory.0 },
-        vsock: Some(Vsock { guest_cid: GUEST_CID, uds_path: VSOCK }),
+        vsock: Some(Vsock { guest_cid: GUEST_CID, uds_path: vsock }),
         entropy: Some(Entropy {}),
     };
     Ok(json(&configuration))

@@ -5,6 +5,7 @@
 
 mod client;
 mod configuration;
+mod jail;
 mod release;
 #[cfg(test)]
 mod specification;
@@ -168,6 +169,10 @@ impl Engine for Firecracker {
         CardKind::Tap
     }
 
+    fn jails(&self) -> bool {
+        true
+    }
+
     fn has_network_stack(&self) -> bool {
         false
     }
@@ -181,7 +186,10 @@ impl Engine for Firecracker {
 
     fn plan(&self, plan: &BootPlan) -> Result<LaunchPlan, EngineError> {
         let Found { path, warning, .. } = self.look()?;
-        let content = configuration::document(plan)?;
+        if let Some(jail) = &plan.jail {
+            return jail::plan(plan, jail, &path, warning);
+        }
+        let content = configuration::document(plan, VSOCK)?;
         let vmm = program(path, &["--api-sock", API_SOCKET]);
         // It connects to its monitor, for the guest that knocks.
         let own = plan.directory.join(CONFIGURATION);
@@ -197,15 +205,16 @@ impl Engine for Firecracker {
         let launch = LaunchSpec {
             helpers,
             vmm,
-            channel: ChannelSource::Dial(dial()),
-            sockets: vec![API_SOCKET.into(), VSOCK.into()],
+            channel: ChannelSource::Dial(dial(VSOCK)),
+            sockets: sockets(),
             // A guest that stands still does so with its whole VMM, which monitors see and change by themselves.
             resume: None,
             standing: None,
+            control_group: None,
             log_limit: LOG_LIMIT,
         };
         let files = vec![PlannedFile { name: CONFIGURATION, content }];
-        Ok(LaunchPlan { launch, files, warnings: warning.into_iter().collect() })
+        Ok(LaunchPlan { launch, files, links: Vec::new(), warnings: warning.into_iter().collect() })
     }
 
     fn inspect(&self, vmm: &RunningVmm) -> Result<VmmStatus, EngineError> {
@@ -266,10 +275,15 @@ fn start_through(through: &Program, vmm: Program) -> Result<Program, EngineError
 }
 
 /// How the monitor connects to the guest (Firecracker, docs/vsock.md).
-fn dial() -> DialTerms {
+/// The sockets that there may be of an earlier start, in a jail or without.
+fn sockets() -> Vec<PathBuf> {
+    [API_SOCKET, VSOCK, jail::API_SOCKET, jail::VSOCK].map(PathBuf::from).to_vec()
+}
+
+fn dial(vsock: &str) -> DialTerms {
     DialTerms {
-        knock: format!("{VSOCK}_{CONTROL_SOCKET_PORT}").into(),
-        ask: SocketRequest { socket: VSOCK.into(), request: format!("CONNECT {CONTROL_SOCKET_PORT}\n") },
+        knock: format!("{vsock}_{CONTROL_SOCKET_PORT}").into(),
+        ask: SocketRequest { socket: vsock.into(), request: format!("CONNECT {CONTROL_SOCKET_PORT}\n") },
         accepted: "OK ".to_owned(),
     }
 }

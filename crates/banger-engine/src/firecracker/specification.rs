@@ -36,7 +36,7 @@ fn documents() -> [Value; 2] {
         vmlinux: plan.vmlinux.clone(),
         initramfs: plan.initramfs.clone(),
     };
-    [configuration::document(&plan).unwrap(), configuration::probe(&probe).unwrap()]
+    [configuration::document(&plan, super::VSOCK).unwrap(), configuration::probe(&probe).unwrap()]
         .map(|json| serde_json::from_slice(&json).unwrap())
 }
 

@@ -102,6 +102,10 @@ impl Engine for Qemu {
         CardKind::Stream
     }
 
+    fn jails(&self) -> bool {
+        false
+    }
+
     fn has_network_stack(&self) -> bool {
         true
     }
@@ -148,9 +152,10 @@ impl Engine for Qemu {
             sockets: vec![arguments::QMP_SOCKET.into(), arguments::EVENT_SOCKET.into()],
             resume: Some(control::resume_request()),
             standing: Some(control::standing_question()),
+            control_group: None,
             log_limit: LOG_LIMIT,
         };
-        Ok(LaunchPlan { launch, files: Vec::new(), warnings: Vec::new() })
+        Ok(LaunchPlan { launch, files: Vec::new(), links: Vec::new(), warnings: Vec::new() })
     }
 
     fn inspect(&self, vmm: &RunningVmm) -> Result<VmmStatus, EngineError> {

@@ -1,7 +1,7 @@
 //! Docker, which drops what is forwarded but for its own containers' (Docker's manual, "Packet filtering and firewalls"). Its chain
 //! for others' rules outlives its restarts.
 
-use super::{Terms, families};
+use super::{Terms, chain, families};
 use crate::error::Refusal;
 use crate::tool::Tool;
 
@@ -33,8 +33,7 @@ pub(super) fn admit(terms: &Terms) -> Result<(), Refusal> {
     for tool in families(CHAIN) {
         for rule in rules(terms) {
             if !is_there(tool, &rule) {
-                // Before what its administrator has there: the last word of theirs is often that the rest may go on to Docker's.
-                change(tool, "-I", &rule)?;
+                insert(tool, &rule)?;
             }
         }
     }
@@ -50,6 +49,19 @@ pub(super) fn dismiss(terms: &Terms) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Puts a rule after what its administrator has there, but before a last word that the rest may go on to Docker's.
+fn insert(tool: Tool, rule: &[&str]) -> Result<(), Refusal> {
+    let rules = chain(tool, CHAIN)?;
+    let rules: Vec<&str> = rules.lines().filter(|line| line.starts_with("-A ")).collect();
+    let place = rules.len().to_string();
+    match rules.last() {
+        Some(last) if last.ends_with("-j RETURN") && last.split(' ').count() == 4 => {
+            tool.run(&[&["-w", "5", "-I", CHAIN, &place], rule].concat(), "").map(drop)
+        }
+        _ => change(tool, "-A", rule),
+    }
 }
 
 fn is_there(tool: Tool, rule: &[&str]) -> bool {

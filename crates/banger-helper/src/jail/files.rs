@@ -1,8 +1,9 @@
 //! Files of the caller's, shown in a jail: opened with the caller's rights, and mounted so that what is the caller's there is the
 //! jail's user's (idmapped mounts, `mount_setattr(2)`). Their owners and modes stay what they are.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,6 +14,9 @@ use rustix::thread::{Gid, Uid, UnshareFlags, set_thread_groups, set_thread_res_g
 use banger_types::helper::RUN_VMM;
 
 use crate::error::Refusal;
+
+/// Largest program that is copied, bytes.
+const LARGEST_PROGRAM: u64 = 64 << 20;
 
 /// Who asks, as the kernel knows them.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +81,7 @@ impl Shown {
         Ok(Self { name, path, file, usage })
     }
 
-    /// Shows it below `root`, under its name.
+    /// Shows it below `root`, under its name. A program on a file system that takes no part in that is copied.
     pub(super) fn mount(&self, root: &Path, identities: &OwnedFd) -> Result<(), Refusal> {
         let failed = |error: io::Error| Refusal::file("cannot show", &self.path)(error);
         let place = root.join(self.name);
@@ -88,9 +92,27 @@ impl Shown {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = open_tree(&self.file, "", flags).map_err(|error| failed(error.into()))?;
-        set_attributes(&tree, self.usage, identities).map_err(failed)?;
+        match set_attributes(&tree, self.usage, identities) {
+            Err(error) if self.usage == Use::Run && error.kind() == io::ErrorKind::InvalidInput => {
+                return self.copy(&place).map_err(failed);
+            }
+            other => other.map_err(failed)?,
+        }
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(&tree, "", rustix::fs::CWD, &place, flags).map_err(|error| failed(error.into()))
+    }
+}
+
+impl Shown {
+    /// Puts a copy of a program there, for everybody in the jail to run.
+    fn copy(&self, place: &Path) -> io::Result<()> {
+        let mut program = std::fs::File::from(self.file.try_clone()?);
+        let mut copy = std::fs::File::create(place)?;
+        let length = io::copy(&mut io::Read::by_ref(&mut program).take(LARGEST_PROGRAM + 1), &mut copy)?;
+        if length > LARGEST_PROGRAM {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        copy.set_permissions(std::fs::Permissions::from_mode(0o755))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn ensure(caller: u32, id: &VmId, terms: JailTerms) -> Result<PathBuf
     let root = root().ok_or_else(|| {
         Refusal::Missing("this host has no control groups of the second version".to_owned())
     })?;
-    let (ours, group) = (root.join(OURS), root.join(OURS).join(id.as_str()));
+    let (ours, group) = (root.join(OURS), root.join(OURS).join(name(caller, id)));
     for directory in [&ours, &group] {
         match std::fs::create_dir(directory) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -56,15 +56,15 @@ pub(super) fn ensure(caller: u32, id: &VmId, terms: JailTerms) -> Result<PathBuf
 }
 
 /// Moves this process into a VM's group.
-pub(super) fn enter(id: &VmId) -> Result<(), Refusal> {
+pub(super) fn enter(caller: u32, id: &VmId) -> Result<(), Refusal> {
     let missing = || Refusal::Missing(format!("VM {id} has no control group"));
-    let path = directory(id).ok_or_else(missing)?.join("cgroup.procs");
+    let path = directory(caller, id).ok_or_else(missing)?.join("cgroup.procs");
     std::fs::write(&path, "0").map_err(Refusal::file("cannot write", path))
 }
 
 /// Ends whatever is in a VM's group, and takes it away, if it is there.
-pub(super) fn remove(id: &VmId) -> Result<(), Refusal> {
-    let Some(group) = directory(id) else { return Ok(()) };
+pub(super) fn remove(caller: u32, id: &VmId) -> Result<(), Refusal> {
+    let Some(group) = directory(caller, id) else { return Ok(()) };
     let write = |file: &str, text: &str| {
         let path = group.join(file);
         std::fs::write(&path, text).map_err(Refusal::file("cannot write", path))
@@ -98,13 +98,18 @@ fn until_empty(group: &Path) -> Result<(), Refusal> {
     }
 }
 
+/// Returns the name of a VM's group.
+fn name(caller: u32, id: &VmId) -> String {
+    format!("{caller}-{id}")
+}
+
 /// Returns a VM's group, if it is there.
-fn directory(id: &VmId) -> Option<PathBuf> {
-    root().map(|root| root.join(OURS).join(id.as_str())).filter(|group| group.exists())
+fn directory(caller: u32, id: &VmId) -> Option<PathBuf> {
+    root().map(|root| root.join(OURS).join(name(caller, id))).filter(|group| group.exists())
 }
 
 /// Returns where the groups of the second version are (proc(5), `/proc/PID/mountinfo`).
-fn root() -> Option<PathBuf> {
+pub(super) fn root() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     // Those before it are mounted over, and not to be seen.
     let mut places = mounts.lines().rev().filter_map(mounted).map(PathBuf::from);

@@ -22,15 +22,25 @@ const FIRST_USER: u32 = 1_880_000_000;
 /// How many there are.
 const USERS: u32 = 1 << 16;
 
-/// Returns the user that a VM's VMM runs as: the same as before, or one that no other VM has.
-pub(crate) fn user_for(state: &State, vm: &VmId) -> Result<u32, Refusal> {
-    let vms = || state.users.values().flat_map(|user| &user.vms);
-    if let Some(own) = vms().find(|(id, _)| *id == vm).and_then(|(_, vm)| vm.jail) {
+/// Returns the user that the VMM of a caller's VM runs as: the same as before, or one that no other VM has.
+pub(crate) fn user_for(state: &State, caller: u32, vm: &VmId) -> Result<u32, Refusal> {
+    let own = state.users.get(&caller).and_then(|user| user.vms.get(vm));
+    if let Some(own) = own.and_then(|vm| vm.jail) {
         return Ok(own);
     }
-    let is_free = |uid: &u32| !vms().any(|(_, vm)| vm.jail == Some(*uid));
+    let vms = || state.users.values().flat_map(|user| user.vms.values());
+    let is_free = |uid: &u32| !vms().any(|vm| vm.jail == Some(*uid));
     let free = (FIRST_USER..FIRST_USER + USERS).find(is_free);
     free.ok_or_else(|| Refusal::Missing("there is no user left that a VMM could run as".to_owned()))
+}
+
+/// What is said where there are no jails.
+pub(crate) const IMPOSSIBLE: &str =
+    "the host has no control groups of the second version, so the VMM runs as you and in no jail";
+
+/// Whether this host can have jails.
+pub(crate) fn is_possible() -> bool {
+    group::root().is_some()
 }
 
 /// Makes what outlives a VMM's runs: its control group. Returns its jail, if it is to have one.
@@ -41,7 +51,7 @@ pub(crate) fn ensure(
     terms: Option<JailTerms>,
 ) -> Result<Option<VmJail>, Refusal> {
     let (Some(uid), Some(terms)) = (vm.jail, terms) else {
-        remove(id)?;
+        remove(caller, id)?;
         return Ok(None);
     };
     let control_group = group::ensure(caller, id, terms)?;
@@ -49,8 +59,8 @@ pub(crate) fn ensure(
 }
 
 /// Ends whatever is in a VM's jail, and takes it away, if it is there.
-pub(crate) fn remove(id: &VmId) -> Result<(), Refusal> {
-    group::remove(id)
+pub(crate) fn remove(caller: u32, id: &VmId) -> Result<(), Refusal> {
+    group::remove(caller, id)
 }
 
 #[cfg(test)]
@@ -63,8 +73,9 @@ mod tests {
     fn a_vmm_is_nobody_else_and_stays_who_it_is() {
         let mut state = State::default();
         let id = VmId::from_random;
-        assert_eq!(user_for(&state, &id(1)).unwrap(), FIRST_USER);
+        assert_eq!(user_for(&state, 1001, &id(1)).unwrap(), FIRST_USER);
         let vm = |jail| Vm {
+            device: 1,
             address: std::net::Ipv4Addr::new(10, 0, 0, 2),
             allow_host: false,
             reaches_others: true,
@@ -75,12 +86,14 @@ mod tests {
             label: String::new(),
             block: "10.0.0.0/24".parse().unwrap(),
             v6: None,
+            names: None,
             told: [].into(),
             vms,
         };
         state.users.insert(1001, user([(id(1), vm(Some(FIRST_USER)))].into()));
         state.users.insert(1002, user([(id(2), vm(Some(FIRST_USER + 1))), (id(3), vm(None))].into()));
-        assert_eq!(user_for(&state, &id(2)).unwrap(), FIRST_USER + 1);
-        assert_eq!(user_for(&state, &id(3)).unwrap(), FIRST_USER + 2);
+        assert_eq!(user_for(&state, 1002, &id(2)).unwrap(), FIRST_USER + 1);
+        assert_eq!(user_for(&state, 1002, &id(3)).unwrap(), FIRST_USER + 2);
+        assert_eq!(user_for(&state, 1002, &id(1)).unwrap(), FIRST_USER + 2, "another's of the same id");
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitCode};
 
 use banger_types::VmId;
 use banger_types::error::chain;
-use banger_types::helper::{JAIL, jail_file};
+use banger_types::helper::{JAIL, RUN_VMM_CHECK, jail_file};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
@@ -47,7 +47,11 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
 }
 
 fn run_vmm(arguments: &[OsString]) -> Result<ExitCode, Refusal> {
-    let id = match arguments {
+    let (id, is_check) = match arguments {
+        [id, check] if check == RUN_VMM_CHECK => (std::slice::from_ref(id), true),
+        other => (other, false),
+    };
+    let id = match id {
         [id] => id.to_str().and_then(|id| id.parse::<VmId>().ok()),
         _ => None,
     };
@@ -62,12 +66,15 @@ fn run_vmm(arguments: &[OsString]) -> Result<ExitCode, Refusal> {
     leave().map_err(failed("cannot leave the host's view of"))?;
     let shown = open_all(owner)?;
     let identities = identities(owner, jail).map_err(failed("cannot make identities for"))?;
-    group::enter(&id)?;
+    group::enter(caller.uid, &id)?;
     make_root(jail).map_err(failed("cannot make a root directory at"))?;
     shown.iter().try_for_each(|file| file.mount(Path::new(PLACE), &identities))?;
     drop((shown, identities));
     enter_root().map_err(failed("cannot enter"))?;
     become_user(jail).map_err(failed("cannot leave root's rights in"))?;
+    if is_check {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut vmm = Command::new(format!("/{}", jail_file::VMM));
     vmm.args(["--id", id.as_str()]);
     vmm.args(["--api-sock", &format!("/{}", jail_file::API_SOCKET)]);
@@ -150,7 +157,7 @@ fn leave() -> io::Result<()> {
 
 /// Makes a root directory with nothing in it but devices.
 fn make_root(jail: u32) -> io::Result<()> {
-    mount("banger", PLACE, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=755,size=1m")?;
+    mount("banger", PLACE, "tmpfs", MountFlags::NOSUID, c"mode=755,size=80m")?;
     let place = Path::new(PLACE);
     for directory in ["dev", "dev/net"] {
         std::fs::create_dir(place.join(directory))?;

@@ -111,8 +111,14 @@ fn docker_lets_a_network_through_restarted_too_and_keeps_nothing() {
     docker.start(script, is_up);
     let (before, drops) = (docker.shell(RULES), docker.host.run("iptables -w -S FORWARD"));
     assert!(drops.contains("-P FORWARD DROP"), "{drops}");
+    // What its administrator forbids stays forbidden.
+    docker.shell("iptables -w -I DOCKER-USER -p tcp --dport 81 -j DROP");
     let ways = Ways::new(&docker.host);
     assert_eq!(ways.are_open(&docker.host), [true; 4]);
+    let forbidden = ways.world.serve(&format!("{WORLD}:81"));
+    assert!(!ways.guest.reaches(&format!("{WORLD}:81")));
+    drop(forbidden);
+    docker.shell("iptables -w -D DOCKER-USER -p tcp --dport 81 -j DROP");
     let told = docker.host.run("iptables -w -S DOCKER-USER");
     assert_eq!(
         told.matches("--comment \"banger-1001\"").count() + told.matches("--comment banger-1001").count(),

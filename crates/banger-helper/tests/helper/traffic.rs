@@ -101,6 +101,17 @@ fn a_guest_reaches_the_world_and_its_neighbours_and_nobody_else() {
         assert!(!guest.reaches("169.254.169.254:8080"), "where clouds tell of themselves");
     }
     host.run("ip address del 169.254.169.254/32 dev lo");
+    // Nor a container of somebody's, behind a bridge of its own.
+    host.run("ip link add cbr0 type bridge");
+    let container = host.0.peer("cveth0");
+    host.run("ip link set cveth0 master cbr0");
+    host.run("ip link set cbr0 up");
+    host.run("ip address add 172.30.0.1/24 dev cbr0");
+    container.run("ip address add 172.30.0.2/24 dev eth0");
+    container.run("ip route add default via 172.30.0.1");
+    let _contained = container.serve("172.30.0.2:80");
+    assert!(host.0.reaches("172.30.0.2:80"));
+    assert!(!web.reaches("172.30.0.2:80") && !trusting.reaches("172.30.0.2:80"));
     // Nor a stranger, who uses the host as a router, anything; nor a guest.
     world.run(&format!("ip route add {} via 203.0.113.1", first.network.block));
     assert!(!world.reaches(&format!("{}:80", address(&second))));
@@ -138,6 +149,18 @@ fn a_guest_is_nobody_but_itself() {
     }
     configure(&attacker, &first, &first.device.mac, &first.device.address.to_string());
     assert!(knows(&attacker), "itself again");
+    // Frames for bridges themselves (IEEE 802.1Q section 8.6.3) pass no rule, and teach nothing.
+    let frames = "import socket, sys\n\
+                  card = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
+                  card.bind(('eth0', 0))\n\
+                  source = bytes.fromhex(sys.argv[1].replace(':', ''))\n\
+                  for last in (0x0e, 0x03, 0x05):\n\
+                  \x20   card.send(bytes.fromhex('0180c20000') + bytes([last]) + source + b'\\x88\\xcc' + bytes(46))\n";
+    let mut send = attacker.command("python3");
+    assert!(send.args(["-c", frames, &own]).status().unwrap().success());
+    let _served = victim.serve("0.0.0.0:80");
+    assert!(host.0.reaches(&format!("{victims}:80")));
+    assert!(!host.run("bridge fdb show br bgr1001").contains(&format!("{own} dev {} ", first.device.device)));
     // With another's address of IPv6, which it also says to neighbours is its own.
     let others = second.device.address_v6.unwrap();
     let (gateway_v6, prefix) = first.network.gateway_v6.unwrap();
@@ -171,9 +194,43 @@ fn names_are_answered_by_whom_the_host_asks_now_by_streams_too() {
     host.0.names_are_asked_of("127.0.0.54");
     let _second = host.0.serve("127.0.0.54:53/udp");
     assert!(asks(&guest));
+    // Nobody else is answered: neither a neighbour of the host's, nor another user of it.
+    let world = world(&host);
+    world.run(&format!("ip route add {} via 203.0.113.1", place.network.block));
+    assert!(!asks(&world));
+    let as_user = |uid: &str| {
+        let script =
+            "exec 3<>/dev/udp/$0/53 && printf '\\x12\\x34\\x80\\0........' >&3 && timeout 5 head -c 2 <&3";
+        let mut ask = host.0.command("setpriv");
+        ask.args([
+            "--reuid",
+            uid,
+            "--regid",
+            uid,
+            "--clear-groups",
+            "bash",
+            "-c",
+            script,
+            &gateway.to_string(),
+        ]);
+        ask.output().unwrap().stdout == b"\x12\x34"
+    };
+    assert!(as_user(ALICE) && !as_user(BOB));
     // Its own network's names, whatever becomes of the world's.
-    assert_eq!(guest.resolve("host.banger").len(), 2);
-    // The server is the user's process, and goes with the network.
+    assert_eq!(guest.resolve("host.banger").len(), 1);
+    // The server is the user's process, whatever becomes of it is theirs to mend, and it goes with the network.
+    let listeners = host.run("ss -Hlunp sport = 53");
+    let line = listeners.lines().find(|line| line.contains("banger-names")).unwrap();
+    let server = line.split("pid=").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let status = host.run(&format!("cat /proc/{server}/status"));
+    assert!(status.contains("Uid:\t1001\t1001\t1001\t1001") && status.contains("CapEff:\t0000000000000000"));
+    host.run(&format!("kill -STOP {server}"));
+    host.place(BOB, 9, "api");
+    host.run(&format!("kill -KILL {server}"));
+    host.place(ALICE, 1, "web");
+    assert_eq!(guest.resolve("host.banger").len(), 1);
+    host.remove(BOB, &[9]);
+
     let servers = host.run("ss -Hlunp sport = 53");
     assert!(servers.contains("banger-names"), "{servers}");
     host.remove(ALICE, &[1]);
@@ -202,6 +259,9 @@ fn a_guest_that_floods_leaves_room_for_others() {
     for flood in &mut floods {
         flood.wait().unwrap();
     }
+    // What was counted is counted on when the rules change.
+    host.place(ALICE, 3, "third");
+    flood(format!("{WORLD}:9")).wait().unwrap();
     let connections: u32 = host.run("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap();
     assert!((8_000..12_000).contains(&connections), "{connections}");
     assert!(other.reaches(&format!("{WORLD}:80")) && !other.resolve("web.banger").is_empty());

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use self::stat::Stat;
-pub use self::vmm::HostProcesses;
+pub use self::vmm::{HostProcesses, control_group_of};
 
 /// Returns the identity of the process with this number, or `None` when there is none.
 pub fn identity_of(pid: u32) -> Option<ProcessIdentity> {

@@ -1,11 +1,14 @@
 //! VMMs that are stopped and let go on.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use banger_core::engine::RunningVmm;
 use banger_core::process::Processes;
+use banger_types::monitor::{LaunchSpec, control_group, file};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Stat;
@@ -21,6 +24,9 @@ pub struct HostProcesses;
 
 impl Processes for HostProcesses {
     fn stop(&self, vmm: &RunningVmm) -> io::Result<()> {
+        if let Some(group) = control_group_of(&vmm.directory) {
+            return freeze(&group);
+        }
         let process = find(vmm)?;
         pidfd_send_signal(&process, Signal::STOP)?;
         let end = Instant::now() + STOP_LIMIT;
@@ -35,13 +41,52 @@ impl Processes for HostProcesses {
     }
 
     fn go_on(&self, vmm: &RunningVmm) -> io::Result<()> {
+        if let Some(group) = control_group_of(&vmm.directory) {
+            return fs_err::write(group.join(control_group::FREEZE), "0");
+        }
         Ok(pidfd_send_signal(find(vmm)?, Signal::CONT)?)
     }
 
     fn stands_still(&self, vmm: &RunningVmm) -> io::Result<bool> {
+        if let Some(group) = control_group_of(&vmm.directory) {
+            return is_frozen(&fs_err::read_to_string(group.join(control_group::EVENTS))?);
+        }
         let _process = find(vmm)?;
         has_stopped(vmm)
     }
+}
+
+/// Returns the control group that a VM's monitor was told of, if its VMM runs as another user.
+pub fn control_group_of(directory: &Path) -> Option<PathBuf> {
+    let launch = fs_err::read(directory.join(file::LAUNCH)).ok()?;
+    serde_json::from_slice::<LaunchSpec>(&launch).ok()?.control_group
+}
+
+/// Makes all that is in a control group stand still. Blocks until it does, which the kernel tells of.
+fn freeze(group: &Path) -> io::Result<()> {
+    fs_err::write(group.join(control_group::FREEZE), "1")?;
+    let end = Instant::now() + STOP_LIMIT;
+    loop {
+        let events = fs_err::File::open(group.join(control_group::EVENTS))?;
+        if is_frozen(&io::read_to_string(&events)?)? {
+            return Ok(());
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let mut changed = [PollFd::from_borrowed_fd(events.as_fd(), PollFlags::PRI)];
+        let limit = left.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+        if poll(&mut changed, Some(&limit))? == 0 {
+            fs_err::write(group.join(control_group::FREEZE), "0")?;
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "its processes do not stop"));
+        }
+    }
+}
+
+/// Whether what a group's file says is that all in it stand still. Fails when there is nothing in it.
+fn is_frozen(events: &str) -> io::Result<bool> {
+    if events.lines().any(|line| line == "populated 0") {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the VMM has ended"));
+    }
+    Ok(events.lines().any(|line| line == "frozen 1"))
 }
 
 /// Finds the process of a VMM. Its number may be somebody else's by now: a VMM works in its VM's directory.

@@ -146,10 +146,10 @@ pub(crate) fn launch(spec: &LaunchSpec, console: OwnedFd, errors: OwnedFd) -> Re
     let mut helpers = Vec::with_capacity(spec.helpers.len());
     for helper in &spec.helpers {
         let streams = Streams { input: Stdio::null(), output: another(&errors)?, errors: another(&errors)? };
-        helpers.push(Process::start(helper, &mut pairs, streams)?);
+        helpers.push(Process::start(helper, &mut pairs, streams, None)?);
     }
     let (keyboard, input) = Keyboard::new().map_err(failed)?;
     let streams = Streams { input: input.into(), output: console, errors };
-    let vmm = Process::start(&spec.vmm, &mut pairs, streams)?;
+    let vmm = Process::start(&spec.vmm, &mut pairs, streams, spec.control_group.clone())?;
     Ok(Launched { programs: Programs { helpers, vmm }, channel, keyboard })
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use banger_types::monitor::Program;
+use banger_types::monitor::{Program, control_group};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -30,11 +31,18 @@ pub(crate) struct Process {
     /// Becomes readable when the child ends.
     pub(crate) pidfd: OwnedFd,
     status: Option<ExitStatus>,
+    /// Through which it is reached, if it runs as another user.
+    control_group: Option<PathBuf>,
 }
 
 impl Process {
     /// Starts a program with the ends of its pairs, and nothing else that is open here.
-    pub(crate) fn start(program: &Program, pairs: &mut Pairs, streams: Streams) -> Result<Self, LaunchError> {
+    pub(crate) fn start(
+        program: &Program,
+        pairs: &mut Pairs,
+        streams: Streams,
+        control_group: Option<PathBuf>,
+    ) -> Result<Self, LaunchError> {
         let ends = program
             .descriptors
             .iter()
@@ -47,7 +55,13 @@ impl Process {
         }
         command.stdin(streams.input).stdout(streams.output).stderr(streams.errors);
         spawn(command, ends)
-            .map(|(child, pidfd)| Self { name: program.name.clone(), child, pidfd, status: None })
+            .map(|(child, pidfd)| Self {
+                name: program.name.clone(),
+                child,
+                pidfd,
+                status: None,
+                control_group,
+            })
             .map_err(|source| LaunchError::Start {
                 name: program.name.clone(),
                 path: program.path.display().to_string(),
@@ -66,6 +80,10 @@ impl Process {
             return None;
         }
         self.status = self.child.try_wait().ok().flatten();
+        if self.status.is_some() {
+            // What it may have left there has no business without it.
+            self.tell_group(control_group::KILL, "1");
+        }
         self.status
     }
 
@@ -76,15 +94,32 @@ impl Process {
 
     /// Whether somebody has stopped it (proc(5), `/proc/PID/stat`, field 3).
     pub(crate) fn stands_still(&self) -> bool {
+        if let Some(group) = &self.control_group {
+            let events = std::fs::read_to_string(group.join(control_group::EVENTS));
+            return events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"));
+        }
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
         // The name may have blanks and brackets of its own.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
+    /// Writes to a file of its control group, if it has one.
+    fn tell_group(&self, file: &str, word: &str) {
+        if let Some(group) = &self.control_group {
+            // It may be gone, with all that was in it.
+            let _ = std::fs::write(group.join(file), word);
+        }
+    }
+
     /// Sends a signal, unless it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
+        match signal {
+            Signal::KILL => self.tell_group(control_group::KILL, "1"),
+            Signal::CONT => self.tell_group(control_group::FREEZE, "0"),
+            _ => {}
+        }
         if !self.has_ended() {
-            // It may end at this moment: then there is nothing left to do.
+            // Another user's does not hear of it but by its group. It may end at this moment: then there is nothing left to do.
             let _ended = rustix::process::pidfd_send_signal(&self.pidfd, signal);
         }
     }

@@ -45,6 +45,7 @@ pub(crate) fn launch() -> LaunchSpec {
         channel: ChannelSource::Pair("control".to_owned()),
         resume: None,
         standing: None,
+        control_group: None,
         sockets: Vec::new(),
         log_limit: 1 << 20,
     }

@@ -163,8 +163,14 @@ fn is_question_by_tcp(header: &Ipv4HeaderSlice<'_>, packet: &[u8]) -> bool {
 /// Alibaba, Oracle. What a host is told is not its guests'.
 const METADATA: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-/// The same of Amazon, by IPv6.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// The same by IPv6: Google, Oracle, Scaleway.
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
+/// The first two groups of Amazon's, `fd00:ec2::/32`.
+const METADATA_OF_AMAZON: [u16; 2] = [0xfd00, 0xec2];
 
 /// Whether an address can be somebody's beyond a host: RFC 6890. Those for private use can.
 fn is_of_the_world(address: Ipv4Addr) -> bool {
@@ -184,7 +190,8 @@ fn is_of_the_world(address: Ipv4Addr) -> bool {
 /// As [`is_of_the_world`].
 fn is_of_the_world_v6(address: Ipv6Addr) -> bool {
     let no_ones = [
-        address == METADATA_V6,
+        METADATA_V6.contains(&address),
+        address.segments()[..2] == METADATA_OF_AMAZON,
         address.is_unspecified(),
         address.is_loopback(),
         address.is_unicast_link_local(),
@@ -304,6 +311,10 @@ mod tests {
             "::7f00:1",
             "fe80::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
             "ff02::1",
             "ff0e::1",
             "fd62::1",

@@ -1,30 +1,37 @@
 //! What has to be there before a VM's monitor is launched, and what is read when that failed.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use banger_core::engine::{BootPlan, LaunchPlan};
+use banger_core::command::HostCommand;
+use banger_core::engine::{BootPlan, JailPlan, LaunchPlan};
 use banger_core::helper::HelperError;
 use banger_core::network::{NetworkPlan, UserNetworkTerms};
 use banger_core::store::VmRecord;
+use banger_core::work::Unwatched;
 use banger_image::kernel::initramfs::assemble_at;
 use banger_types::guest::{CONFIG_VERSION, GuestConfig, SshKeys};
-use banger_types::helper::{DOMAIN, VmTerms};
+use banger_types::helper::{DOMAIN, JAIL, JailTerms, RUN_VMM_CHECK, VmTerms, jail_file};
 use banger_types::image::{Image, ImageConfig};
 use banger_types::monitor::{LaunchSpec, file};
+use banger_types::size::Mebibytes;
 use banger_types::vm::{Accelerator, NetworkMode};
 use banger_types::{ApiError, ErrorKind};
 
 use super::context::{Context, blocking};
 use super::files::{read_key, write_private};
-use super::places;
 use crate::artifact::{FileProblem, file_problem};
 use crate::failure::{FromStore as _, failed};
 use crate::fault::FaultPoint;
 use crate::layout::vm_file;
 
+/// What a VMM in a jail may have beside its guest's memory, MiB: its own, and what the host keeps of its disk meanwhile.
+const BESIDE_MEMORY: u64 = 256;
+/// Most threads of one, and of who watches over it.
+const MOST_TASKS: u32 = 128;
 /// How many of the console's last lines a failed boot shows.
 const LAST_LINES: usize = 5;
 /// How many of the VMM's own last lines a failed boot shows whose guest has printed nothing.
@@ -53,7 +60,29 @@ impl Preparation<'_> {
     fn run(&self) -> Result<Vec<String>, ApiError> {
         let image = self.image()?;
         let mut warnings = self.check_registered(&image)?;
-        let network = self.network(&mut warnings)?;
+        let can_jail = self.context.engine(self.record).jails() && self.accelerator == Accelerator::Kvm;
+        let jailed = can_jail && self.context.places.jails().get() != Some(&false);
+        let plan = self.lay_out(&image, jailed, &mut warnings)?;
+        if jailed && !self.jail_works(&plan) {
+            warnings.push(
+                "the file system of banger's data takes no part in jails: the VMM runs as you".to_owned(),
+            );
+            let plan = self.lay_out(&image, false, &mut Vec::new())?;
+            warnings.extend(plan.warnings);
+        } else {
+            warnings.extend(plan.warnings);
+        }
+        Ok(warnings)
+    }
+
+    /// Writes everything, for a VMM in a jail if that is wanted and can be had.
+    fn lay_out(
+        &self,
+        image: &Image,
+        jailed: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<LaunchPlan, ApiError> {
+        let (network, jail) = self.network(jailed, warnings)?;
         if network.as_ref().is_some_and(|network| network.own_stack.is_some()) {
             let instead = "the VMM's own network carries it, which is slower";
             warnings.push(format!("passt is not installed: {instead}; `sudo apt install passt`"));
@@ -63,19 +92,40 @@ impl Preparation<'_> {
             None => self.context.layout.image(&image.id).join(banger_image::source::file::BASE),
             Some(registered) => registered.file.path.clone(),
         };
-        self.write_configuration(&directory, image.config, network.as_ref())?;
-        let plan = self.plan(&directory, base, network)?;
+        self.write_configuration(&directory, image.config.clone(), network.as_ref())?;
+        let plan = self.plan(&directory, base, network, jail)?;
         let document = serde_json::to_vec_pretty(&plan.launch).map_err(|error| self.error(&error))?;
         // What an earlier run left must not be taken for this one's.
         fs_err::remove_file(directory.join(file::STATUS))
             .or_else(ignore_missing)
             .map_err(|e| self.error(&e))?;
+        if !plan.links.is_empty() {
+            make_links(&directory, &plan.links).map_err(|error| self.error(&error))?;
+        }
         for file in &plan.files {
             write_private(&directory.join(file.name), &file.content).map_err(|e| self.error(&e))?;
         }
         write_private(&directory.join(file::LAUNCH), &document).map_err(|e| self.error(&e))?;
-        warnings.extend(plan.warnings);
-        Ok(warnings)
+        Ok(plan)
+    }
+
+    /// Whether the VMM can be run in its jail, which is found out once; it may have none.
+    fn jail_works(&self, plan: &LaunchPlan) -> bool {
+        if plan.launch.control_group.is_none() {
+            return true;
+        }
+        *self.context.places.jails().get_or_init(|| {
+            let vmm = &plan.launch.vmm;
+            let mut check = HostCommand::new(vmm.path.to_string_lossy())
+                .arguments(vmm.arguments.clone())
+                .argument(RUN_VMM_CHECK);
+            check.directory = Some(self.context.layout.vm(&self.record.id));
+            let checked = self.context.commands.run(&check, &Unwatched);
+            if let Err(error) = &checked {
+                tracing::warn!(error = banger_types::error::chain(error), "VMMs run in no jail");
+            }
+            checked.is_ok()
+        })
     }
 
     /// Looks whether the files of the user's own that this VM needs are there. Returns what is to be said about them.
@@ -125,10 +175,14 @@ impl Preparation<'_> {
         })
     }
 
-    fn network(&self, warnings: &mut Vec<String>) -> Result<Option<NetworkPlan>, ApiError> {
+    fn network(
+        &self,
+        jailed: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Option<NetworkPlan>, Option<JailPlan>), ApiError> {
         match self.record.spec.network {
-            NetworkMode::None => Ok(None),
-            NetworkMode::Nat => self.placed(warnings).map(Some),
+            NetworkMode::None => Ok((None, None)),
+            NetworkMode::Nat => self.placed(jailed, warnings).map(|(network, jail)| (Some(network), jail)),
             NetworkMode::User => {
                 let engine = self.context.engine(self.record);
                 let terms = UserNetworkTerms {
@@ -138,7 +192,7 @@ impl Preparation<'_> {
                     routes: banger_host::default_routes(),
                 };
                 let plan = self.context.networks.user(&terms);
-                plan.map(Some).map_err(|error| {
+                plan.map(|network| (Some(network), None)).map_err(|error| {
                     let what = format!("cannot start '{}'", self.record.name);
                     ApiError::caused_by(ErrorKind::NotPermitted, what, &error).fix(error.fix())
                 })
@@ -147,7 +201,11 @@ impl Preparation<'_> {
     }
 
     /// Returns the plan of a VM that gets a place in a network of the root helper's.
-    fn placed(&self, warnings: &mut Vec<String>) -> Result<NetworkPlan, ApiError> {
+    fn placed(
+        &self,
+        jailed: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<(NetworkPlan, Option<JailPlan>), ApiError> {
         let record = self.record;
         let terms = VmTerms {
             vm: record.id.clone(),
@@ -155,8 +213,17 @@ impl Preparation<'_> {
             v6: banger_host::default_routes().v6.is_some(),
             allow_host: record.spec.allow_host,
             reaches_others: !record.spec.no_peers,
-            jail: None,
+            jail: jailed.then(|| JailTerms {
+                memory: Mebibytes(record.spec.memory.0 + BESIDE_MEMORY),
+                processors: record.spec.vcpus + 1,
+                tasks: MOST_TASKS,
+            }),
         };
+        let note = self.context.places.note(&record.id);
+        if !note.exists() {
+            // Whoever comes after a daemon that dies now knows that there may be something to take away.
+            write_private(&note, b"null").map_err(|error| self.error(&error))?;
+        }
         let place = self.context.places.give(terms).map_err(|error| {
             let kind = match error {
                 HelperError::NotReady(_) => ErrorKind::NotPermitted,
@@ -171,9 +238,8 @@ impl Preparation<'_> {
             warnings.push(format!("another user has its name on this host: it is {}", place.name));
         }
         let json = serde_json::to_vec(&place).map_err(|error| self.error(&error))?;
-        let file = self.context.layout.vm(&record.id).join(places::PLACE);
-        write_private(&file, &json).map_err(|error| self.error(&error))?;
-        Ok(self.context.networks.placed(&place))
+        write_private(&note, &json).map_err(|error| self.error(&error))?;
+        Ok((self.context.networks.placed(&place), self.context.places.jail(&record.id, &place)))
     }
 
     fn write_configuration(
@@ -206,6 +272,7 @@ impl Preparation<'_> {
         directory: &Path,
         base: PathBuf,
         network: Option<NetworkPlan>,
+        jail: Option<JailPlan>,
     ) -> Result<LaunchPlan, ApiError> {
         let spec = &self.record.spec;
         let layout = &self.context.layout;
@@ -230,6 +297,7 @@ impl Preparation<'_> {
             memory: spec.memory,
             network,
             accelerator: self.accelerator,
+            jail,
         };
         self.context.engine(self.record).plan(&plan).map_err(|error| {
             let what = format!("cannot start '{}'", self.record.name);
@@ -244,6 +312,20 @@ pub(crate) fn is_confined(directory: &Path) -> bool {
     let launch = fs_err::read(directory.join(file::LAUNCH)).ok();
     let launch = launch.and_then(|text| serde_json::from_slice::<LaunchSpec>(&text).ok());
     launch.is_some_and(|launch| banger_engine::is_confined(&launch.vmm))
+}
+
+/// Makes links in a VM's jail, in the place of what an earlier start had there.
+fn make_links(directory: &Path, links: &[(String, PathBuf)]) -> std::io::Result<()> {
+    let jail = directory.join(JAIL);
+    for directory in [&jail, &jail.join(jail_file::RUN)] {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    for (name, target) in links {
+        let link = directory.join(name);
+        fs_err::remove_file(&link).or_else(ignore_missing)?;
+        fs_err::os::unix::fs::symlink(target, link)?;
+    }
+    Ok(())
 }
 
 fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {

@@ -5,10 +5,11 @@
 //! same VM changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use banger_core::engine::JailPlan;
 use banger_core::helper::{HelperError, RootHelper};
 use banger_core::store::VmRecord;
 use banger_types::VmId;
@@ -16,18 +17,19 @@ use banger_types::error::chain;
 use banger_types::helper::{HelperAnswer, HelperReadiness, HelperVerb, VmPlace, VmTerms};
 use banger_types::vm::{NetworkMode, VmAddresses};
 
-/// Where interfaces are shown (sysfs(5)).
-const INTERFACES: &str = "/sys/class/net";
+use crate::layout::Layout;
 
 /// The places that VMs have.
 pub(crate) struct Places {
     helper: Arc<dyn RootHelper>,
+    layout: Layout,
     /// Held while the helper is asked for something.
     turn: Mutex<()>,
     held: Mutex<BTreeMap<VmId, Held>>,
     next: AtomicU64,
     /// Set once the helper could be asked; what it says when it no longer can is heard where it is asked.
     was_ready: AtomicBool,
+    jails: OnceLock<bool>,
 }
 
 /// A place that a VM has, or is about to.
@@ -38,13 +40,15 @@ struct Held {
 }
 
 impl Places {
-    pub(crate) fn new(helper: Arc<dyn RootHelper>) -> Self {
+    pub(crate) fn new(helper: Arc<dyn RootHelper>, layout: Layout) -> Self {
         Self {
             helper,
+            layout,
             turn: Mutex::default(),
             held: Mutex::default(),
             next: AtomicU64::default(),
             was_ready: AtomicBool::default(),
+            jails: OnceLock::new(),
         }
     }
 
@@ -77,6 +81,17 @@ impl Places {
         }
     }
 
+    /// Returns the jail of a VM's place, if it has one.
+    pub(super) fn jail(&self, vm: &VmId, place: &VmPlace) -> Option<JailPlan> {
+        let jail = place.jail.as_ref()?;
+        Some(JailPlan { runner: self.helper.runner(vm), control_group: jail.control_group.clone() })
+    }
+
+    /// Whether VMMs can run in jails here, as far as that was tried: the file system of their files has to take part.
+    pub(super) fn jails(&self) -> &OnceLock<bool> {
+        &self.jails
+    }
+
     /// Takes note of a VM that was found running, in a place that an earlier daemon had it given.
     pub(super) fn adopt(&self, record: &VmRecord, directory: &Path) {
         if record.spec.network == NetworkMode::Nat {
@@ -102,11 +117,15 @@ impl Places {
         tokio::task::spawn_blocking(move || places.take_away_now(&vm, Some(number)));
     }
 
-    /// Takes the place away that a VM has, if it has this number still. Blocks.
+    /// Takes the place away that a VM has or may have, if it has this number still, if one is named. Blocks.
     pub(super) fn take_away_now(&self, vm: &VmId, number: Option<u64>) {
         let _turn = lock(&self.turn);
         let held = lock(&self.held).get(vm).map(|held| held.number);
-        if held.is_some() && (number.is_none() || held == number) {
+        let is_meant = match number {
+            Some(_) => held == number,
+            None => held.is_some() || self.note(vm).exists(),
+        };
+        if is_meant {
             self.remove(&[vm.clone()].into());
         }
     }
@@ -114,29 +133,31 @@ impl Places {
     /// Takes the places away that VMs which do not run were left with. Blocks.
     pub(crate) fn sweep(&self, at_rest: impl IntoIterator<Item = VmId>) {
         let _turn = lock(&self.turn);
-        let is_left =
-            |vm: &VmId| !lock(&self.held).contains_key(vm) && Path::new(INTERFACES).join(device(vm)).exists();
+        let is_left = |vm: &VmId| !lock(&self.held).contains_key(vm) && self.note(vm).exists();
         let left: BTreeSet<VmId> = at_rest.into_iter().filter(is_left).collect();
         if !left.is_empty() {
             self.remove(&left);
         }
     }
 
+    /// Returns the file that is there for as long as a VM may have a place: before it is asked for, and until it is taken away for sure.
+    pub(super) fn note(&self, vm: &VmId) -> PathBuf {
+        self.layout.vm(vm).join(PLACE)
+    }
+
     fn remove(&self, vms: &BTreeSet<VmId>) {
         match self.helper.ask(HelperVerb::VmsRemove(vms.clone())) {
             Ok(_) => {
-                let mut held = lock(&self.held);
-                held.retain(|vm, _| !vms.contains(vm));
+                lock(&self.held).retain(|vm, _| !vms.contains(vm));
+                for note in vms.iter().map(|vm| self.note(vm)) {
+                    // Without it there is nothing left to be done; one that stays is found at the next start.
+                    let _ = fs_err::remove_file(note);
+                }
             }
-            // They stay what they are, without a VM; the next end, or the next daemon, tries again.
+            // They stay what they are, without a VM, and so does the note of them: the next end, or the next daemon, tries again.
             Err(error) => tracing::warn!(?vms, error = chain(&error), "their places in the network stay"),
         }
     }
-}
-
-/// Returns the name of a VM's device, as the helper gives it.
-fn device(vm: &VmId) -> String {
-    format!("bgt{vm}")
 }
 
 fn addresses(place: &VmPlace) -> VmAddresses {
@@ -144,7 +165,7 @@ fn addresses(place: &VmPlace) -> VmAddresses {
 }
 
 /// The file of a VM's directory in which its place is remembered, as JSON, for a daemon that comes after this one.
-pub(super) const PLACE: &str = "place.json";
+const PLACE: &str = "place.json";
 
 fn remembered(directory: &Path) -> Option<VmAddresses> {
     let text = fs_err::read(directory.join(PLACE)).ok()?;

@@ -39,7 +39,9 @@ fn create(environment: &Environment, name: &str, more: &[&str]) {
 
 /// The name of a VM's device.
 fn device(vm: &serde_json::Value) -> String {
-    format!("bgt{}", vm["id"].as_str().unwrap())
+    let place = std::fs::read(format!("{}/place.json", vm["directory"].as_str().unwrap())).unwrap();
+    let place: serde_json::Value = serde_json::from_slice(&place).unwrap();
+    place["device"]["device"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -73,7 +75,6 @@ fn a_daemon_that_dies_at_any_point_is_followed_by_one_that_leaves_no_place() {
     let environment = Environment::with_fake_vmm().on(&host);
     for (point, verb, outcome) in POINTS {
         create(&environment, "web", if *verb == "start" { &["--no-start"] } else { &[] });
-        let place = device(&environment.vm("web"));
         environment.succeed(&["daemon", "stop"]);
         let mut start = environment.banger(&["daemon", "start"]);
         let started = environment.outcome(start.env(variable::FAULT_POINT, point));
@@ -93,6 +94,7 @@ fn a_daemon_that_dies_at_any_point_is_followed_by_one_that_leaves_no_place() {
             },
         );
         if *outcome == Some("running") {
+            let place = device(&environment.vm("web"));
             assert!(host.run("ip -brief link show master bgr0").contains(&place), "{point}");
             assert!(!environment.vm("web")["addresses"].is_null(), "{point}");
         } else {

@@ -41,6 +41,12 @@ fn addresses(environment: &Environment, vm: &str) -> [IpAddr; 2] {
     ["v4", "v6"].map(|family| shown["addresses"][family].as_str().unwrap().parse().unwrap())
 }
 
+/// Returns a VM's place, as its daemon has noted it.
+fn place_of(environment: &Environment, vm: &str) -> serde_json::Value {
+    let directory = environment.vm(vm)["directory"].as_str().unwrap().to_owned();
+    serde_json::from_slice(&std::fs::read(format!("{directory}/place.json")).unwrap()).unwrap()
+}
+
 /// Runs a shell's script in a guest, as root.
 fn in_guest(environment: &Environment, vm: &str, script: &str) -> banger_testkit::Outcome {
     environment.run_with_input(&["exec", "-u", "root", vm, "--", "sh", "-c", script], b"")
@@ -121,12 +127,14 @@ fn guests_have_addresses_and_names_reach_each_other_and_the_world_and_not_the_ho
     assert!(!reaches(&environment, "web", &servers[0]), "as somebody else");
     assert!(host.reaches(&format!("{api}:8000")), "who has them is as well as before");
 
+    let web_device = place_of(&environment, "web")["device"]["device"].as_str().unwrap().to_owned();
+    assert!(host.run("ip -brief link").contains(&web_device));
     // A VM that has ended has no place, and the network goes with the last.
     environment.succeed(&["vm", "stop", "web"]);
     let gone = |what: &str| {
         wait_until(|| host.run("ip -brief link"), |links| !links.contains(what));
     };
-    gone(&format!("bgt{}", environment.vm("web")["id"].as_str().unwrap()));
+    gone(&web_device);
     wait_until(|| host.hosts(), |names| !names.contains("web.banger"));
     assert!(environment.vm("web")["addresses"].is_null());
     environment.succeed(&["vm", "start", "web"]);

@@ -78,11 +78,13 @@ fn label((name, value): (&String, &String)) -> String {
 }
 
 fn isolation(isolation: Isolation) -> String {
-    let Isolation { system_calls, files, user_namespace } = isolation;
+    let Isolation { system_calls, files, user_namespace, own_user, limits } = isolation;
     let all = [
         (system_calls, "filtered system calls"),
         (files, "its own files alone"),
         (user_namespace, "a user namespace of its own"),
+        (own_user, "a user of its own"),
+        (limits, "limits of its own"),
     ];
     let has: Vec<&str> = all.iter().filter(|(has, _)| *has).map(|(_, what)| *what).collect();
     if has.is_empty() { "none beside the machine".to_owned() } else { has.join(", ") }

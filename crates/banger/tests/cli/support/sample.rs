@@ -53,7 +53,7 @@ pub(crate) fn vm(name: &str, state: VmState) -> Vm {
         started_at: running.then(|| minutes_ago(3)),
         vmm_pid: running.then_some(4242),
         addresses: None,
-        isolation: running.then_some(Isolation { system_calls: true, files: true, user_namespace: false }),
+        isolation: running.then_some(Isolation { system_calls: true, files: true, ..Isolation::default() }),
         forwards: if running { vec![forward] } else { Vec::new() },
         automatic_forwards: Vec::new(),
         sockets: Vec::new(),
