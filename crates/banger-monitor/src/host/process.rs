@@ -95,8 +95,8 @@ impl Process {
     /// Whether somebody has stopped it (proc(5), `/proc/PID/stat`, field 3).
     pub(crate) fn stands_still(&self) -> bool {
         if let Some(group) = &self.control_group {
-            let events = std::fs::read_to_string(group.join(control_group::EVENTS));
-            return events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"));
+            return std::fs::read_to_string(group.join(control_group::FREEZE))
+                .is_ok_and(|word| word.trim() == "1");
         }
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
         // The name may have blanks and brackets of its own.
