@@ -6,8 +6,8 @@ use banger_types::helper::HelperVerb;
 
 use crate::host::{ALICE, Host, ids, request, terms};
 
-/// The programs that the helper runs: each of its steps is one of them, or writes a file between two.
-const TOOLS: [&str; 2] = ["ip", "nft"];
+/// The programs that the helper runs where there is no other firewall: each of its steps is one of them, or writes a file between two.
+const TOOLS: [&str; 3] = ["bridge", "ip", "nft"];
 
 /// Stands in the place of a tool on the host: counts, and kills the helper when it is this one's turn, before or after its work.
 const STAND_IN: &str = r#"#!/bin/sh

@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use banger_types::helper::{HelperRefusalKind, HelperVerb, VmPlace, VmTerms};
+use banger_types::helper::{HelperAnswer, HelperRefusalKind, HelperVerb, VmPlace, VmTerms};
 
-use crate::host::{ALICE, BOB, Host, answer_of, ids, refusal, terms};
+use rustix::process::Signal;
+
+use crate::host::{ALICE, BOB, Host, answer_of, ids, refusal, request, terms};
 
 #[test]
 fn what_it_makes_is_the_callers_and_goes_without_a_trace() {
@@ -115,6 +117,27 @@ fn a_caller_whom_sudo_does_not_name_is_nobody() {
     if !output.stdout.is_empty() {
         assert_eq!(refusal(answer_of(&output)).0, HelperRefusalKind::NotPermitted);
     }
+}
+
+#[test]
+fn what_is_typed_at_its_callers_terminal_is_not_heeded() {
+    let Some(host) = Host::new("what_is_typed_at_its_callers_terminal") else { return };
+    let mut helper = host.start(ALICE);
+    // It waits for its request, having left its surroundings; nsenter has become it by then.
+    let status = format!("/proc/{}/status", helper.id());
+    let ignores = |status: &str| {
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap_or_default();
+        // Of SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU (proc_pid_status(5)).
+        u64::from_str_radix(ignored, 16).is_ok_and(|mask| mask & 0x38_0007 == 0x38_0007)
+    };
+    banger_testkit::wait_until(|| std::fs::read_to_string(&status).unwrap(), ignores);
+    let pid = rustix::process::Pid::from_child(&helper);
+    for signal in [Signal::TSTP, Signal::INT, Signal::HUP, Signal::QUIT, Signal::TTIN, Signal::TTOU] {
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+    helper.stdin.take().unwrap().write_all(&request(HelperVerb::Hello)).unwrap();
+    let answer = answer_of(&helper.wait_with_output().unwrap());
+    assert!(matches!(answer, HelperAnswer::Hello { .. }), "{answer:?}");
 }
 
 #[test]
