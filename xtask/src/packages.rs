@@ -134,6 +134,7 @@ fn as_root(program: &str) -> Result<Command> {
         sudo.arg("env");
         sudo
     };
-    command.arg("DEBIAN_FRONTEND=noninteractive").arg(program);
+    // Where init scripts begin services (invoke-rc.d(8)), none begins in this run level.
+    command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]).arg(program);
     Ok(command)
 }
