@@ -296,7 +296,7 @@ mod tests {
 
     fn vm(last: u8, allow_host: bool, reaches_others: bool) -> Vm {
         Vm {
-            device: 1,
+            device: u32::from(last) - 1,
             address: Ipv4Addr::new(10, 213, 0, last),
             allow_host,
             reaches_others,
