@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use banger_types::VmId;
 use banger_types::helper::JailTerms;
+use banger_types::monitor::control_group;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::Refusal;
@@ -13,7 +14,7 @@ use crate::error::Refusal;
 /// The group that all of ours are in.
 const OURS: &str = "banger";
 /// What the caller writes to end what is in a group, and to let it stand still.
-const CALLERS: [&str; 2] = ["cgroup.kill", "cgroup.freeze"];
+const CALLERS: [&str; 2] = [control_group::KILL, control_group::FREEZE];
 /// The period in which processors' time is counted, microseconds.
 const PERIOD: u64 = 100_000;
 /// How long what is killed may take to end.
@@ -58,7 +59,7 @@ pub(super) fn ensure(caller: u32, id: &VmId, terms: JailTerms) -> Result<PathBuf
 /// Moves this process into a VM's group.
 pub(super) fn enter(caller: u32, id: &VmId) -> Result<(), Refusal> {
     let missing = || Refusal::Missing(format!("VM {id} has no control group"));
-    let path = directory(caller, id).ok_or_else(missing)?.join("cgroup.procs");
+    let path = directory(caller, id).ok_or_else(missing)?.join(control_group::PROCESSES);
     std::fs::write(&path, "0").map_err(Refusal::file("cannot write", path))
 }
 
@@ -69,7 +70,7 @@ pub(super) fn remove(caller: u32, id: &VmId) -> Result<(), Refusal> {
         let path = group.join(file);
         std::fs::write(&path, text).map_err(Refusal::file("cannot write", path))
     };
-    write("cgroup.kill", "1")?;
+    write(control_group::KILL, "1")?;
     until_empty(&group)?;
     std::fs::remove_dir(&group).map_err(Refusal::file("cannot remove", &group))?;
     if let Some(ours) = group.parent() {
@@ -81,7 +82,7 @@ pub(super) fn remove(caller: u32, id: &VmId) -> Result<(), Refusal> {
 
 /// Waits until nothing runs in a group; the kernel tells of each change of that file.
 fn until_empty(group: &Path) -> Result<(), Refusal> {
-    let path = group.join("cgroup.events");
+    let path = group.join(control_group::EVENTS);
     let failed = |error| Refusal::file("cannot read", &path)(error);
     let deadline = Instant::now() + END_LIMIT;
     loop {
@@ -113,7 +114,7 @@ pub(super) fn root() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     // Those before it are mounted over, and not to be seen.
     let mut places = mounts.lines().rev().filter_map(mounted).map(PathBuf::from);
-    places.find(|place| place.join("cgroup.procs").exists())
+    places.find(|place| place.join(control_group::PROCESSES).exists())
 }
 
 /// Returns where a mount is, if it is one of the whole tree of groups.

@@ -1,16 +1,12 @@
 //! Other firewalls, the real ones: what they would drop goes through, and nothing is left with them of what they were told.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use banger_testkit::NetworkHost;
+use banger_testkit::{NetworkHost, wait_until};
 use banger_types::helper::VmPlace;
 
 use crate::host::{ALICE, Host};
 use crate::traffic::{WORLD, guest, world};
-
-/// How long one may take until it is in force.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A host with a firewall that is running, and how it is made to load its rules anew.
 struct Firewall {
@@ -43,11 +39,7 @@ impl Firewall {
         start.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", script]);
         let daemon = start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.daemon = Some(daemon.unwrap());
-        let deadline = Instant::now() + PATIENCE;
-        while !is_up(&self.host) {
-            assert!(Instant::now() < deadline, "it does not come up");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_until(|| is_up(&self.host).to_string(), |is_up| is_up == "true");
     }
 
     fn end(&mut self) {
