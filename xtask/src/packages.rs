@@ -29,6 +29,8 @@ const TO_TEST: &[&str] = &[
     "iputils-arping",
     "iputils-ping",
     "nftables",
+    // What the kernel remembers of connections.
+    "conntrack",
     // A firewall of other people's, off until somebody turns it on.
     "ufw",
     "strace",

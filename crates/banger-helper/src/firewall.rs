@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use banger_names::NAME_PORT;
+
 use crate::allocation;
 use crate::device;
 use crate::error::Refusal;
@@ -82,10 +84,9 @@ pub(crate) fn remove_host() -> Result<(), Refusal> {
 }
 
 fn host_rules(state: &State) -> String {
-    let turned_on = |setting| state.settings.contains_key(setting);
     let mut drops = String::new();
     for (setting, family) in [(sysctl::FORWARD_V4, "ipv4"), (sysctl::FORWARD_V6, "ipv6")] {
-        if turned_on(setting) {
+        if sysctl::is_ours_alone(&state.settings, setting) {
             let _ = writeln!(drops, "    meta nfproto {family} drop");
         }
     }
@@ -121,6 +122,7 @@ fn rules(uid: u32, user: &User) -> String {
 /// The rules of what is routed: to the host, through it, and from it.
 fn routed(uid: u32, user: &User) -> String {
     let (bridge, block, gateway) = (network::bridge(uid), user.block, allocation::gateway(user.block));
+    let names_port = user.names_port;
     let gateway_v6 = network::describe(uid, user).gateway_v6;
     let [v6, gateway_v6, masquerade_v6, stray_v6, strangers_v6] =
         if let (Some(first), Some((gateway, _))) = (user.v6, gateway_v6) {
@@ -138,7 +140,8 @@ fn routed(uid: u32, user: &User) -> String {
     let (alone, alone_v6) = sets(user, |vm| !vm.reaches_others);
     let (members, members_v6) = members(uid, user);
     // Before anybody's rules translate a destination, and after it is known what answers to what: what is the host's own stays the
-    // host's, though a container has its port. A frame that no bridge has taken is nobody's.
+    // host's, though a container has its port. A frame that no bridge has taken is nobody's. Questions for names come to who answers them
+    // here, wherever that listens, and not to whom others translate that port to.
     format!(
         "table inet {TABLE}{uid} {{
   set trusted {{ {trusted} }}
@@ -160,12 +163,16 @@ fn routed(uid: u32, user: &User) -> String {
     ip daddr {block} ip daddr != @members drop
     {stray_v6}
     ip daddr {gateway} icmp type echo-request accept
-    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
+    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport {NAME_PORT} accept
     {gateway_v6}
     ip daddr {NOT_OF_THE_WORLD} drop
     ip6 daddr {NOT_OF_THE_WORLD_V6} drop
     fib daddr type local ip saddr != @trusted drop
     fib daddr type local ip6 saddr != @trusted_v6 drop
+  }}
+  chain names {{
+    type nat hook prerouting priority dstnat - 10; policy accept;
+    iifname \"{bridge}\" ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport {NAME_PORT} redirect to :{names_port}
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
@@ -176,7 +183,7 @@ fn routed(uid: u32, user: &User) -> String {
     ip saddr @trusted accept
     ip6 saddr @trusted_v6 accept
     ip daddr {gateway} icmp type echo-request accept
-    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
+    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport {names_port} accept
     {gateway_v6}
     reject with icmpx admin-prohibited
   }}
@@ -312,6 +319,7 @@ mod tests {
             block: "10.213.0.0/24".parse().unwrap(),
             v6: v6.map(|text| text.parse().unwrap()),
             names: None,
+            names_port: 600,
             told: [].into(),
             vms: vms.into(),
         }
@@ -333,6 +341,17 @@ mod tests {
         assert!(
             rules(1001, &User { vms: [].into(), ..user(None) }).contains("set trusted { type ipv4_addr; }")
         );
+    }
+
+    #[test]
+    fn questions_for_names_come_to_where_they_are_answered() {
+        let text = rules(1001, &user(None));
+        for line in [
+            "ip daddr 10.213.0.1 meta l4proto { tcp, udp } th dport 53 redirect to :600",
+            "ip daddr 10.213.0.1 meta l4proto { tcp, udp } th dport 600 accept",
+        ] {
+            assert_eq!(text.matches(line).count(), 1, "{line}: {text}");
+        }
     }
 
     #[test]

@@ -154,6 +154,7 @@ mod tests {
                 block: "10.213.0.0/24".parse().unwrap(),
                 v6: Some("fd00::".parse().unwrap()),
                 names: None,
+                names_port: banger_names::NAME_PORT,
                 told: [].into(),
                 vms: [].into(),
             });

@@ -5,7 +5,9 @@
 
 mod allocation;
 mod caller;
+mod connections;
 mod device;
+mod directory;
 mod error;
 mod firewall;
 mod foreign;

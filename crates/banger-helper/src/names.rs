@@ -24,6 +24,8 @@ use crate::state::{Process, User};
 pub(crate) const ROLE: &str = "serve-names";
 /// Whom that of root's network runs as: nobody (Debian policy section 9.2.2).
 const NOBODY: u32 = 65_534;
+/// Where it listens if somebody else has the usual port of all of the host's addresses: ports that only root gives away.
+const OTHER_PORTS: std::ops::Range<u16> = 600..1024;
 /// How long one that is killed may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
@@ -31,14 +33,15 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Waiting(io::PipeWriter);
 
-/// Makes sure that a user's network has its name server. What is returned is to be let begin when the state with it is saved.
+/// Makes sure that a user's network has its name server, and notes where it listens. What is returned is to be let begin when the state with
+/// it is saved.
 pub(crate) fn ensure(uid: u32, user: &mut User) -> Result<Option<Waiting>, Refusal> {
     if user.names.as_ref().is_some_and(Process::is_alive) {
         return Ok(None);
     }
     let failed = |error: io::Error| Refusal::Tool { tool: ROLE, reason: error.to_string() };
-    let address = SocketAddr::from((allocation::gateway(user.block), NAME_PORT));
-    let Sockets { datagrams, streams } = Sockets::bind(address).map_err(failed)?;
+    let (Sockets { datagrams, streams }, port) = listen(user).map_err(failed)?;
+    user.names_port = port;
     let (begin, may_begin) = io::pipe().map_err(failed)?;
     let mut command = Command::new("/proc/self/exe");
     command.args([
@@ -53,6 +56,20 @@ pub(crate) fn ensure(uid: u32, user: &mut User) -> Result<Option<Waiting>, Refus
     let child = command.spawn().map_err(failed)?;
     user.names = Process::of(child.id());
     Ok(Some(Waiting(may_begin)))
+}
+
+/// Listens where the last one did, where everybody does, or where nobody else does. Returns the port as well.
+fn listen(user: &User) -> io::Result<(Sockets, u16)> {
+    let gateway = allocation::gateway(user.block);
+    let mut taken = io::ErrorKind::AddrInUse.into();
+    for port in [user.names_port, NAME_PORT].into_iter().chain(OTHER_PORTS) {
+        match Sockets::bind(SocketAddr::from((gateway, port))) {
+            Ok(sockets) => return Ok((sockets, port)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(taken)
 }
 
 impl Waiting {

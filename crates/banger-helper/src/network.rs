@@ -35,6 +35,7 @@ pub(crate) fn describe(uid: u32, user: &User) -> UserNetwork {
         block: user.block,
         gateway: allocation::gateway(user.block),
         gateway_v6: gateway_v6(user).map(|address| (address, PREFIX_V6)),
+        name_server: user.names.map(|server| server.pid),
     }
 }
 

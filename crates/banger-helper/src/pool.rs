@@ -8,8 +8,8 @@ use std::path::Path;
 use banger_types::helper::Ipv4Block;
 use rustix::fs::{Mode, OFlags, open};
 
+use crate::directory::check_owner;
 use crate::error::Refusal;
-use crate::state::check_owner;
 
 /// Where root says another block, on its first line.
 pub(crate) const FILE: &str = "/etc/banger/pool";

@@ -1,38 +1,31 @@
 //! Who has what: one file, of root's, for as long as the host runs, as what it speaks of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use banger_names::NAME_PORT;
 use banger_types::VmId;
 use banger_types::helper::Ipv4Block;
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, unlinkat,
-};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::directory::Directory;
 use crate::error::Refusal;
 use crate::foreign::Foreign;
 
 /// Where directories of running systems are (file-hierarchy(7)).
 const RUN: &str = "/run";
-const DIRECTORY: &str = "banger";
 const STATE: &str = "state.json";
-/// Half written.
-const PARTIAL: &str = ".state.json.partial";
 /// Held by whoever changes anything, and before it the one of its user's: so one user's flood has one place in the others' queue.
 const LOCK: &str = "lock";
 /// How long somebody else may have it.
 const LOCK_LIMIT: Duration = Duration::from_secs(20);
 /// The form of what is written here.
 const VERSION: u32 = 1;
-/// Longest state, bytes.
-const LONGEST: u64 = 16 << 20;
 
 /// Everything that the helper has made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,11 +55,19 @@ pub(crate) struct User {
     /// Its name server.
     #[serde(default)]
     pub(crate) names: Option<Process>,
+    /// The port that it listens on, at the gateway's address: what guests ask there on its usual one comes to this one.
+    #[serde(default = "usual_port")]
+    pub(crate) names_port: u16,
     /// Other firewalls that were told of it.
     #[serde(default)]
     pub(crate) told: BTreeSet<Foreign>,
     /// The VMs in it.
     pub(crate) vms: BTreeMap<VmId, Vm>,
+}
+
+/// The port of name servers that is so for everybody.
+pub(crate) const fn usual_port() -> u16 {
+    NAME_PORT
 }
 
 /// A process, told apart from a later one with the same number.
@@ -124,8 +125,7 @@ impl State {
 /// The state's file, which nobody else reads or writes meanwhile.
 #[derive(Debug)]
 pub(crate) struct StateFile {
-    directory: OwnedFd,
-    path: PathBuf,
+    directory: Directory,
     /// None for who only looks.
     locks: Vec<OwnedFd>,
 }
@@ -137,16 +137,15 @@ impl StateFile {
     }
 
     fn open_in(parent: &Path, uid: u32) -> Result<Self, Refusal> {
-        let (directory, path) = open_directory(parent)?;
+        let directory = Directory::open(parent)?;
         // The user's own queue first.
-        let locks = vec![lock(&directory, &path, &format!("{LOCK}-{uid}"))?, lock(&directory, &path, LOCK)?];
-        Ok(Self { directory, path, locks })
+        let locks = vec![lock(&directory, &format!("{LOCK}-{uid}"))?, lock(&directory, LOCK)?];
+        Ok(Self { directory, locks })
     }
 
     /// Returns the file as it is, for who changes nothing.
     pub(crate) fn look() -> Result<Self, Refusal> {
-        let (directory, path) = open_directory(Path::new(RUN))?;
-        Ok(Self { directory, path, locks: Vec::new() })
+        Ok(Self { directory: Directory::open(Path::new(RUN))?, locks: Vec::new() })
     }
 
     /// Starts a program that outlives this one, and must not have the locks.
@@ -154,7 +153,7 @@ impl StateFile {
         let inherit = |flags| {
             let mut locks = self.locks.iter();
             let set = locks.try_for_each(|lock| rustix::io::fcntl_setfd(lock, flags));
-            set.map_err(|error| Refusal::file("cannot change", &self.path)(error.into()))
+            set.map_err(|error| Refusal::file("cannot change", self.directory.path())(error.into()))
         };
         inherit(FdFlags::CLOEXEC)?;
         let started = start();
@@ -164,16 +163,8 @@ impl StateFile {
 
     /// Returns what is written there.
     pub(crate) fn load(&self) -> Result<State, Refusal> {
-        let path = self.path.join(STATE);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match openat(&self.directory, STATE, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(rustix::io::Errno::NOENT) => return Ok(State::default()),
-            Err(error) => return Err(Refusal::file("cannot read", path)(error.into())),
-        };
-        check_owner(&file, &path)?;
-        let mut text = Vec::new();
-        File::from(file).take(LONGEST).read_to_end(&mut text).map_err(Refusal::file("cannot read", &path))?;
+        let path = self.directory.path().join(STATE);
+        let Some(text) = self.directory.read(STATE)? else { return Ok(State::default()) };
         let state: State = serde_json::from_slice(&text)
             .map_err(|error| Refusal::file("cannot understand", &path)(error.into()))?;
         if state.version != VERSION {
@@ -187,84 +178,34 @@ impl StateFile {
 
     /// Puts another in its place.
     pub(crate) fn save(&self, state: &State) -> Result<(), Refusal> {
-        let path = self.path.join(STATE);
-        let write = || {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut file = File::from(openat(&self.directory, PARTIAL, flags, Mode::from_raw_mode(0o600))?);
-            file.write_all(&serde_json::to_vec_pretty(state)?)?;
-            file.sync_all()?;
-            renameat(&self.directory, PARTIAL, &self.directory, STATE)?;
-            Ok(())
-        };
-        write().map_err(Refusal::file("cannot write", path))
+        let text = serde_json::to_vec_pretty(state).map_err(|error| {
+            Refusal::file("cannot write", self.directory.path().join(STATE))(error.into())
+        })?;
+        self.directory.replace(STATE, &text)
     }
 
     /// Takes the file away: there is nothing that it could speak of.
     pub(crate) fn remove(&self) -> Result<(), Refusal> {
-        self.remove_file(STATE)
+        self.directory.remove(STATE)
     }
-
-    /// Takes another file beside it away, if there is one.
-    pub(crate) fn remove_file(&self, name: &str) -> Result<(), Refusal> {
-        match unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(error) => Err(Refusal::file("cannot remove", self.path.join(name))(error.into())),
-        }
-    }
-}
-
-/// Opens the directory below `parent` where the state is, which is made if there is none.
-fn open_directory(parent: &Path) -> Result<(OwnedFd, PathBuf), Refusal> {
-    let path = parent.join(DIRECTORY);
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || {
-        let parent = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        match mkdirat(&parent, DIRECTORY, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(error),
-        }
-        openat(&parent, DIRECTORY, flags, Mode::empty())
-    };
-    let directory = open().map_err(|error| Refusal::file("cannot open", &path)(error.into()))?;
-    check_owner(&directory, &path)?;
-    Ok((directory, path))
 }
 
 /// Takes a lock. The programs that this process starts inherit it: should it be killed, nobody begins before they have ended.
-fn lock(directory: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd, Refusal> {
-    let failed = |error: rustix::io::Errno| Refusal::file("cannot lock", path.join(name))(error.into());
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
-    let file = openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+fn lock(directory: &Directory, name: &str) -> Result<OwnedFd, Refusal> {
+    let path = directory.path().join(name);
+    let file = directory.open_lock(name)?;
     // The lock is of both, which are one open file; the thread ends with this process if nobody gives it away in time.
-    let same = file.try_clone().map_err(Refusal::file("cannot lock", path.join(name)))?;
+    let same = file.try_clone().map_err(Refusal::file("cannot lock", &path))?;
     let (done, taken) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(flock(&same, FlockOperation::LockExclusive)));
     match taken.recv_timeout(LOCK_LIMIT) {
-        Ok(result) => result.map(|()| file).map_err(failed),
-        Err(_) => Err(Refusal::Busy { path: path.join(name), seconds: LOCK_LIMIT.as_secs() }),
+        Ok(result) => result.map(|()| file).map_err(|error| Refusal::file("cannot lock", path)(error.into())),
+        Err(_) => Err(Refusal::Busy { path, seconds: LOCK_LIMIT.as_secs() }),
     }
-}
-
-/// Makes sure that nobody but this process's user can have made a file, or change it.
-pub(crate) fn check_owner(file: &OwnedFd, path: &Path) -> Result<(), Refusal> {
-    let status = fstat(file).map_err(|error| Refusal::file("cannot look at", path)(error.into()))?;
-    let why = if status.st_uid != rustix::process::geteuid().as_raw() {
-        "belongs to another user"
-    } else if status.st_mode & 0o022 != 0 {
-        "may be written by others"
-    } else if !matches!(FileType::from_raw_mode(status.st_mode), FileType::RegularFile | FileType::Directory)
-    {
-        "is no file"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::Planted { path: path.to_owned(), why })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn sample() -> State {
@@ -281,6 +222,7 @@ mod tests {
             block: "10.0.0.0/24".parse().unwrap(),
             v6: None,
             names: None,
+            names_port: NAME_PORT,
             told: [].into(),
             vms: [(VmId::from_random(1), vm)].into(),
         };
@@ -304,35 +246,8 @@ mod tests {
         file.remove().unwrap();
         file.remove().unwrap();
         assert_eq!(file.load().unwrap(), State::default());
-        let left: Vec<_> = std::fs::read_dir(run.path().join(DIRECTORY)).unwrap().flatten().collect();
+        let left: Vec<_> = std::fs::read_dir(file.directory.path()).unwrap().flatten().collect();
         assert_eq!(left.len(), 3, "the locks: {left:?}");
-    }
-
-    #[test]
-    fn what_others_could_have_planted_is_not_used() {
-        let run = tempfile::tempdir().unwrap();
-        let (place, elsewhere) = (run.path().join(DIRECTORY), run.path().join("elsewhere"));
-        std::fs::create_dir(&elsewhere).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
-        assert!(
-            matches!(StateFile::open_in(run.path(), 1), Err(Refusal::File { .. })),
-            "a link in the place of the directory"
-        );
-        std::fs::remove_file(&place).unwrap();
-        std::fs::create_dir(&place).unwrap();
-        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
-        let error = StateFile::open_in(run.path(), 1).unwrap_err();
-        assert!(matches!(error, Refusal::Planted { why: "may be written by others", .. }), "{error}");
-        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let file = StateFile::open_in(run.path(), 1).unwrap();
-        // Links where it reads, and where it writes.
-        let secret = elsewhere.join("secret");
-        std::fs::write(&secret, "secret").unwrap();
-        std::os::unix::fs::symlink(&secret, place.join(STATE)).unwrap();
-        assert!(file.load().is_err());
-        std::os::unix::fs::symlink(&secret, place.join(PARTIAL)).unwrap();
-        assert!(file.save(&sample()).is_err());
-        assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
     }
 
     #[test]

@@ -41,21 +41,20 @@ pub(crate) const FIREWALL_CMD: Tool = Tool { name: "firewall-cmd", places: &["/u
 /// How long a program may take: everybody else waits meanwhile.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Returns what a program says, and ends it when it takes too long.
-fn output_in_time(child: Child) -> io::Result<Output> {
+/// Returns what a program says, and whether it was ended because it took too long.
+fn output_in_time(child: Child) -> io::Result<(Output, bool)> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let (done, ended) = mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
-        if ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-            // It may have ended at this moment.
-            let _ = pidfd_send_signal(&process, Signal::KILL);
-        }
+        let is_late = ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+        // It may have ended at this moment.
+        is_late && pidfd_send_signal(&process, Signal::KILL).is_ok()
     });
     let output = child.wait_with_output();
     drop(done);
-    let _ = watch.join();
-    output
+    let was_late = watch.join().unwrap_or_default();
+    Ok((output?, was_late))
 }
 
 impl Tool {
@@ -75,9 +74,15 @@ impl Tool {
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes()).map_err(|error| failed(error.to_string()))?;
         }
-        let output = output_in_time(child).map_err(|error| failed(error.to_string()))?;
+        let (output, was_late) = output_in_time(child).map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        if was_late {
+            return Err(failed(format!(
+                "it was ended after {} s, in which it had not done it",
+                LIMIT.as_secs()
+            )));
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(failed(said.trim().chars().take(1000).collect()))

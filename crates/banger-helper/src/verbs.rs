@@ -4,6 +4,7 @@
 //! what was left of them.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use banger_types::VmId;
 use banger_types::helper::{HelperAnswer, HelperVerb, VmPlace, VmTerms};
@@ -12,9 +13,9 @@ use crate::allocation;
 use crate::caller::Caller;
 use crate::error::Refusal;
 use crate::foreign::{self, Firewalls};
-use crate::state::{State, StateFile, User, Vm};
+use crate::state::{State, StateFile, User, Vm, usual_port};
 use crate::tool::IP;
-use crate::{device, firewall, hosts, jail, names, network, pool, sysctl};
+use crate::{connections, device, firewall, hosts, jail, names, network, pool, sysctl};
 
 /// Does what a caller asks.
 pub(crate) fn answer(caller: &Caller, verb: HelperVerb) -> Result<HelperAnswer, Refusal> {
@@ -24,11 +25,17 @@ pub(crate) fn answer(caller: &Caller, verb: HelperVerb) -> Result<HelperAnswer, 
     crate::caller::leave_control_group();
     let file = StateFile::open(caller.uid)?;
     let state = file.load()?;
-    let mut work = Work { caller, file, state };
+    // What is in the way of that is in nobody's way else: the next request tries again.
+    let warnings = foreign::lasting::take_back(&state).err().map(|error| {
+        let why = banger_types::error::chain(&error);
+        format!("another firewall still has what it was told before the host was restarted: {why}")
+    });
+    let mut work = Work { caller, file, state, warnings: warnings.into_iter().collect() };
     match verb {
         HelperVerb::Hello => unreachable!("answered above"),
         HelperVerb::VmAdd(terms) => work.add(&terms),
         HelperVerb::VmsRemove(vms) => work.remove(&vms),
+        HelperVerb::NetworkRestore => work.restore(),
     }
 }
 
@@ -37,6 +44,8 @@ struct Work<'a> {
     caller: &'a Caller,
     file: StateFile,
     state: State,
+    /// What the user is to know, so far.
+    warnings: Vec<String>,
 }
 
 impl Work<'_> {
@@ -61,6 +70,32 @@ impl Work<'_> {
             jail: jail_terms.map(|_| jail::user_for(&self.state, uid, &terms.vm)).transpose()?,
         };
         user.vms.insert(terms.vm.clone(), vm.clone());
+        let user = self.put_in_force(user, &[&vm])?;
+        let jail = jail::ensure(uid, &terms.vm, &vm, jail_terms)?;
+        if terms.jail.is_some() && jail.is_none() {
+            self.warnings.push(jail::IMPOSSIBLE.to_owned());
+        }
+        hosts::apply(&self.state)?;
+        let (network, device) = (network::describe(uid, &user), device::describe(&user, &vm));
+        let warnings = std::mem::take(&mut self.warnings);
+        Ok(HelperAnswer::Place(VmPlace { network, device, name, jail, warnings }))
+    }
+
+    /// Puts the caller's network in force again, with all of its devices.
+    fn restore(&mut self) -> Result<HelperAnswer, Refusal> {
+        let uid = self.caller.uid;
+        let Some(user) = self.state.users.get(&uid).cloned() else { return Ok(HelperAnswer::Done) };
+        let vms: Vec<Vm> = user.vms.values().cloned().collect();
+        let user = self.put_in_force(user, &vms.iter().collect::<Vec<_>>())?;
+        hosts::apply(&self.state)?;
+        let warnings = std::mem::take(&mut self.warnings);
+        Ok(HelperAnswer::Network { network: network::describe(uid, &user), warnings })
+    }
+
+    /// Puts a network of the caller's in force as it is meant to be, with the devices of these of its VMs. Returns it as it is then.
+    fn put_in_force(&mut self, mut user: User, vms: &[&Vm]) -> Result<User, Refusal> {
+        let uid = self.caller.uid;
+        let before = self.state.users.get(&uid).cloned();
         let firewalls = Firewalls::look()?;
         user.told.extend(firewalls.found());
         self.state.users.insert(uid, user.clone());
@@ -72,36 +107,37 @@ impl Work<'_> {
         firewall::apply_host(&self.state)?;
         changes.make()?;
         network::ensure(uid, &user)?;
-        device::ensure(uid, &vm)?;
-        let jail = jail::ensure(uid, &terms.vm, &vm, jail_terms)?;
-        let mut warnings = firewalls.admit(uid, &user)?;
-        warnings.extend(self.ensure_names(&mut user)?);
-        if terms.jail.is_some() && jail.is_none() {
-            warnings.push(jail::IMPOSSIBLE.to_owned());
+        vms.iter().try_for_each(|vm| device::ensure(uid, vm))?;
+        let port = user.names_port;
+        self.ensure_names(&mut user)?;
+        if user.names_port != port {
+            firewall::apply(uid, &user)?;
+            // What they were told of is another's by now.
+            before.map_or(Ok(()), |before| foreign::dismiss(uid, &before))?;
         }
-        hosts::apply(&self.state)?;
-        let (network, device) = (network::describe(uid, &user), device::describe(&user, &vm));
-        Ok(HelperAnswer::Place(VmPlace { network, device, name, jail, warnings }))
+        self.warnings.extend(firewalls.admit(uid, &user)?);
+        Ok(user)
     }
 
-    /// Makes sure that a network has its name server. Without one it is a network all the same: returns what is to be said of that.
-    fn ensure_names(&mut self, user: &mut User) -> Result<Option<String>, Refusal> {
+    /// Makes sure that a network has its name server. Without one it is a network all the same, and that is said.
+    fn ensure_names(&mut self, user: &mut User) -> Result<(), Refusal> {
         let uid = self.caller.uid;
         // It outlives this request, and must not keep others out.
         match self.file.without_heirs(|| names::ensure(uid, user))? {
-            Ok(None) => Ok(None),
+            Ok(None) => {}
             Ok(Some(waiting)) => {
                 self.state.users.insert(uid, user.clone());
                 self.file.save(&self.state)?;
                 waiting.begin();
-                Ok(None)
             }
             Err(error) => {
                 let gateway = allocation::gateway(user.block);
                 let why = banger_types::error::chain(&error);
-                Ok(Some(format!("VMs find no names, for nobody can listen on port 53 of {gateway}: {why}")))
+                self.warnings
+                    .push(format!("VMs find no names, for nobody can listen for them on {gateway}: {why}"));
             }
         }
+        Ok(())
     }
 
     fn new_network(&self, terms: &VmTerms) -> Result<User, Refusal> {
@@ -113,7 +149,8 @@ impl Work<'_> {
             Refusal::Missing(format!("{why}; root may name another block in {}", pool::FILE))
         })?;
         let v6 = if terms.v6 && sysctl::has_v6() { Some(drawn_prefix()?) } else { None };
-        Ok(User { label: self.caller.label.clone(), block, v6, names: None, told: [].into(), vms: [].into() })
+        let (label, names_port) = (self.caller.label.clone(), usual_port());
+        Ok(User { label, block, v6, names: None, names_port, told: [].into(), vms: [].into() })
     }
 
     /// Takes the places of these VMs of the caller's away, as far as there are some.
@@ -121,10 +158,14 @@ impl Work<'_> {
         let uid = self.caller.uid;
         let mut without = self.state.clone();
         if let Some(user) = without.users.get_mut(&uid) {
+            let mut addresses = BTreeSet::new();
             for (id, vm) in user.vms.iter().filter(|(id, _)| vms.contains(id)) {
                 jail::remove(uid, id)?;
                 device::remove(vm)?;
+                addresses.insert(IpAddr::from(vm.address));
+                addresses.extend(device::address_v6(user, vm).map(IpAddr::from));
             }
+            connections::forget(&addresses);
             user.vms.retain(|vm, _| !vms.contains(vm));
             if user.vms.is_empty() {
                 names::end(user)?;

@@ -1,15 +1,19 @@
 //! What processes take: proc(5).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
+use banger_types::monitor::control_group;
 use banger_types::stats::HostUsage;
 
 /// Most processes that are looked at: a VM has a handful.
 const MOST: usize = 64;
 
-/// Returns what a process and all beneath it take; nothing if it is gone.
-pub fn usage_of_tree(root: u32) -> Option<HostUsage> {
+/// Returns what a process and all beneath it take; nothing if it is gone. The memory of those that are another user's, and in a control
+/// group of their own, is what that group has.
+pub fn usage_of_tree(root: u32, control_group: Option<&Path>) -> Option<HostUsage> {
+    let group = control_group.and_then(GroupMemory::read);
+    let mut is_grouped = false;
     let mut usage = HostUsage::default();
     let mut waiting = VecDeque::from([root]);
     let mut seen = 0;
@@ -23,11 +27,38 @@ pub fn usage_of_tree(root: u32) -> Option<HostUsage> {
         usage.cpu_ms += cpu_ms;
         match proportional_memory(directory) {
             Some(pss) => usage.pss += pss,
+            None if group.as_ref().is_some_and(|group| group.processes.contains(&pid)) => is_grouped = true,
             None => usage.untold += 1,
         }
         waiting.extend(children(directory));
     }
+    usage.pss += group.filter(|_| is_grouped).map_or(0, |group| group.bytes);
     (usage.processes > 0).then_some(usage)
+}
+
+/// What a control group has of memory (the kernel's `cgroup-v2`, `memory.stat`).
+#[derive(Debug)]
+struct GroupMemory {
+    processes: HashSet<u32>,
+    /// What its processes have mapped, theirs alone or the first time anybody had it.
+    bytes: u64,
+}
+
+impl GroupMemory {
+    fn read(group: &Path) -> Option<Self> {
+        let processes = std::fs::read_to_string(group.join(control_group::PROCESSES)).ok()?;
+        let statistics = std::fs::read_to_string(group.join(control_group::MEMORY)).ok()?;
+        Some(Self {
+            processes: processes.lines().filter_map(|line| line.parse().ok()).collect(),
+            bytes: mapped(&statistics),
+        })
+    }
+}
+
+fn mapped(statistics: &str) -> u64 {
+    let fields = statistics.lines().filter_map(|line| line.split_once(' '));
+    let counted = fields.filter(|(name, _)| ["anon", "file_mapped"].contains(name));
+    counted.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum()
 }
 
 /// `stat`: fields 14 and 15 are processor time in user and kernel mode, in ticks. The second is a name that may have anything
@@ -63,16 +94,22 @@ mod tests {
 
     #[test]
     fn a_process_is_counted_with_what_it_started() {
-        let alone = usage_of_tree(std::process::id()).unwrap();
+        let alone = usage_of_tree(std::process::id(), None).unwrap();
         assert!(alone.pss > 0 && alone.untold == 0, "{alone:?}");
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let both = usage_of_tree(std::process::id()).unwrap();
+        let both = usage_of_tree(std::process::id(), None).unwrap();
         // Other tests of this program may start processes, too.
         assert!(both.processes > 1, "{both:?}");
-        let of_child = usage_of_tree(child.id()).unwrap();
+        let of_child = usage_of_tree(child.id(), None).unwrap();
         assert_eq!(of_child.processes, 1);
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert_eq!(usage_of_tree(child.id()), None);
+        assert_eq!(usage_of_tree(child.id(), None), None);
+    }
+
+    #[test]
+    fn a_group_has_what_is_mapped() {
+        let statistics = "anon 4096\nfile 999999\nkernel 77\nfile_mapped 8192\nanon_thp 2048\n";
+        assert_eq!(mapped(statistics), 12_288);
     }
 }

@@ -118,6 +118,7 @@ mod tests {
             block: "10.213.7.0/24".parse().unwrap(),
             gateway: Ipv4Addr::new(10, 213, 7, 1),
             gateway_v6: Some(("fd00::1".parse().unwrap(), 64)),
+            name_server: None,
         };
         let device = VmDevice {
             device: "bgt0123456789ab".to_owned(),

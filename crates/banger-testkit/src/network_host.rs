@@ -11,7 +11,7 @@ use banger_types::helper::HELPER_PREFIX;
 use crate::environment::programs;
 use crate::not_run;
 
-/// A host, as far as network, `/run` and `/etc` go. Nothing of it outlives the test.
+/// A host, as far as network, `/run`, `/etc` and `/var/lib` go. Nothing of it outlives the test.
 #[derive(Debug)]
 pub struct NetworkHost {
     holder: Running,
@@ -41,7 +41,7 @@ impl NetworkHost {
     fn make() -> Self {
         // What /sys shows of interfaces is of the namespace in which it was mounted; and /etc is this host's, so that one's is not
         // changed by another's.
-        let script = "mount -t tmpfs none /run && mount -t sysfs none /sys && mkdir /run/etc && cp -a /etc/. /run/etc \
+        let script = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && mount -t sysfs none /sys && mkdir /run/etc && cp -a /etc/. /run/etc \
                       && mount --bind /run/etc /etc && rm -f /etc/hosts /etc/resolv.conf && : > /etc/resolv.conf \
                       && mkdir /run/banger && echo 127.0.0.1 localhost > /etc/hosts && ip link set lo up && echo there && exec cat";
         let mut hold = Command::new("unshare");
@@ -96,11 +96,12 @@ impl NetworkHost {
             "ip -brief address",
             "nft list ruleset",
             "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv6/conf/lo/accept_ra",
-            "find /run/banger -type f -not -name lock*",
-            "ss -Hlun",
-            "ss -Hltn",
         ];
-        words.iter().map(|words| self.run(words)).chain([self.hosts()]).collect::<Vec<_>>().join("\n")
+        // The order of these is nobody's promise.
+        let unordered = ["find /run/banger /var/lib -type f -not -name lock*", "ss -Hlun", "ss -Hltn"];
+        let said = words.iter().map(|words| self.run(words));
+        let sorted = unordered.iter().map(|words| sorted(&self.run(words)));
+        said.chain(sorted).chain([self.hosts()]).collect::<Vec<_>>().join("\n")
     }
 
     /// Waits until that is so again.
@@ -141,6 +142,13 @@ impl NetworkHost {
         found.dedup();
         found
     }
+}
+
+/// Returns lines in their order.
+fn sorted(lines: &str) -> String {
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
 }
 
 /// How long what is done by and by may take on a busy machine.

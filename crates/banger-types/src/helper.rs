@@ -78,6 +78,9 @@ pub enum HelperVerb {
     VmAdd(VmTerms),
     /// Take these VMs' places away, as far as there are some; the network goes with the last.
     VmsRemove(BTreeSet<VmId>),
+    /// Put all of the caller's network in force as it is meant to be, should somebody have ended or flushed some of it. Answered by
+    /// [`HelperAnswer::Network`], or by [`HelperAnswer::Done`] where there is none.
+    NetworkRestore,
 }
 
 /// What a VM's place is to be.
@@ -123,6 +126,13 @@ pub enum HelperAnswer {
     },
     /// The place as it is.
     Place(VmPlace),
+    /// The network as it is.
+    Network {
+        /// The network.
+        network: UserNetwork,
+        /// What the user should know, as clauses.
+        warnings: Vec<String>,
+    },
     /// It is done, or was.
     Done,
     /// It is not.
@@ -213,6 +223,9 @@ pub struct UserNetwork {
     pub gateway: Ipv4Addr,
     /// The same by IPv6, and the length of its network's prefix.
     pub gateway_v6: Option<(Ipv6Addr, u8)>,
+    /// The process id of its name server, which is the caller's process; `None` where there is none.
+    #[serde(default)]
+    pub name_server: Option<u32>,
 }
 
 /// A VM's device.

@@ -78,6 +78,8 @@ pub mod control_group {
     pub const EVENTS: &str = "cgroup.events";
     /// Their numbers, a line each.
     pub const PROCESSES: &str = "cgroup.procs";
+    /// What they have of memory: `anon 4096`, bytes.
+    pub const MEMORY: &str = "memory.stat";
 }
 
 /// Something to be written to a unix socket of the VMM's.

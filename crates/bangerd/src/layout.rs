@@ -109,6 +109,11 @@ impl Layout {
         self.data.join("kvm.json")
     }
 
+    /// VMs that are gone, and whose places in a network are not, as JSON.
+    pub(crate) fn left_places(&self) -> PathBuf {
+        self.data.join("left-places.json")
+    }
+
     pub(crate) fn ssh(&self) -> PathBuf {
         self.data.join("ssh")
     }

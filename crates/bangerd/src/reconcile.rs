@@ -111,12 +111,16 @@ async fn until_known(handle: &VmHandle) {
     }
 }
 
-/// Takes the places in networks away that VMs have which do not run; nobody waits for that.
+/// Takes the places in networks away that VMs have which do not run, and puts the network of the others in force; nobody waits for that.
 fn leave_networks(context: &Arc<Context>) {
     let vms = context.vms.list().into_iter();
     let at_rest: Vec<VmId> = vms.filter(|vm| !vm.state.is_alive()).map(|vm| vm.id).collect();
     let places = Arc::clone(&context.places);
-    tokio::task::spawn_blocking(move || places.sweep(at_rest));
+    tokio::task::spawn_blocking(move || {
+        places.sweep(at_rest);
+        // Those that run on in theirs may have been without what somebody has ended or flushed meanwhile.
+        places.restore();
+    });
 }
 
 /// Returns the VM's handle if it is to be deleted.

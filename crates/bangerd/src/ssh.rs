@@ -2,7 +2,6 @@
 //!
 //! Each VM is a host called `NAME.banger`, with a block of its own, so that programs which list hosts show it.
 
-use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -137,19 +136,8 @@ pub(crate) fn default_user(images: &[Image], image: &ImageId) -> String {
 /// Puts both files in their places. Nobody ever sees half of one; after a crash they are written anew.
 fn write(layout: &Layout, configuration: &str, known_hosts: &str) -> io::Result<()> {
     // Known hosts first: a host that is named is one whose key is known.
-    replace(&layout.ssh_known_hosts(), known_hosts)?;
-    replace(&layout.ssh_configuration(), configuration)
-}
-
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    if fs_err::read(path).is_ok_and(|present| present == text.as_bytes()) {
-        return Ok(());
-    }
-    let mut name = OsStr::new(banger_image::publish::PARTIAL_PREFIX).to_owned();
-    name.push(path.file_name().unwrap_or_default());
-    let temporary = path.with_file_name(name);
-    crate::vm::write_private(&temporary, text.as_bytes())?;
-    fs_err::rename(temporary, path)
+    crate::vm::replace_private(&layout.ssh_known_hosts(), known_hosts.as_bytes())?;
+    crate::vm::replace_private(&layout.ssh_configuration(), configuration.as_bytes())
 }
 
 #[cfg(test)]

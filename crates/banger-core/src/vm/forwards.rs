@@ -1,5 +1,6 @@
 //! The forwards that are wanted, against those in force.
 
+use banger_types::address::HostPort;
 use banger_types::monitor::Forward;
 
 /// What has to change for a VM's forwards to be those that are wanted.
@@ -28,6 +29,61 @@ impl ForwardChanges {
     }
 }
 
+/// Changes that a VM's monitor has confirmed and may not have told of yet: what it tells by itself comes later, and may be older.
+#[derive(Debug, Default)]
+pub struct ConfirmedForwards(Vec<Confirmed>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Confirmed {
+    Added(Forward),
+    Removed(HostPort),
+}
+
+impl ConfirmedForwards {
+    /// Notes one that is in force.
+    pub fn added(&mut self, forward: Forward) {
+        self.note(Confirmed::Added(forward));
+    }
+
+    /// Notes one that is not in force any more.
+    pub fn removed(&mut self, listen: HostPort) {
+        self.note(Confirmed::Removed(listen));
+    }
+
+    /// Makes what a monitor tells what it is by now, and forgets the changes that it knows of.
+    pub fn complete(&mut self, told: &mut Vec<Forward>) {
+        self.0.retain(|change| !change.is_known(told));
+        for change in &self.0 {
+            match change {
+                Confirmed::Added(forward) => told.push(forward.clone()),
+                Confirmed::Removed(listen) => told.retain(|forward| forward.listen != *listen),
+            }
+        }
+    }
+
+    /// The last change of an address is the one that counts.
+    fn note(&mut self, change: Confirmed) {
+        self.0.retain(|earlier| earlier.listen() != change.listen());
+        self.0.push(change);
+    }
+}
+
+impl Confirmed {
+    const fn listen(&self) -> HostPort {
+        match self {
+            Self::Added(forward) => forward.listen,
+            Self::Removed(listen) => *listen,
+        }
+    }
+
+    fn is_known(&self, told: &[Forward]) -> bool {
+        match self {
+            Self::Added(forward) => told.contains(forward),
+            Self::Removed(listen) => told.iter().all(|forward| forward.listen != *listen),
+        }
+    }
+}
+
 fn is_in_force_as(wanted: &Forward, found: &Forward) -> bool {
     let port = wanted.listen.port();
     found.guest_port == wanted.guest_port
@@ -37,8 +93,6 @@ fn is_in_force_as(wanted: &Forward, found: &Forward) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use banger_types::address::HostPort;
-
     use super::*;
 
     fn forwards(list: &[(u16, u16)]) -> Vec<Forward> {
@@ -67,6 +121,29 @@ mod tests {
             let expected = ForwardChanges { missing: forwards(missing), surplus: forwards(surplus) };
             assert_eq!(changes, expected, "{wanted:?} {in_force:?}");
         }
+    }
+
+    #[test]
+    fn what_a_monitor_tells_late_undoes_nothing() {
+        let [first, second, third] = [8001, 8002, 8003].map(|port| forwards(&[(port, 80)]).remove(0));
+        let mut confirmed = ConfirmedForwards::default();
+        let complete = |told: &[&Forward], confirmed: &mut ConfirmedForwards| {
+            let mut told: Vec<Forward> = told.iter().copied().cloned().collect();
+            confirmed.complete(&mut told);
+            told
+        };
+        confirmed.added(second.clone());
+        confirmed.removed(third.listen);
+        // From before both.
+        assert_eq!(complete(&[&first, &third], &mut confirmed), [first.clone(), second.clone()]);
+        // From between: what it knows of is its own from then on.
+        assert_eq!(complete(&[&first, &second, &third], &mut confirmed), [first.clone(), second.clone()]);
+        assert_eq!(complete(&[&first], &mut confirmed), [first.clone()]);
+        assert_eq!(complete(&[&third], &mut confirmed), [third.clone()]);
+        // The last word on an address counts.
+        confirmed.added(second.clone());
+        confirmed.removed(second.listen);
+        assert_eq!(complete(&[&second], &mut confirmed), []);
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod published;
 mod queue;
 mod restart;
 
-pub use forwards::ForwardChanges;
+pub use forwards::{ConfirmedForwards, ForwardChanges};
 pub use published::{Observation, Published};
 pub use queue::{Admission, DenyReason, Request, RequestQueue};
 pub use restart::{Restarts, Wanted, starts_with_the_daemon, wanted_after};

@@ -2,11 +2,13 @@
 //! would drop of our networks they are told to let through, each in the place that it reserves for that, by rules that bear our
 //! mark. Our own tables still say what may pass.
 //!
-//! Whatever is told to one is written down first, and taken back with the user's last VM. That it is still so is made sure of at
-//! each start of a VM, for Docker may have been restarted and others loaded anew.
+//! Whatever is told to one is written down first, and taken back with the user's last VM; what outlives a restart of the host is written
+//! down where that does, too. That it is still so is made sure of at each start of a VM, for Docker may have been restarted and others
+//! loaded anew.
 
 mod docker;
 mod firewalld;
+pub(crate) mod lasting;
 mod ufw;
 
 use std::collections::BTreeSet;
@@ -34,12 +36,14 @@ pub(crate) enum Foreign {
 }
 
 /// What of a network others are told.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Terms {
     /// Its bridge.
     bridge: String,
     /// Where its guests ask for names.
     gateway: Ipv4Addr,
+    /// The port at which they are answered.
+    names_port: u16,
     /// What our rules are known by.
     mark: String,
 }
@@ -49,6 +53,7 @@ impl Terms {
         Self {
             bridge: network::bridge(uid),
             gateway: allocation::gateway(user.block),
+            names_port: user.names_port,
             mark: firewall::table(uid),
         }
     }
@@ -64,6 +69,11 @@ impl Foreign {
             Self::Ufw => ufw::admit(terms),
             Self::Firewalld => firewalld::admit(terms),
         }
+    }
+
+    /// Whether it keeps what it is told over a restart of the host.
+    const fn is_lasting(self) -> bool {
+        matches!(self, Self::Ufw | Self::Firewalld)
     }
 
     /// Lets it through no more.
@@ -118,6 +128,7 @@ impl Firewalls {
     /// Lets a user's network through. Returns what the user has to know.
     pub(crate) fn admit(&self, uid: u32, user: &User) -> Result<Vec<String>, Refusal> {
         let terms = Terms::of(uid, user);
+        lasting::note(uid, &terms, &self.found)?;
         self.found.iter().try_for_each(|foreign| foreign.admit(&terms))?;
         let warning = |chain: &String| {
             let bridge = &terms.bridge;
@@ -132,7 +143,8 @@ impl Firewalls {
 /// Takes back what those were told who were told of a user's network.
 pub(crate) fn dismiss(uid: u32, user: &User) -> Result<(), Refusal> {
     let terms = Terms::of(uid, user);
-    user.told.iter().try_for_each(|foreign| foreign.dismiss(&terms))
+    user.told.iter().try_for_each(|foreign| foreign.dismiss(&terms))?;
+    lasting::forget(uid)
 }
 
 /// Returns the rules of a chain of iptables(8), as it prints them; nothing where there is none.

@@ -4,32 +4,39 @@ use super::{Terms, chain};
 use crate::error::Refusal;
 use crate::tool::{IPTABLES, UFW};
 
-/// Rules as one types them: what goes from a network elsewhere, and its guests' questions for names.
-fn rules(terms: &Terms) -> [(bool, Vec<&str>, String); 2] {
-    let bridge = terms.bridge.as_str();
-    let gateway = terms.gateway.to_string();
-    [
-        (true, vec!["allow", "in", "on", bridge], String::new()),
-        (false, vec!["allow", "in", "on", bridge, "to"], gateway),
-    ]
+/// A rule as one types it.
+struct Rule {
+    /// Whether it is about what is forwarded.
+    is_routed: bool,
+    words: Vec<String>,
+}
+
+/// Our rules: what goes from a network elsewhere, and its guests' questions for names.
+fn rules(terms: &Terms) -> [Rule; 2] {
+    let from = ["allow", "in", "on", &terms.bridge];
+    let (gateway, port) = (terms.gateway.to_string(), terms.names_port.to_string());
+    let to = ["to", &gateway, "port", &port];
+    let words = |parts: &[&[&str]]| parts.concat().into_iter().map(str::to_owned).collect();
+    [Rule { is_routed: true, words: words(&[&from]) }, Rule { is_routed: false, words: words(&[&from, &to]) }]
 }
 
 pub(super) fn admit(terms: &Terms) -> Result<(), Refusal> {
     // It is slow, and mostly there is nothing to do.
-    let (bridge, gateway) = (&terms.bridge, terms.gateway);
+    let Terms { bridge, gateway, names_port, mark } = terms;
     let is_forwarded = chain(IPTABLES, "ufw-user-forward")?.contains(&format!("-i {bridge} -j ACCEPT"));
-    let asked = chain(IPTABLES, "ufw-user-input")?;
-    if !is_forwarded || !asked.contains(&format!("-d {gateway}/32 -i {bridge} ")) {
-        for (is_routed, rule, gateway) in rules(terms) {
-            run(is_routed, None, &rule, &gateway, Some(&terms.mark))?;
+    let (whose, port) = (format!("-d {gateway}/32 -i {bridge} "), format!("--dport {names_port} "));
+    let is_asked = |line: &str| line.contains(&whose) && line.contains(&port);
+    if !is_forwarded || !chain(IPTABLES, "ufw-user-input")?.lines().any(is_asked) {
+        for rule in rules(terms) {
+            run(&rule, None, &["comment", mark])?;
         }
     }
     Ok(())
 }
 
 pub(super) fn dismiss(terms: &Terms) -> Result<(), Refusal> {
-    for (is_routed, rule, gateway) in rules(terms) {
-        match run(is_routed, Some("delete"), &rule, &gateway, None) {
+    for rule in rules(terms) {
+        match run(&rule, Some("delete"), &[]) {
             // It has been removed from the host meanwhile, and its rules with it.
             Err(Refusal::NoTool(_)) => {}
             other => other?,
@@ -38,19 +45,9 @@ pub(super) fn dismiss(terms: &Terms) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn run(
-    is_routed: bool,
-    verb: Option<&str>,
-    rule: &[&str],
-    gateway: &str,
-    mark: Option<&str>,
-) -> Result<(), Refusal> {
-    let mut words: Vec<&str> = if is_routed { vec!["route"] } else { Vec::new() };
-    words.extend(verb);
-    words.extend(rule);
-    if !gateway.is_empty() {
-        words.extend([gateway, "port", "53"]);
-    }
-    words.extend(mark.into_iter().flat_map(|mark| ["comment", mark]));
+fn run(rule: &Rule, verb: Option<&str>, more: &[&str]) -> Result<(), Refusal> {
+    let route = rule.is_routed.then_some("route");
+    let words = rule.words.iter().map(String::as_str);
+    let words: Vec<&str> = route.into_iter().chain(verb).chain(words).chain(more.iter().copied()).collect();
     UFW.run(&words, "").map(drop)
 }

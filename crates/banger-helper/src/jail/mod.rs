@@ -87,6 +87,7 @@ mod tests {
             block: "10.0.0.0/24".parse().unwrap(),
             v6: None,
             names: None,
+            names_port: banger_names::NAME_PORT,
             told: [].into(),
             vms,
         };

@@ -170,6 +170,7 @@ impl Task {
                 .await
                 .map_err(|error| forward_conflict(&name, error.to_string()))?;
             // The monitor tells of it as well, perhaps after whoever asked has looked.
+            self.confirmed.added(forward.clone());
             if let Some(live) = &mut self.live
                 && !live.forwards.contains(&forward)
             {
@@ -232,6 +233,7 @@ impl Task {
             .remove_forward(listen)
             .await
             .map_err(|error| failed(format!("cannot remove a forward of '{}'", self.record.name), &error))?;
+        self.confirmed.removed(listen);
         if let Some(live) = &mut self.live {
             live.forwards.retain(|forward| forward.listen != listen);
         }

@@ -1,5 +1,6 @@
 //! What a VM's directory is made of: its disk and its keys.
 
+use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -76,6 +77,19 @@ pub(crate) fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut options = fs_err::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(contents)
+}
+
+/// Puts a file that only its owner reads in its place, if it is another than the one that is there. Nobody ever sees half of it. Not
+/// synced either.
+pub(crate) fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+    if fs_err::read(path).is_ok_and(|present| present == contents) {
+        return Ok(());
+    }
+    let mut name = OsStr::new(banger_image::publish::PARTIAL_PREFIX).to_owned();
+    name.push(path.file_name().unwrap_or_default());
+    let temporary = path.with_file_name(name);
+    write_private(&temporary, contents)?;
+    fs_err::rename(temporary, path)
 }
 
 /// Reads a key of the VM in `directory`.

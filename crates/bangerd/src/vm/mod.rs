@@ -29,7 +29,7 @@ pub(crate) use create::{Prepared, create, finish, prepare_request};
 pub(crate) use directory::VmDirectory;
 pub(crate) use edit::{Edit, Edited, disk_size};
 pub(crate) use engines::Engines;
-pub(crate) use files::write_private;
+pub(crate) use files::replace_private;
 pub(crate) use handle::{Origin, VmHandle};
 pub(crate) use kvm::Verdicts;
 pub(crate) use limits::warn_of_disk;

@@ -27,7 +27,12 @@ pub(crate) async fn look_at(
     let host = async {
         let status = async { monitors::open(context, id)?.status().await };
         let pid = tokio::time::timeout(ANSWER_LIMIT, status).await.ok()?.ok()?.monitor_pid;
-        blocking("look at a VM's processes", move || banger_host::usage_of_tree(pid)).await.ok()?
+        let directory = context.layout.vm(id);
+        let look = move || {
+            let group = banger_host::control_group_of(&directory);
+            banger_host::usage_of_tree(pid, group.as_deref())
+        };
+        blocking("look at a VM's processes", look).await.ok()?
     };
     Ok(tokio::join!(guest, host))
 }

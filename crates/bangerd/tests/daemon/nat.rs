@@ -125,23 +125,91 @@ fn a_vm_whose_monitor_is_killed_has_no_place_any_more() {
 }
 
 #[test]
+fn what_somebody_ends_or_flushes_is_put_in_force_again() {
+    let Some(host) = host("what_somebody_ends_or_flushes") else { return };
+    let before = host.state();
+    let environment = Environment::with_fake_vmm().on(&host);
+    create(&environment, "web", &[]);
+    let rules = || host.run("nft list ruleset");
+    let (whole, servers) = (rules(), || host.run("ss -Hlunp sport = 53"));
+    let pid = |servers: &str| servers.split("pid=").nth(1)?.split(',').next()?.parse::<i32>().ok();
+    let first = pid(&servers()).unwrap();
+    // The end of the name server is an event, and all of the network is looked after then.
+    host.run("nft flush ruleset");
+    kill_process(Pid::from_raw(first).unwrap(), Signal::KILL).unwrap();
+    wait_until(servers, |servers| pid(servers).is_some_and(|pid| pid != first));
+    wait_until(rules, |rules| rules == whole);
+    // Nobody tells of a flush alone: the next daemon looks.
+    environment.crash_daemon();
+    host.run("nft flush ruleset");
+    environment.succeed(&["daemon", "start"]);
+    wait_until(rules, |rules| rules == whole);
+    environment.succeed(&["vm", "rm", "--force", "--yes", "web"]);
+    host.wait_for_state(&before);
+}
+
+/// Has the helper's tool kill it in the middle of its work, until the host forgets that.
+fn make_helper_die(host: &NetworkHost) {
+    let deadly = "printf '#!/bin/sh\\nkill -9 $PPID\\n' > /run/deadly && chmod 755 /run/deadly \
+                  && mount --bind /run/deadly $(readlink -f /usr/sbin/nft)";
+    assert!(host.command("sh").args(["-c", deadly]).status().unwrap().success());
+}
+
+fn let_helper_live(host: &NetworkHost) {
+    host.run(&format!("umount {}", host.run("readlink -f /usr/sbin/nft").trim()));
+    host.run("rm /run/deadly");
+}
+
+#[test]
+fn a_place_that_cannot_be_taken_away_goes_with_the_next_or_with_the_next_daemon() {
+    let Some(host) = host("a_place_that_cannot_be_taken_away") else { return };
+    let before = host.state();
+    let environment = Environment::with_fake_vmm().on(&host);
+    let leave = || {
+        create(&environment, "web", &[]);
+        let left = device(&environment.vm("web"));
+        make_helper_die(&host);
+        environment.succeed(&["vm", "rm", "--force", "--yes", "web"]);
+        let_helper_live(&host);
+        assert!(host.hosts().contains("web.banger"), "{left}");
+    };
+    leave();
+    create(&environment, "api", &[]);
+    assert!(host.hosts().contains("web.banger"), "it is in nobody's way");
+    environment.succeed(&["vm", "rm", "--force", "--yes", "api"]);
+    host.wait_for_state(&before);
+    leave();
+    environment.crash_daemon();
+    environment.succeed(&["daemon", "start"]);
+    host.wait_for_state(&before);
+    // Nor is it taken from a VM that has it again.
+    create(&environment, "web", &[]);
+    make_helper_die(&host);
+    environment.succeed(&["vm", "kill", "web"]);
+    let_helper_live(&host);
+    environment.succeed(&["vm", "start", "web"]);
+    create(&environment, "api", &[]);
+    environment.succeed(&["vm", "rm", "--force", "--yes", "api"]);
+    wait_until(|| host.hosts(), |names| !names.contains("api.banger"));
+    assert!(host.run("ip -brief link").contains(&device(&environment.vm("web"))));
+    environment.succeed(&["vm", "rm", "--force", "--yes", "web"]);
+    host.wait_for_state(&before);
+}
+
+#[test]
 fn a_helper_that_is_killed_is_an_error_and_leaves_nothing() {
     let Some(host) = host("a_helper_that_is_killed_is_an_error") else { return };
     let before = host.state();
     let environment = Environment::with_fake_vmm().on(&host);
     create(&environment, "web", &["--no-start"]);
-    // Its tool kills it, in the middle of its work.
-    let deadly = "printf '#!/bin/sh\\nkill -9 $PPID\\n' > /run/deadly && chmod 755 /run/deadly \
-                  && mount --bind /run/deadly $(readlink -f /usr/sbin/nft)";
-    assert!(host.command("sh").args(["-c", deadly]).status().unwrap().success());
+    make_helper_die(&host);
     let refused = environment.run(&["vm", "start", "web"]);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     for words in ["cannot give 'web' its network", "cannot run the root helper", "vm set web --net user"] {
         assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
     }
-    host.run(&format!("umount {}", host.run("readlink -f /usr/sbin/nft").trim()));
+    let_helper_live(&host);
     environment.succeed(&["vm", "start", "web"]);
     environment.succeed(&["vm", "rm", "--force", "--yes", "web"]);
-    host.run("rm /run/deadly");
     host.wait_for_state(&before);
 }

@@ -66,7 +66,8 @@ impl Task {
         }
     }
 
-    async fn take_status(&mut self, status: MonitorStatus) {
+    async fn take_status(&mut self, mut status: MonitorStatus) {
+        self.confirmed.complete(&mut status.forwards);
         let phase = status.phase.clone();
         let ended = matches!(phase, MonitorPhase::Ended(_));
         self.attached = !ended;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use banger_core::engine::{RunningVmm, VmmStatus};
 use banger_core::store::VmRecord;
-use banger_core::vm::{Observation, Request, RequestQueue, Restarts, wanted_after};
+use banger_core::vm::{ConfirmedForwards, Observation, Request, RequestQueue, Restarts, wanted_after};
 use banger_host::StatusStream;
 use banger_types::ApiError;
 use banger_types::event::Change;
@@ -59,6 +59,7 @@ pub(crate) fn spawn(context: &Arc<Context>, record: VmRecord, found: Found) -> V
         adopting: false,
         attached: false,
         live: None,
+        confirmed: ConfirmedForwards::default(),
         heard: None,
         inspected: None,
         restarts: Restarts::default(),
@@ -113,6 +114,8 @@ pub(super) struct Task {
     /// Whether a monitor is connected that has not yet said how its VMM ended.
     pub(super) attached: bool,
     pub(super) live: Option<MonitorStatus>,
+    /// What its monitor has said of its forwards when it was asked to change them.
+    pub(super) confirmed: ConfirmedForwards,
     /// The VMM, by its process id, that is listened to.
     heard: Option<u32>,
     /// What the VMM of this number said of itself.
@@ -176,6 +179,7 @@ impl Task {
     fn attach(&mut self, stream: StatusStream) {
         self.attachment += 1;
         self.attached = true;
+        self.confirmed = ConfirmedForwards::default();
         self.heard = None;
         self.inspected = None;
         watches::statuses(stream, self.attachment, &self.events);

@@ -1,5 +1,7 @@
 //! Settings of the host's kernel that networks need, and what they were before (the kernel's `ip-sysctl`).
 
+mod configuration;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +67,13 @@ fn with_routers_route() -> Result<Vec<String>, Refusal> {
     Ok(routes.lines().filter_map(interface).filter(|name| !name.contains('/')).collect())
 }
 
-/// Makes the settings what they were, unless another program's network has come to need them.
+/// Whether packets go from one interface to another because of our networks alone: it was off before them, and nobody's configuration has
+/// come to want it since.
+pub(crate) fn is_ours_alone(before: &BTreeMap<String, String>, setting: &str) -> bool {
+    before.contains_key(setting) && configuration::wanted(setting).is_none_or(|value| value == "0")
+}
+
+/// Makes the settings what they were, unless another program's network has come to need them, or the host's administrator.
 pub(crate) fn restore(before: &mut BTreeMap<String, String>) -> Result<(), Refusal> {
     let foreign = names(INTERFACES.into())?
         .into_iter()
@@ -77,7 +85,8 @@ pub(crate) fn restore(before: &mut BTreeMap<String, String>) -> Result<(), Refus
     for setting in settings {
         let Some(value) = before.get(&setting) else { continue };
         // An interface may have gone meanwhile.
-        if !foreign && Path::new(SYSTEM).join(&setting).exists() {
+        let is_wanted = configuration::wanted(&setting).is_some_and(|wanted| wanted != *value);
+        if !foreign && !is_wanted && Path::new(SYSTEM).join(&setting).exists() {
             write(&setting, value)?;
         }
         before.remove(&setting);
