@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("banger-channel", &[]),
     ("banger-core", &["banger-types"]),
     ("banger-api", &["banger-types"]),
+    ("banger-console", &["banger-api", "banger-types"]),
     ("banger-store", &["banger-core", "banger-types"]),
     ("banger-image", &["banger-core", "banger-types"]),
     ("banger-download", &["banger-core", "banger-types"]),
@@ -28,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "bangerd",
         &[
             "banger-api",
+            "banger-console",
             "banger-core",
             "banger-download",
             "banger-engine",
@@ -58,7 +60,7 @@ const MUST_NOT_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Most packages in Cargo.lock: each one is code that somebody has to trust. Raised on purpose only.
-const MOST_PACKAGES: usize = 540;
+const MOST_PACKAGES: usize = 544;
 
 /// Most lines that a source file may have: what is longer is two files.
 const MOST_LINES: usize = 600;

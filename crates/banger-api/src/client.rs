@@ -14,12 +14,14 @@ use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::port::VmPorts;
 use banger_types::problem::Problem;
+use banger_types::setting::Setting;
 use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
-use banger_types::system::SystemStatus;
+use banger_types::system::{HostResources, SystemStatus};
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest,
 };
+use banger_types::web::SignInLink;
 use banger_types::{ApiError, OperationId};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -131,6 +133,21 @@ impl Client {
     /// Ends the daemon. VMs go on.
     pub async fn shut_down(&self) -> Result<()> {
         self.call(Method::POST, route::SYSTEM_SHUTDOWN, &()).await
+    }
+
+    /// Returns what the host has, and what VMs were promised of it.
+    pub async fn resources(&self) -> Result<HostResources> {
+        self.get(route::SYSTEM_RESOURCES).await
+    }
+
+    /// Returns the settings in force.
+    pub async fn settings(&self) -> Result<Vec<Setting>> {
+        self.get(route::SYSTEM_SETTINGS).await
+    }
+
+    /// Makes an address that opens the web console, once.
+    pub async fn create_sign_in_link(&self) -> Result<SignInLink> {
+        self.call(Method::POST, route::SIGN_IN_LINKS, &()).await
     }
 
     /// Returns what takes space.

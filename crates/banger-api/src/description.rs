@@ -9,12 +9,14 @@ use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::port::VmPorts;
 use banger_types::problem::{MEDIA_TYPE, Problem};
+use banger_types::setting::Setting;
 use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
-use banger_types::system::SystemStatus;
+use banger_types::system::{HostResources, SystemStatus};
 use banger_types::vm::{
     SessionTarget, SshConfiguration, Vm, VmCreateRequest, VmRenameRequest, VmSetRequest, VmStopRequest,
 };
+use banger_types::web::SignInLink;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
@@ -45,6 +47,9 @@ fn describe_system(document: &mut Document) {
     document.add(&endpoint::SHOW_SPACE).answers::<SpaceUsage>();
     document.add(&endpoint::SHOW_PRUNABLE).asks::<PruneRules>().answers::<Pruned>();
     document.add(&endpoint::PRUNE).takes::<PruneRequest>().begins();
+    document.add(&endpoint::SHOW_RESOURCES).answers::<HostResources>();
+    document.add(&endpoint::LIST_SETTINGS).answers::<Vec<Setting>>();
+    document.add(&endpoint::CREATE_SIGN_IN_LINK).answers::<SignInLink>();
     document.add(&endpoint::SHOW_DESCRIPTION).answers::<Map<String, Value>>();
 }
 

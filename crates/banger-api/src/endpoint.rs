@@ -46,6 +46,9 @@ endpoints! {
     SHOW_SPACE = "show_space": Get SYSTEM_SPACE, "What takes space in the data directory.";
     SHOW_PRUNABLE = "show_prunable": Get SYSTEM_PRUNE, "What a prune by these rules would take away.";
     PRUNE = "prune": Post SYSTEM_PRUNE, "Take away what nobody uses.";
+    SHOW_RESOURCES = "show_resources": Get SYSTEM_RESOURCES, "What the host has, what of it is used, and what VMs were promised of it.";
+    LIST_SETTINGS = "list_settings": Get SYSTEM_SETTINGS, "The settings in force, and where each is from.";
+    CREATE_SIGN_IN_LINK = "create_sign_in_link": Post SIGN_IN_LINKS, "Make an address that opens the web console once, within some minutes.";
     LIST_VMS = "list_vms": Get VMS, "All VMs, ordered by name.";
     CREATE_VM = "create_vm": Post VMS, "Make a VM, and boot it unless asked not to.";
     SHOW_VM = "show_vm": Get VM, "A VM, by name or id.";

@@ -22,6 +22,12 @@ pub const SYSTEM_SHUTDOWN: &str = "/v1/system/shutdown";
 pub const SYSTEM_SPACE: &str = "/v1/system/space";
 /// Takes away what nobody uses.
 pub const SYSTEM_PRUNE: &str = "/v1/system/prune";
+/// What the host has, and what VMs were promised of it.
+pub const SYSTEM_RESOURCES: &str = "/v1/system/resources";
+/// Settings in force, and where each is from.
+pub const SYSTEM_SETTINGS: &str = "/v1/system/settings";
+/// Addresses that open the web console, each once.
+pub const SIGN_IN_LINKS: &str = "/v1/system/sign-in-links";
 /// VMs.
 pub const VMS: &str = "/v1/vms";
 /// One VM, by name or id.

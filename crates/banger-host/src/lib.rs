@@ -31,7 +31,7 @@ pub use presence::{
 };
 pub use probe::{inspect, trim};
 pub use process::{HostProcesses, ProcessWatch, control_group_of, identity_of};
-pub use resources::{free_space, give_back_memory, memory};
+pub use resources::{available_memory, free_space, give_back_memory, load_hundredths, memory, whole_space};
 pub use routes::default_routes;
 pub use scope::Allowance;
 pub use socket::{SocketError, SocketFile, bind_private, connect_to};

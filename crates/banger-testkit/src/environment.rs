@@ -187,6 +187,8 @@ impl Environment {
             .env("LANG", "C.UTF-8")
             .env(variable::DATA_DIRECTORY, &self.data)
             .env(variable::PROGRAM_DIRECTORY, programs())
+            // Hundreds of daemons would be in each other's way; those whose console is of interest say where it listens.
+            .env(variable::WEB_LISTEN, "off")
             .stdin(Stdio::null());
         match (&self.fakes, std::env::var_os(variable::FIRECRACKER)) {
             // No real one beside the fakes, and no question that a fake cannot answer: it boots no kernel.

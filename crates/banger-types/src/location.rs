@@ -23,6 +23,8 @@ pub mod variable {
     pub const FIRECRACKER: &str = "BANGER_FIRECRACKER";
     /// Leaves KVM alone, whatever its value is unless that is empty.
     pub const NO_KVM: &str = "BANGER_NO_KVM";
+    /// Overrides where the web console listens: an address of loopback and a port, or `off`.
+    pub const WEB_LISTEN: &str = "BANGER_WEB_LISTEN";
     /// For tests: milliseconds that a guest has for its way down when the host goes down.
     pub const SHUTDOWN_LIMIT: &str = "BANGER_MONITOR_SHUTDOWN_LIMIT_MS";
     /// For tests: where a daemon that was built for them ends itself.

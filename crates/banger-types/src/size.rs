@@ -93,6 +93,22 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Returns `bytes` as a person reads it: `3.2 MiB`, in powers of 1024.
+pub fn binary_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut divisor = 1u64;
+    let mut unit = 0;
+    while unit + 1 < UNITS.len() && bytes / divisor >= 1024 {
+        divisor *= 1024;
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    let tenths = u128::from(bytes) * 10 / u128::from(divisor);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +135,8 @@ mod tests {
         assert_eq!(Mebibytes(1536).to_string(), "1536M");
         assert_eq!(human_bytes(999), "999 B");
         assert_eq!(human_bytes(26_713_492), "26.7 MB");
+        assert_eq!(binary_bytes(1023), "1023 B");
+        assert_eq!(binary_bytes(1536), "1.5 KiB");
+        assert_eq!(binary_bytes(5 << 50), "5120.0 TiB");
     }
 }

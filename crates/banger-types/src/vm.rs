@@ -82,6 +82,16 @@ pub enum RestartPolicy {
     Always,
 }
 
+impl std::fmt::Display for RestartPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::No => "no",
+            Self::OnFailure => "on-failure",
+            Self::Always => "always",
+        })
+    }
+}
+
 /// What a client asks for in `POST /v1/vms`. Everything has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -310,6 +320,22 @@ pub struct Isolation {
     pub limits: bool,
 }
 
+impl Isolation {
+    /// Returns what there is of it, in words.
+    pub fn describe(self) -> String {
+        let Self { system_calls, files, user_namespace, own_user, limits } = self;
+        let all = [
+            (system_calls, "filtered system calls"),
+            (files, "its own files alone"),
+            (user_namespace, "a user namespace of its own"),
+            (own_user, "a user of its own"),
+            (limits, "limits of its own"),
+        ];
+        let has: Vec<&str> = all.iter().filter(|(has, _)| *has).map(|(_, what)| *what).collect();
+        if has.is_empty() { "none beside the machine".to_owned() } else { has.join(", ") }
+    }
+}
+
 /// A VM's addresses in a network of the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -370,6 +396,36 @@ pub struct Vm {
     /// What its owner should know, in whole sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+impl Vm {
+    /// Returns what its network is, in words.
+    pub fn describe_network(&self) -> String {
+        let VmSpec { network, allow_host, no_peers, .. } = &self.spec;
+        let mut shown = network.to_string();
+        if *allow_host && *network != NetworkMode::None {
+            shown.push_str(", and it reaches this host's own addresses");
+        }
+        if *no_peers && *network == NetworkMode::Nat {
+            shown.push_str(", apart from your other VMs");
+        }
+        shown
+    }
+
+    /// Returns what runs it, and how, in words.
+    pub fn describe_engine(&self) -> String {
+        let engine = self.spec.engine;
+        match self.accelerator {
+            Some(Accelerator::Kvm) => format!("{engine} (hardware virtualisation)"),
+            Some(Accelerator::Tcg) => format!("{engine} (emulation)"),
+            None => engine.to_string(),
+        }
+    }
+
+    /// Returns the forwards that are of interest: those in force, or those that it will have when it is started.
+    pub fn shown_forwards(&self) -> &[Forward] {
+        if self.forwards.is_empty() { &self.spec.forwards } else { &self.forwards }
+    }
 }
 
 /// What a client needs to open a session: answer to `GET /v1/vms/NAME/session`.

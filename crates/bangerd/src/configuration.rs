@@ -9,6 +9,7 @@ use banger_image::source::BuildOptions;
 use banger_types::digest::Digest;
 use banger_types::size::Mebibytes;
 use banger_types::source::is_secure_address;
+use banger_types::web::WebListen;
 use banger_types::{ApiError, ErrorKind};
 use serde::Deserialize;
 
@@ -26,6 +27,8 @@ pub(crate) struct Configuration {
     pub(crate) debian: Debian,
     /// `[operations]`: how many run at once, and how long they are remembered.
     pub(crate) operations: OperationSettings,
+    /// `[web]`: the web console.
+    pub(crate) web: WebSettings,
     /// `[[catalog]]`: catalogs from elsewhere, the later before the earlier.
     pub(crate) catalog: Vec<CatalogList>,
 }
@@ -76,6 +79,19 @@ impl Default for OperationSettings {
         const AT_ONCE: NonZeroU16 = NonZeroU16::new(16).unwrap();
         Self { at_once: AT_ONCE, kept: Duration::from_hours(24) }
     }
+}
+
+/// The web console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WebSettings {
+    /// Where it listens: an address of loopback and a port, or `off`.
+    #[serde(deserialize_with = "web_listen")]
+    pub(crate) listen: WebListen,
+}
+
+fn web_listen<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<WebListen, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
 /// Bounds of images: what comes from elsewhere may be made to fill the disk or the memory.
@@ -198,16 +214,19 @@ enum Time {
 }
 
 impl Configuration {
-    /// Reads the file; a file that is not there sets nothing.
-    pub(crate) fn read(path: &Path) -> Result<Self, ApiError> {
+    /// Reads the file, and what in it is set; a file that is not there sets nothing.
+    pub(crate) fn read(path: &Path) -> Result<(Self, toml::Table), ApiError> {
         let unreadable = |error: &dyn std::error::Error| {
             ApiError::caused_by(ErrorKind::Usage, "cannot use the configuration file", error)
                 .fix(format!("correct {} or remove it", path.display()))
         };
         match fs_err::read_to_string(path) {
             // The error of `toml` shows the line, the column and what was expected there.
-            Ok(text) => toml::from_str(&text).map_err(|error| unreadable(&error)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(text) => {
+                let configuration = toml::from_str(&text).map_err(|error| unreadable(&error))?;
+                Ok((configuration, toml::from_str(&text).map_err(|error| unreadable(&error))?))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Default::default()),
             Err(error) => Err(unreadable(&error)),
         }
     }

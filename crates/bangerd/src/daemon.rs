@@ -1,11 +1,12 @@
 //! The daemon as one object: what the API (and whatever comes beside it) calls.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use banger_api::request::{EventQuery, PageQuery};
 use banger_api::route;
+use banger_console::Door;
 use banger_core::store::Page;
 use banger_core::vm::Request;
 use banger_types::address::HostPort;
@@ -13,12 +14,14 @@ use banger_types::event::{Change, EventKind};
 use banger_types::monitor::Forward;
 use banger_types::operation::Operation;
 use banger_types::port::VmPorts;
+use banger_types::setting::Setting;
 use banger_types::space::{PruneRules, Pruned, SpaceUsage};
 use banger_types::stats::VmStats;
-use banger_types::system::SystemStatus;
+use banger_types::system::{HostResources, SystemStatus};
 use banger_types::vm::{
     Isolation, SessionTarget, SshConfiguration, Vm, VmRenameRequest, VmSetRequest, VmState, VmStopRequest,
 };
+use banger_types::web::SignInLink;
 use banger_types::{ApiError, ErrorKind, Refusal, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -48,10 +51,19 @@ pub(crate) struct Daemon {
     unknown_vms: Vec<PathBuf>,
     /// What listens in VMs and was found to speak something.
     spoken: vm::Spoken,
+    /// The web console's, or why there is none.
+    door: Result<Door, ApiError>,
+    settings: Vec<Setting>,
 }
 
 impl Daemon {
-    pub(crate) fn new(artifacts: Arc<Artifacts>, socket: PathBuf, unknown_vms: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(
+        artifacts: Arc<Artifacts>,
+        socket: PathBuf,
+        unknown_vms: Vec<PathBuf>,
+        door: Result<Door, ApiError>,
+        settings: Vec<Setting>,
+    ) -> Self {
         let shutdown = CancellationToken::new();
         Self {
             artifacts,
@@ -60,6 +72,8 @@ impl Daemon {
             shutdown,
             unknown_vms,
             spoken: vm::Spoken::default(),
+            door,
+            settings,
         }
     }
 
@@ -104,7 +118,26 @@ impl Daemon {
             images: self.artifacts.images().await?.len() as u64,
             kernels: self.artifacts.kernels().await?.len() as u64,
             started_at: self.started_at,
+            web: self.door.as_ref().ok().map(Door::describe),
         })
+    }
+
+    /// Returns what the host has, and what VMs were promised of it.
+    pub(crate) async fn resources(&self) -> Result<HostResources, ApiError> {
+        let vms = self.vms();
+        let data = self.context().layout.data().to_owned();
+        blocking("look at the host's resources", move || host_resources(&vms, &data)).await
+    }
+
+    /// Returns the settings in force.
+    pub(crate) fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// Makes an address that opens the web console once.
+    pub(crate) fn create_sign_in_link(&self) -> Result<SignInLink, ApiError> {
+        let door = self.door.as_ref().map_err(ApiError::clone)?;
+        door.open().map_err(|error| crate::failure::failed("cannot make a sign-in link", &error))
     }
 
     pub(crate) async fn space(&self) -> Result<SpaceUsage, ApiError> {
@@ -456,6 +489,23 @@ impl Daemon {
         let records = self.context().store("look for a VM", |store| store.vms()).await?;
         let record = records.into_iter().find(|record| record.name == *name);
         Ok(record.ok_or_else(|| ApiError::not_found("VM", name.as_str()))?.host_public_key)
+    }
+}
+
+fn host_resources(vms: &[Vm], data: &Path) -> HostResources {
+    let alive = || vms.iter().filter(|vm| vm.state.is_alive());
+    HostResources {
+        processors: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        load_hundredths: banger_host::load_hundredths(),
+        vcpus_promised: alive().map(|vm| u64::from(vm.spec.vcpus)).sum(),
+        memory_total: banger_host::memory().map(banger_types::size::Mebibytes::bytes),
+        memory_available: banger_host::available_memory(),
+        memory_promised: alive().map(|vm| vm.spec.memory.bytes()).sum(),
+        disk_total: banger_host::whole_space(data),
+        disk_available: banger_host::free_space(data),
+        disk_promised: vms.iter().map(|vm| vm.spec.disk.bytes()).sum(),
+        disk_taken: vms.iter().map(|vm| vm.disk_usage).sum(),
     }
 }
 

@@ -17,6 +17,7 @@ mod programs;
 mod random;
 mod ready;
 mod reconcile;
+mod settings;
 mod space;
 mod ssh;
 mod startup;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use banger_console::Console;
 use banger_core::command::Commands;
 use banger_core::store::{Store, StoreError};
 use banger_engine::{Confinement, Firecracker, Qemu};
@@ -15,7 +16,9 @@ use banger_host::{
 use banger_net::Passt;
 use banger_store::SqliteStore;
 use banger_types::location::{Locations, unusable_data, variable};
-use banger_types::{ApiError, ErrorKind};
+use banger_types::setting::Setting;
+use banger_types::web::WebListen;
+use banger_types::{ApiError, ErrorKind, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, PrivateListener};
@@ -30,6 +33,7 @@ use crate::operation::{Operations, Settings};
 use crate::programs::Programs;
 use crate::ready::Ready;
 use crate::reconcile::reconcile;
+use crate::settings;
 use crate::ssh::SshConfig;
 use crate::vm::{self, Engines, Places, Verdicts, VmDirectory};
 
@@ -106,10 +110,7 @@ fn run(ready: &mut Ready) -> anyhow::Result<()> {
     let lock = lock(&layout, &locations.socket)?;
     begin_log(&layout.log()).map_err(|error| unusable_data(layout.data(), &error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "bangerd begins");
-    let configuration = match &locations.configuration {
-        Some(path) => Configuration::read(path)?,
-        None => Configuration::default(),
-    };
+    let (configuration, settings) = settings::read(&locations)?;
     let programs = Programs::find()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -117,7 +118,7 @@ fn run(ready: &mut Ready) -> anyhow::Result<()> {
         .thread_keep_alive(Duration::from_secs(1))
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve(layout, &locations, configuration, programs, ready));
+    let result = runtime.block_on(serve(layout, &locations, (configuration, settings), programs, ready));
     // Work that blocks may be in the middle of a long read; it has nothing left to say.
     runtime.shutdown_background();
     drop(lock);
@@ -167,17 +168,20 @@ fn begin_log(path: &Path) -> std::io::Result<()> {
 async fn serve(
     layout: Layout,
     locations: &Locations,
-    configuration: Configuration,
+    (configuration, settings): (Configuration, Vec<Setting>),
     programs: Programs,
     ready: &mut Ready,
 ) -> anyhow::Result<()> {
+    let console = open_console(configuration.web.listen);
     let artifacts = compose(layout, locations, configuration, programs)?;
     let unknown_vms = reconcile(&artifacts).await?;
     artifacts.context().ssh.update(artifacts.context()).await;
     let listener = banger_host::bind_private(&locations.socket).map_err(|error| socket_error(&error))?;
     let socket = SocketFile::at(&locations.socket).map_err(|error| socket_error(&error))?;
     let listener = PrivateListener::new(listener)?;
-    let daemon = Arc::new(Daemon::new(Arc::clone(&artifacts), locations.socket.clone(), unknown_vms));
+    let door = console.as_ref().map(Console::door).map_err(ApiError::clone);
+    let daemon = Daemon::new(Arc::clone(&artifacts), locations.socket.clone(), unknown_vms, door, settings);
+    let daemon = Arc::new(daemon);
     end_on_signals(&daemon)?;
     let forget = Arc::clone(&artifacts.context().operations).prune_until(daemon.shutdown().clone());
     tokio::spawn(forget);
@@ -185,6 +189,10 @@ async fn serve(
     let shutdown = daemon.shutdown().clone();
     // On the runtime's threads, where its clients are served: this one would have to be woken for each of them.
     let server = tokio::spawn(api::serve(listener, api::router(Arc::clone(&daemon)), shutdown.clone()));
+    // A client of the API like any other: there is no second way in.
+    let console = console.ok().map(|console| {
+        tokio::spawn(console.serve(banger_api::Client::new(&locations.socket), shutdown.clone()))
+    });
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_LIMIT).await;
@@ -192,6 +200,10 @@ async fn serve(
     tokio::select! {
         ended = server => ended?,
         () = drained => tracing::warn!("some answers were cut off"),
+    }
+    // Whoever looks at it now has nobody left to ask.
+    if let Some(console) = console {
+        console.abort();
     }
     artifacts.context().operations.end();
     end_operations(&artifacts).await;
@@ -275,6 +287,20 @@ fn open_store(layout: &Layout) -> anyhow::Result<SqliteStore> {
 fn socket_error(error: &SocketError) -> ApiError {
     let told = ApiError::caused_by(ErrorKind::NotPermitted, "cannot listen for clients", error);
     ApiError { fix: error.fix(), ..told }
+}
+
+/// Returns the web console, or why there is none. That keeps nobody from the rest.
+fn open_console(listen: WebListen) -> Result<Console, ApiError> {
+    const FIX: &str = "give it an address by `listen` of `[web]` in the configuration, or BANGER_WEB_LISTEN, and `banger daemon restart`";
+    let refused = || ApiError::refused(Refusal::State, "there is no web console to sign in to").fix(FIX);
+    match Console::bind(listen) {
+        Ok(Some(console)) => Ok(console),
+        Ok(None) => Err(refused().because("it is off")),
+        Err(error) => {
+            tracing::warn!(%error, "the web console cannot listen");
+            Err(refused().because(format!("it cannot listen on {listen}: {error}")))
+        }
+    }
 }
 
 fn end_on_signals(daemon: &Arc<Daemon>) -> std::io::Result<()> {

@@ -73,6 +73,8 @@ pub enum Command {
     /// See what takes space, and delete what nobody uses
     #[command(subcommand, arg_required_else_help = true)]
     System(SystemCommand),
+    /// Print a link that signs a browser in to the web console, once
+    Web(WebArguments),
     /// Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger
     SshConfig(SshConfigArguments),
     /// Print a script that completes command lines of banger in a shell
@@ -324,6 +326,14 @@ pub struct EventsArguments {
     /// Begin after the event of this id, as --json prints it
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub after: Option<String>,
+}
+
+/// Arguments of `web`.
+#[derive(Debug, Args)]
+pub struct WebArguments {
+    /// Open it in your browser
+    #[arg(long)]
+    pub open: bool,
 }
 
 /// Arguments of `ssh-config`.

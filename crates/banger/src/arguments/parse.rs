@@ -1,14 +1,12 @@
 //! Values that need more than their type's own parser.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use banger_types::address::{HostPort, split_protocol};
 use banger_types::bytes::ByteString;
 use banger_types::event::EventKind;
-use banger_types::monitor::{Forward, MOST_FORWARDS};
+use banger_types::forwards::read_forwards;
+use banger_types::monitor::Forward;
 use banger_types::vm::{EngineKind, check_label};
 
 /// Returns the engine of this name.
@@ -28,60 +26,9 @@ pub(super) fn event_kind(text: &str) -> Result<EventKind, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwards(pub Vec<Forward>);
 
-/// Returns the forwards that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`, `53:53/udp`, `8000-8010:8000-8010`.
+/// Returns the forwards that `text` says: see [`read_forwards`].
 pub(super) fn forwards(text: &str) -> Result<Forwards, String> {
-    let wrong = || {
-        format!("'{text}' is not [ADDRESS:]HOST_PORT:GUEST_PORT[/udp], as in 8080:80 or 8000-8010:8000-8010")
-    };
-    let (ports, protocol) = split_protocol(text).ok_or_else(wrong)?;
-    let (listen, guest) = ports.rsplit_once(':').ok_or_else(wrong)?;
-    let (address, host) = match listen.rsplit_once(':') {
-        Some((address, host)) => (Some(address), host),
-        None => (None, listen),
-    };
-    let address = match address {
-        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(address) => {
-            let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            let parsed: IpAddr = bare.unwrap_or(address).parse().map_err(|_| wrong())?;
-            // Without brackets, "::1:80:80" could be read in two ways.
-            if parsed.is_ipv6() != bare.is_some() {
-                return Err(wrong());
-            }
-            parsed
-        }
-    };
-    let (host, guest) = (range(host).ok_or_else(wrong)?, range(guest).ok_or_else(wrong)?);
-    if guest.contains(&0) {
-        return Err(wrong());
-    }
-    // Port 0 is any that is free, as often as it is needed.
-    let any = host == (0..=0);
-    if !any && host.len() != guest.len() {
-        return Err(format!(
-            "'{text}' has {} ports of the host for {} of the guest",
-            host.len(),
-            guest.len()
-        ));
-    }
-    if guest.len() > MOST_FORWARDS {
-        return Err(format!(
-            "'{text}' has {} ports, and a VM may have {MOST_FORWARDS} forwards",
-            guest.len()
-        ));
-    }
-    let forward = |(index, guest_port): (u16, u16)| {
-        let port = if any { 0 } else { host.start() + index };
-        Forward { listen: HostPort { protocol, address: SocketAddr::new(address, port) }, guest_port }
-    };
-    Ok(Forwards((0..).zip(guest).map(forward).collect()))
-}
-
-/// Returns the ports that `text` says: one, or from one to another that is no less.
-fn range(text: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = first.parse().ok()?..=last.parse().ok()?;
-    (!range.is_empty()).then_some(range)
+    read_forwards(text).map(Forwards).map_err(|error| error.to_string())
 }
 
 /// Returns the variables that `-e` options mean: `NAME=VALUE`, or `NAME` alone for the value that

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use banger_api::{Client, ClientError};
 use banger_types::ErrorKind;
 use banger_types::system::SystemStatus;
+use banger_types::web::WebConsole;
 use fs_err as fs;
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags};
@@ -133,8 +134,19 @@ pub(super) async fn status(context: &Context) -> Outcome {
     table.property("VMs", format!("{} ({} running)", status.vms, status.vms_running));
     table.property("Images", status.images.to_string());
     table.property("Kernels", status.kernels.to_string());
+    table.property("Web console", web_console(context, status.web.as_ref()).await);
+    table.properties("Web console", status.web.and_then(|web| web.note));
     context.printer.table(&table)?;
     Ok(DONE)
+}
+
+/// Returns where the web console is, with a link that is good once.
+async fn web_console(context: &Context, web: Option<&WebConsole>) -> String {
+    let Some(web) = web else { return "off".to_owned() };
+    match context.daemon_as_it_is().create_sign_in_link().await {
+        Ok(link) => link.url,
+        Err(_) => web.url.clone(),
+    }
 }
 
 /// Prints the daemon's log, whether it runs or not.

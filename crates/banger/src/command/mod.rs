@@ -14,6 +14,7 @@ mod space;
 mod ssh_config;
 mod version;
 mod vm;
+mod web;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -82,6 +83,7 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
             SystemCommand::Df(arguments) => space::usage(context, &arguments, Scope::Everything).await,
             SystemCommand::Prune(arguments) => space::prune(context, &arguments, Scope::Everything).await,
         },
+        Command::Web(arguments) => web::web(context, &arguments).await,
         Command::SshConfig(arguments) => ssh_config::ssh_config(context, &arguments).await,
         Command::Completion(arguments) => completion::completion(context, &arguments),
         Command::Version => version::version(context).await,

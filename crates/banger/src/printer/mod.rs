@@ -7,9 +7,10 @@ mod table;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use banger_types::ApiError;
+pub(crate) use banger_types::time::{ago, duration, until};
 use serde::Serialize;
 
-pub(crate) use human::{ago, duration, printable, until};
+pub(crate) use human::printable;
 pub(crate) use log::LogPrinter;
 pub(crate) use table::Table;
 

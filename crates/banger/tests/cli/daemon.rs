@@ -249,6 +249,7 @@ fn the_status_tells_where_things_are() {
     VMs:           2 (1 running)
     Images:        1
     Kernels:       1
+    Web console:   off
     ");
     let status: SystemStatus =
         serde_json::from_slice(&world.run(["daemon", "status", "--json"]).stdout).unwrap();

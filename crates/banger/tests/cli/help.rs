@@ -21,6 +21,7 @@ fn the_help_names_what_exists() {
       events      Print what changes, as it happens
       daemon      Look after bangerd, the daemon that owns your VMs and images
       system      See what takes space, and delete what nobody uses
+      web         Print a link that signs a browser in to the web console, once
       ssh-config  Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger
       completion  Print a script that completes command lines of banger in a shell
       version     Print the versions of banger and of bangerd

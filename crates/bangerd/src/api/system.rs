@@ -6,9 +6,11 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
+use banger_types::setting::Setting;
 use banger_types::space::{PruneRequest, PruneRules, Pruned, SpaceUsage};
-use banger_types::system::SystemStatus;
+use banger_types::system::{HostResources, SystemStatus};
 use banger_types::vm::SshConfiguration;
+use banger_types::web::SignInLink;
 
 use super::answer::{Answer, Begun, Body, Query};
 use crate::assignment::Assignment;
@@ -36,6 +38,18 @@ pub(super) async fn prune(
     Body(request): Body<PruneRequest>,
 ) -> Answer<Begun> {
     Ok(Begun(daemon.begin(Assignment::Prune(request), requester).await?))
+}
+
+pub(super) async fn resources(State(daemon): State<Arc<Daemon>>) -> Answer<Json<HostResources>> {
+    Ok(Json(daemon.resources().await?))
+}
+
+pub(super) async fn settings(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Setting>> {
+    Json(daemon.settings().to_vec())
+}
+
+pub(super) async fn create_sign_in_link(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SignInLink>> {
+    Ok(Json(daemon.create_sign_in_link()?))
 }
 
 pub(super) async fn ssh_configuration(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SshConfiguration>> {

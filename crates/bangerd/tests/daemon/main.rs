@@ -35,3 +35,6 @@ mod space;
 mod state;
 mod stats;
 mod support;
+mod web;
+mod web_attacks;
+mod web_browser;

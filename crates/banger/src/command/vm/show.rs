@@ -1,7 +1,7 @@
 //! `banger vm show`.
 
 use banger_types::size::human_bytes;
-use banger_types::vm::{Accelerator, Isolation, NetworkMode, RestartPolicy, Vm, VmSpec};
+use banger_types::vm::Vm;
 use jiff::Timestamp;
 
 use super::list::forward;
@@ -34,31 +34,22 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     table.property("vCPUs", vm.spec.vcpus.to_string());
     table.property("Memory", vm.spec.memory.to_string());
     table.property("Disk", format!("{} of {}", human_bytes(vm.disk_usage), vm.spec.disk));
-    table.property("Network", network(vm));
+    table.property("Network", vm.describe_network());
     if let Some(addresses) = &vm.addresses {
         table.property("Addresses", addresses.v4.to_string());
         table.properties("Addresses", addresses.v6);
         table.property("Host name", addresses.name.clone());
     }
-    table.property("Engine", engine(vm));
-    table.property(
-        "Restart",
-        match vm.spec.restart {
-            RestartPolicy::No => "no",
-            RestartPolicy::OnFailure => "on-failure",
-            RestartPolicy::Always => "always",
-        },
-    );
+    table.property("Engine", vm.describe_engine());
+    table.property("Restart", vm.spec.restart.to_string());
     if vm.spec.service {
         table.property("Service", "the image's own command, from every boot on");
     }
     table.property("Created", ago(vm.created_at, now));
     table.properties("Started", vm.started_at.map(|then| ago(then, now)));
     table.properties("Process", vm.vmm_pid);
-    table.properties("Isolation", vm.isolation.map(isolation));
-    // A stopped VM has none in force; then those that it will have are of interest.
-    let forwards = if vm.forwards.is_empty() { &vm.spec.forwards } else { &vm.forwards };
-    table.properties("Ports", forwards.iter().map(forward));
+    table.properties("Isolation", vm.isolation.map(|isolation| isolation.describe()));
+    table.properties("Ports", vm.shown_forwards().iter().map(forward));
     table.properties("Automatic ports", vm.automatic_forwards.iter().map(forward));
     if !vm.spec.automatic_forwards {
         table.property("Automatic ports", "off");
@@ -75,38 +66,4 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
 /// Returns a label as it is typed.
 fn label((name, value): (&String, &String)) -> String {
     if value.is_empty() { name.clone() } else { format!("{name}={value}") }
-}
-
-fn isolation(isolation: Isolation) -> String {
-    let Isolation { system_calls, files, user_namespace, own_user, limits } = isolation;
-    let all = [
-        (system_calls, "filtered system calls"),
-        (files, "its own files alone"),
-        (user_namespace, "a user namespace of its own"),
-        (own_user, "a user of its own"),
-        (limits, "limits of its own"),
-    ];
-    let has: Vec<&str> = all.iter().filter(|(has, _)| *has).map(|(_, what)| *what).collect();
-    if has.is_empty() { "none beside the machine".to_owned() } else { has.join(", ") }
-}
-
-fn network(vm: &Vm) -> String {
-    let VmSpec { network, allow_host, no_peers, .. } = &vm.spec;
-    let mut shown = network.to_string();
-    if *allow_host && *network != NetworkMode::None {
-        shown.push_str(", and it reaches this host's own addresses");
-    }
-    if *no_peers && *network == NetworkMode::Nat {
-        shown.push_str(", apart from your other VMs");
-    }
-    shown
-}
-
-fn engine(vm: &Vm) -> String {
-    let engine = vm.spec.engine;
-    match vm.accelerator {
-        Some(Accelerator::Kvm) => format!("{engine} (hardware virtualisation)"),
-        Some(Accelerator::Tcg) => format!("{engine} (emulation)"),
-        None => engine.to_string(),
-    }
 }

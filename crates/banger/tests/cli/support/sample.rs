@@ -174,5 +174,6 @@ pub(crate) fn system(directory: &Path, pid: u32) -> SystemStatus {
         images: 1,
         kernels: 1,
         started_at: minutes_ago(3),
+        web: None,
     }
 }

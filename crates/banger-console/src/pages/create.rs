@@ -1,0 +1,315 @@
+//! Making a VM.
+
+use banger_types::VmName;
+use banger_types::catalog::Catalog;
+use banger_types::forwards::read_forwards;
+use banger_types::image::Image;
+use banger_types::setting::Setting;
+use banger_types::size::Mebibytes;
+use banger_types::vm::{EngineKind, NetworkMode, RestartPolicy, VmCreateRequest, check_label};
+use banger_types::{ApiError, ErrorKind};
+use maud::{Markup, html};
+
+use crate::answer::{Answer, Trouble};
+use crate::form::{self, Form};
+use crate::layout::{Page, explain};
+use crate::visit::{Posted, Visit};
+
+/// `GET /create`
+pub(crate) async fn offer(visit: Visit) -> Answer {
+    let mut form = visit.as_form();
+    let page = page(&visit, &mut form, None).await?;
+    Ok(page.answer(&visit))
+}
+
+/// `POST /create`
+pub(crate) async fn accept(Posted(visit, mut form): Posted) -> Answer {
+    let request = request(&mut form);
+    if !form.is_good() {
+        return Ok(page(&visit, &mut form, None).await?.answer_with(&visit, 422));
+    }
+    if form.has("preview") {
+        return Ok(page(&visit, &mut form, None).await?.answer(&visit));
+    }
+    match visit.client().create_vm(&request).await {
+        Ok(operation) => Ok(visit.follow(&operation)),
+        Err(error) => {
+            let trouble = Trouble::from(error);
+            // What was filled in is not lost.
+            Ok(page(&visit, &mut form, Some(&trouble.error)).await?.answer_with(&visit, trouble.status))
+        }
+    }
+}
+
+/// Returns the request that a form means. What is wrong with it is said there.
+fn request(form: &mut Form) -> VmCreateRequest {
+    let image = form.text("source").or_else(|| form.text("image"));
+    VmCreateRequest {
+        name: form.read::<VmName>("name"),
+        image,
+        kernel: form.text("kernel"),
+        vcpus: form.read::<u32>("vcpus"),
+        memory: form.read::<Mebibytes>("memory"),
+        disk: form.read::<Mebibytes>("disk"),
+        network: match form.get("network") {
+            "user" => Some(NetworkMode::User),
+            "nat" => Some(NetworkMode::Nat),
+            "none" => Some(NetworkMode::None),
+            _ => None,
+        },
+        engine: match form.get("engine") {
+            "firecracker" => Some(EngineKind::Firecracker),
+            "qemu" => Some(EngineKind::Qemu),
+            _ => None,
+        },
+        restart: match form.get("restart") {
+            "on-failure" => RestartPolicy::OnFailure,
+            "always" => RestartPolicy::Always,
+            _ => RestartPolicy::No,
+        },
+        forwards: lines_of(form, "forwards", |line| read_forwards(line).map_err(|error| error.to_string()))
+            .into_iter()
+            .flatten()
+            .collect(),
+        environment: lines_of(form, "environment", variable),
+        labels: lines_of(form, "labels", label).into_iter().collect(),
+        allow_host: form.has("allow_host"),
+        no_peers: form.has("no_peers"),
+        service: form.has("service"),
+        no_start: form.has("no_start"),
+        ..VmCreateRequest::default()
+    }
+}
+
+/// Reads each line of a field.
+fn lines_of<T>(form: &mut Form, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    let read: Result<Vec<T>, String> = form.lines(name).map(read).collect();
+    read.unwrap_or_else(|why| {
+        form.wrong(name, why);
+        Vec::new()
+    })
+}
+
+fn variable(line: &str) -> Result<String, String> {
+    match line.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(line.to_owned()),
+        _ => Err(format!("'{line}' is not NAME=VALUE")),
+    }
+}
+
+fn label(line: &str) -> Result<(String, String), String> {
+    let (name, value) = line.split_once('=').unwrap_or((line, ""));
+    check_label(name, value).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+async fn page(visit: &Visit, form: &mut Form, error: Option<&ApiError>) -> Result<Page<'static>, Trouble> {
+    let client = visit.client();
+    let (images, catalog, settings) = tokio::try_join!(client.images(), client.catalog(), client.settings())?;
+    let setting = |name: &str| {
+        let found = settings.iter().find(|setting: &&Setting| setting.name == name);
+        found.map(|setting| setting.value.clone()).unwrap_or_default()
+    };
+    for name in ["image", "vcpus", "memory", "disk"] {
+        form.suggest(name, &setting(&format!("vm.{name}")));
+    }
+    let images = choices(&images, &catalog, form.get("image"));
+    let command = command(&request(&mut form.clone()));
+    let body = html! {
+        (form.summary())
+        @if let Some(error) = error.filter(|error| error.kind != ErrorKind::Unreachable) { (explain(error)) }
+        form method="post" action=(visit.to("/create")) {
+            (form::key(visit))
+            section {
+                h2 { "What" }
+                div.columns {
+                    (form.line("name", "Name", "lower-case letters, digits and hyphens; one is made up if there is none", "web"))
+                    (form.choice("image", "Image", "what is not here is got first, which can take minutes", &images))
+                    (form.line("source", "Or another image", "a source, which is used instead: a registry's name, oci:DIR, tar:FILE, dockerfile:DIR and more", "docker://alpine"))
+                    (form.line("kernel", "Kernel", "the image's own choice, or the default, if there is none", ""))
+                }
+            }
+            section {
+                h2 { "How large" }
+                div.columns {
+                    (form.line("vcpus", "Virtual CPUs", "a number", "2"))
+                    (form.line("memory", "Memory", "as 512M or 2G; it is taken as it is needed", "2G"))
+                    (form.line("disk", "Disk", "as 20G; it takes space only as it fills", "20G"))
+                }
+            }
+            (reached(form))
+            (rest(form))
+            section {
+                h2 { "The same in a terminal" }
+                pre { (command) }
+                p.actions { button type="submit" name="preview" value="yes" { "Show the command for what is filled in" } }
+            }
+            p.actions {
+                button.primary type="submit" { "Create VM" }
+                a.button href=(visit.to("/")) { "Cancel" }
+            }
+        }
+    };
+    Ok(Page::new("Create VM", body).from("/", "Dashboard"))
+}
+
+fn reached(form: &Form) -> Markup {
+    let networks = [
+        ("", "the best that this host is ready for"),
+        ("user", "user: outward connections, without root"),
+        ("nat", "nat: addresses and a name of its own; needs the root helper"),
+        ("none", "none: no network card; a shell works all the same"),
+    ];
+    html! {
+        section {
+            h2 { "How it is reached" }
+            div.columns {
+                (form.choice("network", "Network", "what listens in it gets a port of 127.0.0.1 by itself, in each of them", &owned(&networks)))
+                (form.area("forwards", "Forwards", "one a line: HOST:GUEST, as 8080:80; on 127.0.0.1 unless an address comes first", "8080:80"))
+            }
+            (form.tick("allow_host", "It reaches this host's own addresses, but for the loopback"))
+            (form.tick("no_peers", "It is kept apart from your other VMs"))
+        }
+    }
+}
+
+fn rest(form: &Form) -> Markup {
+    let engines =
+        [("", "what is best on this host"), ("firecracker", "Firecracker, with KVM"), ("qemu", "QEMU")];
+    let restart =
+        [("no", "never"), ("on-failure", "when it has failed"), ("always", "always, unless you stop it")];
+    html! {
+        section {
+            h2 { "How it runs" }
+            div.columns {
+                (form.area("environment", "Environment", "one variable a line, for its sessions: NAME=VALUE", "EDITOR=vim"))
+                (form.area("labels", "Labels", "one a line, to find it by: NAME=VALUE", "project=shop"))
+                (form.choice("engine", "Engine", "what runs it", &owned(&engines)))
+                (form.choice("restart", "Start it again", "after it has ended by itself", &owned(&restart)))
+            }
+            (form.tick("service", "Run the image's own command, from every boot on"))
+            (form.tick("no_start", "Leave it stopped"))
+        }
+    }
+}
+
+fn owned(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter().map(|(value, shown)| ((*value).to_owned(), (*shown).to_owned())).collect()
+}
+
+/// Returns the images that are here, then those of the catalog that are not.
+fn choices(images: &[Image], catalog: &Catalog, wanted: &str) -> Vec<(String, String)> {
+    let here = images.iter().map(|image| (image.name.clone(), image.name.clone()));
+    let is_here = |name: &str| images.iter().any(|image| image.name == name);
+    let others = catalog.images.iter().filter(|entry| !is_here(&entry.name));
+    let others = others
+        .map(|entry| (entry.name.clone(), format!("{} (is got first: {})", entry.name, entry.description)));
+    let mut all: Vec<_> = here.chain(others).collect();
+    if !wanted.is_empty() && !all.iter().any(|(name, _)| name == wanted) {
+        all.insert(0, (wanted.to_owned(), wanted.to_owned()));
+    }
+    all
+}
+
+/// Returns the command that does the same.
+fn command(request: &VmCreateRequest) -> String {
+    let mut words = vec!["banger vm create".to_owned()];
+    words.extend(request.name.as_ref().map(ToString::to_string));
+    let mut option = |name: &str, value: Option<String>| {
+        words.extend(value.map(|value| format!("{name} {}", quoted(&value))));
+    };
+    option("--image", request.image.clone());
+    option("--kernel", request.kernel.clone());
+    option("--vcpus", request.vcpus.map(|it| it.to_string()));
+    option("--memory", request.memory.map(|it| it.to_string()));
+    option("--disk", request.disk.map(|it| it.to_string()));
+    option("--net", request.network.map(|it| it.to_string()));
+    option("--engine", request.engine.map(|it| it.to_string()));
+    for forward in &request.forwards {
+        option("-p", Some(published(forward)));
+    }
+    for variable in &request.environment {
+        option("-e", Some(variable.clone()));
+    }
+    for (name, value) in &request.labels {
+        option("--label", Some(format!("{name}={value}")));
+    }
+    option("--restart", (request.restart != RestartPolicy::No).then(|| request.restart.to_string()));
+    let flags = [
+        (request.allow_host, "--allow-host"),
+        (request.no_peers, "--no-peers"),
+        (request.no_start, "--no-start"),
+    ];
+    words.extend(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| (*flag).to_owned()));
+    if request.service {
+        // Of `run` alone.
+        words[0] = "banger vm run --service".to_owned();
+        words.retain(|word| word != "--no-start");
+    }
+    words.join(" ")
+}
+
+/// Returns a forward as `-p` takes it.
+fn published(forward: &banger_types::monitor::Forward) -> String {
+    use banger_types::guest::Transport;
+    let protocol = if forward.listen.protocol == Transport::Udp { "/udp" } else { "" };
+    format!("{}:{}{protocol}", forward.listen.address, forward.guest_port)
+}
+
+/// Returns a word as a shell takes it (POSIX.1-2017 XCU section 2.2.2).
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(fields: &[(&str, &str)]) -> Form {
+        Form::new(owned(fields))
+    }
+
+    #[test]
+    fn the_command_is_what_the_form_says() {
+        let mut form = form(&[
+            ("name", "web"),
+            ("image", "debian"),
+            ("memory", "1G"),
+            ("network", "none"),
+            ("forwards", "8080:80\n53:53/udp"),
+            ("environment", "A=it's; rm -rf /"),
+            ("labels", "team=a b"),
+            ("no_start", "yes"),
+        ]);
+        let request = request(&mut form);
+        assert!(form.is_good());
+        assert_eq!(
+            command(&request),
+            "banger vm create web --image debian --memory 1G --net none -p 127.0.0.1:8080:80 \
+             -p 127.0.0.1:53:53/udp -e 'A=it'\\''s; rm -rf /' --label 'team=a b' --no-start"
+        );
+    }
+
+    #[test]
+    fn each_mistake_is_said_at_its_field() {
+        let mut form = form(&[
+            ("name", "A/B"),
+            ("vcpus", "many"),
+            ("memory", "1X"),
+            ("forwards", "8080"),
+            ("environment", "=x"),
+            ("labels", "a b"),
+        ]);
+        request(&mut form);
+        let shown = form.summary().into_string();
+        for field in ["name", "vcpus", "memory", "forwards", "environment", "labels"] {
+            assert!(shown.contains(&format!("href=\"#{field}\"")), "{field}: {shown}");
+        }
+        assert!(!shown.contains("#disk"), "{shown}");
+    }
+}
