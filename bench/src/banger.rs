@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use banger_testkit::{Environment, seed};
+use banger_testkit::{Environment, NetworkHost, seed};
 use serde_json::Value;
 
 /// An isolated banger, and a directory for what the bench itself makes.
@@ -43,6 +43,12 @@ impl Banger {
         fs_err::create_dir_all(&scratch)?;
         let environment = Environment::new();
         Ok(Self { environment, scratch })
+    }
+
+    /// Returns one on a host of its own, which outlives it.
+    pub(crate) fn on(host: &NetworkHost) -> Result<Self> {
+        let banger = Self::new()?;
+        Ok(Self { environment: banger.environment.on(host), ..banger })
     }
 
     /// Returns a directory on the same file system as the images, which stays.

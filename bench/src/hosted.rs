@@ -1,14 +1,15 @@
 //! The same on real Firecracker with real KVM, in a test host.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use banger_testkit::{TestHost, User};
 
 use crate::banger::Banger;
 use crate::rounds::{QUICK, Rounds};
-use crate::{boot, exec, memory};
+use crate::{boot, exec, memory, network};
 
 /// Asks for these comparisons alone, to try them out; nothing is kept.
 pub(crate) const ALONE: &str = "--hosted";
@@ -18,26 +19,18 @@ const PROCESSORS: u32 = 2;
 pub(crate) const ARGUMENT: &str = "--in-host";
 /// Where it does.
 const RESULTS: &str = "/tmp/results.md";
-/// Where it finds what takes a compiler.
-const PREPARED: &str = "/tmp/prepared";
+/// The same of what it finds of networks, as another user.
+const NETWORK_RESULTS: &str = "/tmp/network-results.md";
+/// Where it finds what takes a compiler, or programs that the host has not.
+pub(crate) const PREPARED: &str = "/tmp/prepared";
 
 /// Runs this program in a test host, and returns what it found there; nothing where there is no Firecracker.
 pub(crate) fn compare() -> Result<Option<String>> {
-    let Some(host) =
-        TestHost::with_firecracker_and_processors("the comparisons with Firecracker", PROCESSORS)
-    else {
-        return Ok(None);
-    };
-    let scratch = tempfile::tempdir()?;
-    host.succeed(User::Plain, &["mkdir", PREPARED]);
-    for file in boot::make_inits(scratch.path())? {
-        let name = file.file_name().context("a file's name")?.to_string_lossy();
-        host.copy_in(&file, &format!("{PREPARED}/{name}"));
-    }
-    let quick = std::env::var_os(QUICK).map(|_| QUICK.to_owned());
-    let arguments = [ARGUMENT.to_owned(), RESULTS.to_owned()].into_iter().chain(quick);
-    host.run_own_program(User::Plain, arguments);
-    let mut text = String::from_utf8(host.read(RESULTS))?;
+    let Some(host) = start("the comparisons with Firecracker")? else { return Ok(None) };
+    let mut text = run_in(&host, User::Plain, ARGUMENT, RESULTS)?;
+    // A host that hangs here does not cost what was measured before.
+    let networks = catch_unwind(AssertUnwindSafe(|| networks_in(&host)));
+    text += &networks.unwrap_or_else(|_| Ok(NETWORKS_NOT_MEASURED.to_owned()))?;
     let (seconds, virtual_processors) = (host.boot_time().as_secs_f64(), PROCESSORS);
     write!(
         text,
@@ -45,6 +38,41 @@ pub(crate) fn compare() -> Result<Option<String>> {
          be used in it: {seconds:.1} s (mark: ≤ 15 s).\n"
     )?;
     Ok(Some(text))
+}
+
+const NETWORKS_NOT_MEASURED: &str =
+    "\n# Networks on Firecracker\n\nNot measured this time: the test host did not come to its end.\n";
+
+/// The same for networks alone.
+pub(crate) fn compare_networks() -> Result<Option<String>> {
+    let Some(host) = start("the comparisons of networks")? else { return Ok(None) };
+    networks_in(&host).map(Some)
+}
+
+fn networks_in(host: &TestHost) -> Result<String> {
+    run_in(host, User::Sudoer, network::IN_HOST, NETWORK_RESULTS)
+}
+
+/// Starts a host with what this program finds there.
+fn start(what: &str) -> Result<Option<TestHost>> {
+    let Some(host) = TestHost::with_firecracker_and_processors(what, PROCESSORS) else { return Ok(None) };
+    let scratch = tempfile::tempdir()?;
+    host.succeed(User::Plain, &["mkdir", PREPARED]);
+    let files: Vec<PathBuf> =
+        boot::make_inits(scratch.path())?.into_iter().chain(network::prepare(scratch.path())?).collect();
+    for file in files {
+        let name = file.file_name().context("a file's name")?.to_string_lossy();
+        host.copy_in(&file, &format!("{PREPARED}/{name}"));
+    }
+    Ok(Some(host))
+}
+
+/// Runs this program in the host, with this argument, and returns what it has written there.
+fn run_in(host: &TestHost, user: User, argument: &str, results: &str) -> Result<String> {
+    let quick = std::env::var_os(QUICK).map(|_| QUICK.to_owned());
+    let arguments = [argument, results].map(str::to_owned).into_iter().chain(quick);
+    host.run_own_program(user, arguments);
+    Ok(String::from_utf8(host.read(results))?)
 }
 
 /// What is done in the host.

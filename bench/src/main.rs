@@ -17,6 +17,7 @@ mod idle;
 mod machine;
 mod many;
 mod memory;
+mod network;
 mod operations;
 mod pull;
 mod report;
@@ -66,13 +67,26 @@ fn bench() -> Result<()> {
             println!("{}", hosted::compare()?.unwrap_or_default());
             Ok(())
         }
+        [only] if only == network::ALONE => {
+            let rounds = Rounds::from_environment();
+            println!("{}", network::emulated(&rounds)?);
+            println!("{}", hosted::compare_networks()?.unwrap_or_default());
+            Ok(())
+        }
         [root] => everything(Path::new(root)),
+        [argument, results, quick @ ..] if argument == network::IN_HOST => {
+            network::run(Path::new(results), Path::new(hosted::PREPARED), &in_host(quick))
+        }
         [argument, results, quick @ ..] if argument == hosted::ARGUMENT => {
-            let rounds = if quick.is_empty() { Rounds::full() } else { Rounds::quick() };
-            hosted::run(Path::new(results), &rounds)
+            hosted::run(Path::new(results), &in_host(quick))
         }
         _ => anyhow::bail!("usage: banger-bench CHECKOUT (`cargo xtask bench` knows how)"),
     }
+}
+
+/// Returns how often things are measured in a test host, which is told so: the environment is not handed on.
+fn in_host(quick: &[std::ffi::OsString]) -> Rounds {
+    if quick.is_empty() { Rounds::full() } else { Rounds::quick() }
 }
 
 /// Runs all comparisons.
@@ -123,16 +137,19 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     let operations = operations::measure(banger, rounds)?;
     step("the command line as a process");
     let many = many::measure(rounds)?;
+    step("networks");
+    let networks = network::emulated(rounds)?;
     step("memory and disk");
     let footprint = footprint::measure(banger, rounds, daemon_when_fresh)?;
     Ok(create
         .into_iter()
         .chain(boot)
         .chain(filesystem)
-        .chain([pull, exec, operations, many, footprint])
+        .chain([pull, exec, operations, many, networks, footprint])
         .collect())
 }
 
+/// Says what is measured next.
 fn step(name: &str) {
     eprintln!("== {name}");
 }

@@ -48,7 +48,16 @@ pub(crate) fn measure(banger: &Banger, rounds: &Rounds) -> Result<Comparison> {
     })
 }
 
-/// Returns the proportional set size of a process, KiB (`proc_pid_smaps(5)`), without the one mapping that is the memory
+/// What the mappings of a process say (`proc_pid_smaps(5)`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mappings {
+    /// The proportional set size of those that are no guest's memory, KiB.
+    pub(crate) proportional: u64,
+    /// How many are a guest's memory.
+    pub(crate) guests: usize,
+}
+
+/// Returns the proportional set size of a process, KiB, without the one mapping that is the memory
 /// of a guest of so many MiB.
 fn proportional(pid: u64, guest: Option<u64>) -> Result<u64> {
     let maps = fs_err::read_to_string(format!("/proc/{pid}/smaps"))?;
@@ -56,23 +65,30 @@ fn proportional(pid: u64, guest: Option<u64>) -> Result<u64> {
 }
 
 fn sum(maps: &str, guest: Option<u64>) -> Result<u64> {
-    let (mut total, mut size, mut guests) = (0, 0, 0);
-    for line in maps.lines() {
-        let Some((name, value)) = line.split_once(':') else { continue };
-        let Some(value) = value.trim().strip_suffix(" kB").and_then(|value| value.parse::<u64>().ok()) else {
-            continue;
-        };
-        match name {
-            "Size" => size = value,
-            // The kernel puts neighbours together: it may be a little larger.
-            "Pss" if guest.is_some_and(|guest| size >= guest) => guests += 1,
-            "Pss" => total += value,
-            _ => {}
-        }
-    }
-    ensure!(total > 0, "a process without memory");
+    let Mappings { proportional, guests } = Mappings::read(maps, guest);
+    ensure!(proportional > 0, "a process without memory");
     ensure!(guests == usize::from(guest.is_some()), "{guests} mappings are the guest's memory");
-    Ok(total)
+    Ok(proportional)
+}
+
+impl Mappings {
+    /// Reads the text. A mapping of at least `guest` KiB is a guest's memory.
+    pub(crate) fn read(maps: &str, guest: Option<u64>) -> Self {
+        let (mut found, mut size) = (Self::default(), 0);
+        for line in maps.lines() {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            let value = value.trim().strip_suffix(" kB").and_then(|value| value.parse::<u64>().ok());
+            let Some(value) = value else { continue };
+            match name {
+                "Size" => size = value,
+                // The kernel puts neighbours together: it may be a little larger.
+                "Pss" if guest.is_some_and(|guest| size >= guest) => found.guests += 1,
+                "Pss" => found.proportional += value,
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub(crate) enum Mark {
     Ratio(f64, f64),
     /// The ratio of the medians is at most this.
     RatioAtMost(f64),
+    /// The ratio of the medians is at least this.
+    RatioAtLeast(f64),
     /// The ratio of the medians is at most 1 divided by this.
     TimesAsQuick(f64),
     /// The median is at most this much larger than the other, in its unit.
@@ -102,6 +104,7 @@ impl Row {
                 (format!("ratio ≤ {most}, aim {aim}"), verdict)
             }
             Some(Mark::RatioAtMost(most)) => (format!("ratio ≤ {most}"), met(ratio <= most)),
+            Some(Mark::RatioAtLeast(least)) => (format!("ratio ≥ {least}"), met(ratio >= least)),
             Some(Mark::TimesAsQuick(times)) => {
                 (format!("ratio ≤ {:.2} ({times} times as quick)", 1.0 / times), met(ratio <= 1.0 / times))
             }
@@ -209,6 +212,8 @@ mod tests {
         assert_eq!(verdict(170, 100, Mark::Ratio(1.6, 1.3)), "**missed**");
         assert_eq!(verdict(50, 100, Mark::TimesAsQuick(2.0)), "met");
         assert_eq!(verdict(51, 100, Mark::TimesAsQuick(2.0)), "**missed**");
+        assert_eq!(verdict(90, 100, Mark::RatioAtLeast(0.9)), "met");
+        assert_eq!(verdict(89, 100, Mark::RatioAtLeast(0.9)), "**missed**");
         assert_eq!(verdict(70, 100, Mark::Same), "**missed**");
         assert_eq!(verdict(110, 100, Mark::Same), "met");
     }

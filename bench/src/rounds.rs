@@ -18,6 +18,12 @@ pub(crate) struct Rounds {
     pub(crate) exec: usize,
     /// VMs whose memory is looked at.
     pub(crate) memory: usize,
+    /// Places in networks that are given and taken away.
+    pub(crate) set_up: usize,
+    /// Times that each network is sent through.
+    pub(crate) throughput: usize,
+    /// How long each time, seconds.
+    pub(crate) send_seconds: u8,
     /// VMs that a list is long with.
     pub(crate) many: usize,
     /// How long a process is watched that should do nothing, seconds.
@@ -42,6 +48,9 @@ impl Rounds {
             filesystem: 5,
             exec: 40,
             memory: 3,
+            set_up: 20,
+            throughput: 12,
+            send_seconds: 5,
             many: 1000,
             idle_seconds: 10,
             image_megabytes: [300, 3000],
@@ -57,6 +66,9 @@ impl Rounds {
             filesystem: 1,
             exec: 4,
             memory: 1,
+            set_up: 3,
+            throughput: 3,
+            send_seconds: 2,
             many: 50,
             idle_seconds: 2,
             image_megabytes: [30, 300],

@@ -12,6 +12,8 @@ pub(crate) enum Unit {
     Kibibytes,
     /// A number of things.
     Count,
+    /// What a network carries, Mbit/s.
+    MegabitsPerSecond,
 }
 
 /// Values of the same thing, measured several times.
@@ -21,7 +23,7 @@ pub(crate) struct Samples {
     values: Vec<f64>,
 }
 
-/// Times by name, in the order in which they first came.
+/// Values of different things by name, in the order in which they first came.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Named(Vec<(String, Samples)>);
 
@@ -49,6 +51,12 @@ impl Samples {
     /// Adds a time.
     pub(crate) fn push(&mut self, time: Duration) {
         self.values.push(time.as_secs_f64() * 1000.0);
+    }
+
+    /// Adds a rate: so many bytes in so much time.
+    #[expect(clippy::cast_precision_loss, reason = "nothing that is measured here has 53 bits")]
+    pub(crate) fn push_rate(&mut self, bytes: u64, time: Duration) {
+        self.values.push(bytes as f64 * 8.0 / 1e6 / time.as_secs_f64());
     }
 
     /// Adds a number of the unit.
@@ -95,13 +103,20 @@ impl Samples {
 impl Named {
     /// Adds a time to those of this name.
     pub(crate) fn push(&mut self, name: &str, time: Duration) {
-        if let Some((_, samples)) = self.0.iter_mut().find(|(known, _)| *known == name) {
-            samples.push(time);
-        } else {
-            let mut samples = Samples::times();
-            samples.push(time);
-            self.0.push((name.to_owned(), samples));
-        }
+        self.of(name, Unit::Milliseconds).push(time);
+    }
+
+    /// Adds a number to those of this name, which are counted so.
+    pub(crate) fn push_number(&mut self, name: &str, unit: Unit, number: u64) {
+        self.of(name, unit).push_number(number);
+    }
+
+    fn of(&mut self, name: &str, unit: Unit) -> &mut Samples {
+        let index = self.0.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.0.push((name.to_owned(), Samples::new(unit)));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
     }
 }
 
@@ -120,8 +135,10 @@ impl fmt::Display for Value {
             Unit::Milliseconds => " ms",
             Unit::Kibibytes => " KiB",
             Unit::Count => "",
+            Unit::MegabitsPerSecond => " Mbit/s",
         };
-        let digits = usize::from(self.0 < 100.0 && self.1 == Unit::Milliseconds);
+        let has_parts = matches!(self.1, Unit::Milliseconds | Unit::MegabitsPerSecond);
+        let digits = usize::from(self.0 < 100.0 && has_parts);
         write!(f, "{:.digits$}{unit}", self.0)
     }
 }
@@ -144,6 +161,24 @@ mod tests {
         assert_eq!(values.typical().to_string(), "11.0 ms");
         assert_eq!(values.spread(), "10.0 ms … 9000 ms");
         assert_eq!(samples(&[10, 20]).typical().to_string(), "15.0 ms");
+    }
+
+    #[test]
+    fn a_rate_is_in_bits() {
+        let mut rates = Samples::new(Unit::MegabitsPerSecond);
+        rates.push_rate(5_000_000, Duration::from_millis(500));
+        assert_eq!(rates.typical().to_string(), "80.0 Mbit/s");
+    }
+
+    #[test]
+    fn values_of_one_name_are_together() {
+        let mut named = Named::default();
+        for (name, value) in [("b", 1), ("a", 5), ("b", 3)] {
+            named.push_number(name, Unit::Kibibytes, value);
+        }
+        let medians: Vec<_> =
+            named.into_iter().map(|(name, samples)| (name, samples.median(), samples.count())).collect();
+        assert_eq!(medians, [("b".to_owned(), 2.0, 2), ("a".to_owned(), 5.0, 1)]);
     }
 
     #[test]

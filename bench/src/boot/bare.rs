@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::banger::processor_time;
 
-pub(crate) use self::init::{Init, make as make_inits};
+pub(crate) use self::init::{Init, LINE, make as make_inits};
 
 /// A machine that can be booted any number of times.
 #[derive(Debug)]
@@ -23,6 +23,19 @@ pub(crate) struct Bare {
     pub(crate) name: &'static str,
     program: String,
     arguments: Vec<String>,
+}
+
+/// A network card, and who uses it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Card<'a> {
+    /// The TAP device on the host.
+    pub(crate) device: &'a str,
+    /// The guest's hardware address.
+    pub(crate) mac: &'a str,
+    /// The initramfs, whose init prints [`LINE`].
+    pub(crate) initramfs: &'a Path,
+    /// What init finds in its environment, as `NAME=VALUE`.
+    pub(crate) variable: &'a str,
 }
 
 /// A machine whose init has said its line and stays. It ends with this.
@@ -40,8 +53,16 @@ impl Bare {
             let arguments = firecracker::arguments(vm, &initramfs, scratch)?;
             return Ok(Self { name: "bare Firecracker", program, arguments });
         }
-        let program = text(&vmm["path"])?;
-        Ok(Self { name: "bare QEMU", program, arguments: qemu::arguments(vmm, &initramfs)? })
+        let (program, theirs) = qemu::unconfined(vmm)?;
+        Ok(Self { name: "bare QEMU", program, arguments: qemu::arguments(&theirs, &initramfs)? })
+    }
+
+    /// Returns Firecracker's machine of the VM in `vm`, with a network card and another initramfs.
+    pub(crate) fn with_card(vm: &Path, card: &Card<'_>, scratch: &Path) -> Result<Self> {
+        let launch: Value = serde_json::from_slice(&fs_err::read(vm.join("launch.json"))?)?;
+        let program = firecracker::program(&launch["vmm"])?;
+        let arguments = firecracker::arguments_with_card(vm, card, scratch)?;
+        Ok(Self { name: "bare Firecracker with a TAP", program, arguments })
     }
 
     /// Boots it, and returns how long it took from the start of the VMM to the line of its init, and how
@@ -116,8 +137,4 @@ fn read_console(child: &mut Child, mut on_line: impl FnMut(u32) -> Result<bool>)
         }
     }
     Ok(said)
-}
-
-fn text(value: &Value) -> Result<String> {
-    Ok(value.as_str().context("a launch without a program")?.to_owned())
 }

@@ -6,7 +6,7 @@ mod phases;
 use anyhow::Result;
 use banger_testkit::seed::BUSYBOX;
 
-pub(crate) use self::bare::{Bare, Init, make_inits};
+pub(crate) use self::bare::{Bare, Card, Init, LINE, make_inits};
 use crate::banger::Banger;
 use crate::report::{Comparison, Mark, Row};
 use crate::rounds::Rounds;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use banger_image::kernel::cpio::Archive;
 
 /// What the init of `bench/init.S` prints.
-pub(super) const LINE: &str = "banger-bench: init runs";
+pub(crate) const LINE: &str = "banger-bench: init runs";
 /// The init's source.
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/init.S");
 

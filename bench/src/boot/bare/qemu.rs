@@ -12,11 +12,23 @@ const MACHINE_OPTIONS: [&str; 9] =
 /// The same, without a value.
 const MACHINE_FLAGS: [&str; 3] = ["-nodefaults", "-no-user-config", "-no-reboot"];
 
-/// Returns QEMU's arguments for the machine of a VM and no more.
-pub(super) fn arguments(vmm: &Value, initramfs: &Path) -> Result<Vec<String>> {
+/// Returns QEMU's path and arguments, without what confines it.
+pub(super) fn unconfined(vmm: &Value) -> Result<(String, Vec<&str>)> {
     let theirs = vmm["arguments"].as_array().context("a launch without arguments")?;
     let theirs: Vec<&str> = theirs.iter().filter_map(Value::as_str).collect();
-    let mut arguments = machine(&theirs)?;
+    let path = vmm["path"].as_str().context("a launch without a program")?;
+    Ok(match theirs.iter().position(|word| *word == "--") {
+        Some(at) => {
+            let (program, rest) = theirs[at + 1..].split_first().context("what confines gets no program")?;
+            ((*program).to_owned(), rest.to_vec())
+        }
+        None => (path.to_owned(), theirs),
+    })
+}
+
+/// Returns QEMU's arguments for the machine of a VM and no more.
+pub(super) fn arguments(theirs: &[&str], initramfs: &Path) -> Result<Vec<String>> {
+    let mut arguments = machine(theirs)?;
     arguments.extend(["-initrd".to_owned(), initramfs.to_str().context("a path in UTF-8")?.to_owned()]);
     Ok(arguments)
 }
@@ -61,6 +73,15 @@ mod tests {
             !ours.iter().any(|it| it == "-drive" || it == "theirs" || it.contains("control")),
             "{ours:?}"
         );
+    }
+
+    #[test]
+    fn qemu_is_found_behind_what_confines_it() {
+        let arguments = serde_json::json!(["--read", "/k", "--", "/usr/bin/qemu", "-smp", "1"]);
+        let vmm = serde_json::json!({ "path": "/lib/banger-confine", "arguments": arguments });
+        assert_eq!(unconfined(&vmm).unwrap(), ("/usr/bin/qemu".to_owned(), vec!["-smp", "1"]));
+        let vmm = serde_json::json!({ "path": "/usr/bin/qemu", "arguments": ["-smp", "1"] });
+        assert_eq!(unconfined(&vmm).unwrap(), ("/usr/bin/qemu".to_owned(), vec!["-smp", "1"]));
     }
 
     #[test]
