@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use banger_types::helper::HELPER_PREFIX;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::environment::programs;
 use crate::not_run;
@@ -141,6 +142,26 @@ impl NetworkHost {
             text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         found.dedup();
         found
+    }
+}
+
+/// What it has started itself, as a network's name server, would go on for ever.
+impl Drop for NetworkHost {
+    fn drop(&mut self) {
+        let own = self.holder.0.id();
+        let namespace = |process: u32| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let wanted = namespace(own);
+        if wanted.is_none() || wanted == namespace(std::process::id()) {
+            return;
+        }
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        for process in numbers.filter(|process| *process != own && namespace(*process) == wanted) {
+            if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+                // It may have ended by itself.
+                kill_process(process, Signal::KILL).ok();
+            }
+        }
     }
 }
 

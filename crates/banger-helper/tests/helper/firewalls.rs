@@ -3,7 +3,7 @@
 use banger_testkit::{HostDaemon, NetworkHost, are_installed, shell, start_docker};
 use banger_types::helper::VmPlace;
 
-use crate::host::{ALICE, Host};
+use crate::host::{ALICE, BOB, Host};
 use crate::traffic::{WORLD, guest, world};
 
 /// A guest, a server beyond its host, and whether the one reaches the other by all ways that it has.
@@ -141,4 +141,38 @@ fn a_chain_that_drops_and_is_nobodys_is_told_of() {
             "the firewall chain 'gate' of the table 'inet mine' drops what it does not know: let pass what comes from and goes to bgr1001"
         ]
     );
+}
+
+/// What a restart of the host leaves of it: what files have that last.
+fn restart(host: &Host) {
+    let script = "for link in $(ls /sys/class/net | grep -E '^bg[rt]'); do ip link delete $link; done; \
+                  nft list tables | grep banger | while read line; do nft delete $line; done; \
+                  kill $(ss -Hlunp | grep banger-names | sed 's/.*pid=\\([0-9]*\\).*/\\1/'); \
+                  rm /run/banger/state.json; echo 0 > /proc/sys/net/ipv4/ip_forward";
+    shell(&host.0, script);
+}
+
+#[test]
+fn what_lasting_firewalls_were_told_is_taken_back_after_a_restart_of_the_host() {
+    let test = "what_lasting_firewalls_were_told";
+    if !are_installed(test, &["ufw", "iptables"]) {
+        return;
+    }
+    let Some(host) = Host::new(test) else { return };
+    shell(&host.0, "ufw --force enable");
+    let rules = "ufw status; cat /etc/ufw/user.rules /etc/ufw/user6.rules";
+    let before = shell(&host.0, rules);
+    // By another port than the usual one, which is then the one that ufw is told of.
+    let taken = host.0.serve("0.0.0.0:53/udp");
+    let ways = Ways::new(&host);
+    assert_eq!(ways.are_open(&host), [true; 4]);
+    drop((taken, ways));
+    let told = shell(&host.0, rules);
+    assert!(told.contains("600 on bgr1001"), "{told}");
+    restart(&host);
+    assert_eq!(shell(&host.0, rules), told);
+    // Whoever comes first: it need not be the one whom it was for.
+    host.remove(BOB, &[1]);
+    assert_eq!(shell(&host.0, rules), before);
+    assert!(host.outcome("ls /var/lib/banger").stdout.is_empty());
 }
