@@ -16,6 +16,7 @@ mod ends;
 mod engines;
 mod events;
 mod faults;
+mod forwards;
 mod host;
 mod hosted;
 mod hostile;
