@@ -91,11 +91,12 @@ impl NetworkHost {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Returns everything that networks could have left on it: interfaces, addresses, rules, settings, names, files, servers.
+    /// Returns everything that networks could have left on it: interfaces, addresses, rules without their counts, settings, names,
+    /// files, servers.
     pub fn state(&self) -> String {
         let words = [
             "ip -brief address",
-            "nft list ruleset",
+            "nft --stateless list ruleset",
             "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv6/conf/lo/accept_ra",
         ];
         // The order of these is nobody's promise.
@@ -173,7 +174,7 @@ fn sorted(lines: &str) -> String {
 }
 
 /// How long what is done by and by may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits until what is seen is as wanted.
 pub fn wait_until(look: impl Fn() -> String, wanted: impl Fn(&str) -> bool) {

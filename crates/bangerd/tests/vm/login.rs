@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use banger_testkit::{Terminal, exit_code};
+use banger_testkit::{Terminal, exit_code, wait_until};
 
 use crate::guest::{DEBIAN, Guest};
-use crate::session::wait_until;
 
 fn line(guest: &Guest, user: &str, line: &str) -> String {
     guest.environment.succeed(&["ssh", "-u", user, DEBIAN.name, line])
@@ -24,7 +23,8 @@ fn a_command_line_is_a_session(guest: &Guest) {
     assert_eq!(line(guest, "dev", "systemctl --user is-active dbus.socket"), "active\n");
     assert_eq!(line(guest, "dev", "busctl --user list >/dev/null && echo yes"), "yes\n");
     let sessions = || guest.exec(&["-u", "root"], &["loginctl", "list-sessions", "--no-legend"]).text();
-    wait_until("sessions are closed", || sessions().is_empty());
+    // They are closed.
+    wait_until(sessions, str::is_empty);
 }
 
 /// `limits.conf(5)` is PAM's, and only a session has it.
@@ -48,7 +48,7 @@ fn a_shell_is_listed(guest: &Guest) {
     assert!(line.contains("tty") && terminals.len() == 2 && terminals[0] == terminals[1], "{line:?}");
     terminal.type_keys(b"sleep 500\r");
     // The shell has told the terminal of the job before it runs, so that the key is the job's.
-    wait_until("the job runs", || guest.exec(&[], &["pgrep", "-x", "sleep"]).code == 0);
+    wait_until(|| guest.exec(&[], &["pgrep", "-x", "sleep"]).text(), |found| !found.is_empty());
     terminal.type_keys(b"\x1a");
     terminal.wait_for("Stopped");
     terminal.type_keys(b"kill %1; wait; exit 7\r");

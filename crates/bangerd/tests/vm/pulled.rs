@@ -4,10 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use banger_testkit::layers::{Layout, Packing, corpus};
-use banger_testkit::{Environment, Registry, RegistryOptions, not_run, seed};
+use banger_testkit::{Environment, Registry, RegistryOptions, not_run, seed, wait_until};
 use serde_json::json;
-
-use crate::session::wait_until;
 
 /// Tells everything of a tree that busybox can tell: kind, mode, owner, size, time and devices of every file, the links of those
 /// that are no directories (an overlay has its own idea of theirs), where links lead, and digests.
@@ -97,7 +95,8 @@ fn its_configuration_is_honoured(environment: &Environment, source: &str) {
         String::from_utf8_lossy(&std::fs::read(log).unwrap()).replace("\r\n", "\n")
     };
     let served = "served as alice:alice in /merged/usr with a value and an argument\n";
-    wait_until("the service runs", || console().contains(served));
+    wait_until(console, |console| console.contains(served));
     environment.succeed(&["vm", "stop", "all"]);
-    wait_until("its own signal ended it", || console().contains("asked by QUIT\n"));
+    // Its own signal has ended it.
+    wait_until(console, |console| console.contains("asked by QUIT\n"));
 }

@@ -2,12 +2,11 @@
 
 use std::process::Stdio;
 
-use banger_testkit::{Environment, Terminal, exit_code};
+use banger_testkit::{Environment, Terminal, exit_code, wait_until};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use crate::guest::{BUSYBOX, signal, small, start};
-use crate::session::wait_until;
 
 /// Returns `vm run --rm` with these further arguments, not yet started.
 fn run(environment: &Environment, arguments: &[&str]) -> std::process::Command {
@@ -60,15 +59,15 @@ fn a_killed_client_leaves_no_vm() {
     let limit = rustix::time::Timespec { tv_sec: 120, tv_nsec: 0 };
     let ended = rustix::event::poll(&mut [PollFd::new(&vmm, PollFlags::IN)], Some(&limit)).unwrap();
     assert_eq!(ended, 1, "the VMM goes on");
-    wait_until("the VM is deleted", || names(&environment).is_empty());
+    wait_until(|| names(&environment), str::is_empty);
     assert_nothing_is_left(&environment);
 
     // A client that is killed while the VM is still being made or booted leaves none either.
     let mut client = run(&environment, &["--name", "unborn", "--", "true"]).spawn().unwrap();
-    wait_until("the VM is begun", || names(&environment) == "unborn\n");
+    wait_until(|| names(&environment), |names| names == "unborn\n");
     signal(&client, Signal::KILL);
     assert_eq!(exit_code(&mut client), 137);
-    wait_until("the VM that was begun is gone", || names(&environment).is_empty());
+    wait_until(|| names(&environment), str::is_empty);
     assert_nothing_is_left(&environment);
 
     // One that is asked to end says so, and there is nothing left when it has ended.

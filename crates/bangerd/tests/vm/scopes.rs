@@ -6,10 +6,9 @@ use std::path::Path;
 
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
-use banger_testkit::{Environment, programs, seed};
+use banger_testkit::{Environment, programs, seed, wait_until};
 
 use crate::guest::{DEBIAN, small};
-use crate::session::wait_until;
 
 const VM: &str = "host";
 /// Where banger is, inside.
@@ -118,7 +117,7 @@ fn vms_are_in_scopes_that_end_with_nobody_but_the_host() {
 
     // A host that goes down ends every unit: the guest gets the time to end in order.
     host.dev(&format!("systemctl --user stop {unit}"));
-    wait_until("the inner VM is stopped", || host.inner()["state"] == "stopped");
+    wait_until(|| host.inner()["state"].to_string(), |state| state == "\"stopped\"");
     let shown = host.inner();
     assert!(shown.to_string().contains("the host was going down"), "{shown:#}");
     let log = host.dev("banger vm logs --monitor inner");

@@ -2,11 +2,10 @@
 
 use banger_core::store::Store as _;
 use banger_store::SqliteStore;
-use banger_testkit::{Environment, Terminal, exit_code};
+use banger_testkit::{Environment, Terminal, exit_code, wait_until};
 use banger_types::image::ImageConfig;
 
 use crate::guest::{BUSYBOX, DEBIAN, Image, small};
-use crate::session::wait_until;
 
 /// Says who, where and with what it runs, leaves a child behind, tries to hear what is typed on the console, and says which
 /// signal asks it to end.
@@ -59,7 +58,7 @@ impl Served {
 
     /// Waits until the console has said `text` so often.
     fn says(&self, text: &str, times: usize) {
-        wait_until(text, || self.console().matches(text).count() == times);
+        wait_until(|| self.console(), |console| console.matches(text).count() == times);
     }
 
     fn root(&self, script: &str) -> String {
@@ -118,7 +117,8 @@ fn a_plain_images_command_is_served() {
     served.says("the shell ends\n", 1);
     drop(shell);
     served.environment.succeed(&["vm", "start", "served"]);
-    wait_until("it runs at every boot", || served.console().contains("as alice in /tmp with a value\n"));
+    // It runs at every boot.
+    wait_until(|| served.console(), |console| console.contains("as alice in /tmp with a value\n"));
 }
 
 #[test]
@@ -150,15 +150,16 @@ fn a_systemd_images_command_is_served() {
         "printf '[Unit]\\nRequires=basic.target\\nAfter=basic.target\\nAllowIsolate=yes\\n' \
          > /etc/systemd/system/other.target && systemctl set-default other.target",
     );
-    let before = served.console().matches("as dev in /tmp").count();
+    let count = |console: &str| console.matches("as dev in /tmp").count();
+    let before = count(&served.console());
     served.says("it listens\n", 0);
     let shell = served.shell_on_the_console();
     served.environment.succeed(&["vm", "stop", "served"]);
     served.says("the shell ends\n", 1);
     drop(shell);
     served.environment.succeed(&["vm", "start", "served"]);
-    let seen = || served.console().matches("as dev in /tmp").count();
-    wait_until("it runs with another target", || seen() > before || (seen() > 0 && seen() != before));
+    // It runs with another target.
+    wait_until(|| served.console(), |console| ![0, before].contains(&count(console)));
     assert_eq!(served.root("systemctl is-active banger-service"), "active\n");
     served.environment.succeed(&["vm", "stop", "served"]);
     served.says("asked by TERM\n", 0);
@@ -170,7 +171,7 @@ fn a_command_that_cannot_start_is_tried_less_and_less() {
     let served = Served::new(&BUSYBOX, Some(missing));
     for pause in ["1s", "2s", "4s"] {
         let text = format!("it is started again in {pause}\n");
-        wait_until(&text, || served.console().contains(&text));
+        wait_until(|| served.console(), |console| console.contains(&text));
     }
     assert!(served.console().contains("the service could not start (/no/such: not found) after"));
     assert_eq!(served.environment.run(&["vm", "stop", "served"]).code, 0);

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use banger_testkit::{Terminal, exit_code};
+use banger_testkit::{Terminal, exit_code, wait_until};
 use rustix::process::Signal;
 
 use crate::guest::{Guest, random, signal, start};
@@ -170,7 +170,8 @@ pub(crate) fn a_lost_client_is_a_hangup(guest: &Guest) {
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     signal(&client, Signal::KILL);
     assert_eq!(exit_code(&mut client), 137);
-    wait_until("the program of a killed client ends", || serve().code == 0);
+    // The program of a killed client ends.
+    wait_until(|| serve().code.to_string(), |code| code == "0");
 }
 
 pub(crate) fn an_interrupt_can_be_caught(guest: &Guest) {
@@ -277,14 +278,5 @@ pub(crate) fn there_is_no_shell(guest: &Guest) {
         let outcome = guest.environment.run(arguments);
         assert_eq!(outcome.code, 127, "{}", outcome.stderr);
         assert!(outcome.stderr.contains("/bin/sh: not found"), "{}", outcome.stderr);
-    }
-}
-
-/// Waits for something that no event tells of.
-pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(2);
-    while !holds() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(100));
     }
 }

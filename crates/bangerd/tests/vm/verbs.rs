@@ -5,10 +5,9 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use banger_testkit::{Environment, is_full_run, not_run};
+use banger_testkit::{Environment, is_full_run, not_run, wait_until};
 
 use crate::guest::{BUSYBOX, EchoServer, random, small};
-use crate::session::wait_until;
 
 fn create(environment: &Environment, name: &str, more: &[&str]) {
     environment.succeed(&[&["vm", "create", name], &small(&BUSYBOX)[..], more].concat());
@@ -27,6 +26,12 @@ fn clock_error(environment: &Environment, name: &str) -> f64 {
     let fraction = fraction.and_then(|rest| format!("0.{}", rest.split(' ').next()?).parse::<f64>().ok());
     let guest = seconds + fraction.unwrap_or(0.5);
     if guest < before { guest - before } else { (guest - after).max(0.0) }
+}
+
+/// Waits until the guest's clock is right.
+fn wait_for_clock(environment: &Environment, name: &str) {
+    let is_small = |error: &str| error.parse().is_ok_and(|error: f64| error.abs() < 1.0);
+    wait_until(|| clock_error(environment, name).to_string(), is_small);
 }
 
 #[test]
@@ -100,7 +105,7 @@ fn the_clock_follows_a_host_that_slept() {
     assert!(clock_error(&environment, "clock").abs() > 3500.0);
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).unwrap();
-    wait_until("the guest's clock is right", || clock_error(&environment, "clock").abs() < 1.0);
+    wait_for_clock(&environment, "clock");
 }
 
 /// The monitor tells the guest of the host's jumps; here it was stopped while one came.
@@ -122,7 +127,7 @@ fn the_clock_is_right_after_the_monitor_was_stopped() {
     // What is tried is the time itself.
     std::thread::sleep(Duration::from_secs(if is_full_run() { 60 } else { 5 }));
     rustix::process::kill_process(monitor, rustix::process::Signal::CONT).unwrap();
-    wait_until("the guest's clock is right", || clock_error(&environment, "held").abs() < 1.0);
+    wait_for_clock(&environment, "held");
     assert_eq!(environment.vm("held")["state"], "running");
 }
 
