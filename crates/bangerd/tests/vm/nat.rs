@@ -8,11 +8,11 @@ use crate::guest::{BUSYBOX, EchoServer, small};
 use crate::network::reaches;
 
 /// What is beyond the host.
-const WORLD: &str = "203.0.113.9";
-const WORLD_V6: &str = "2001:db8::9";
+pub(crate) const WORLD: &str = "203.0.113.9";
+pub(crate) const WORLD_V6: &str = "2001:db8::9";
 
 /// Returns a host with the helper and ways out by both families, and what is at the other end.
-fn host_and_world(test: &str) -> Option<(NetworkHost, NetworkHost)> {
+pub(crate) fn host_and_world(test: &str) -> Option<(NetworkHost, NetworkHost)> {
     let host = NetworkHost::new(test)?;
     host.install_helper();
     let world = host.peer("wan0");
@@ -29,26 +29,26 @@ fn host_and_world(test: &str) -> Option<(NetworkHost, NetworkHost)> {
     Some((host, world))
 }
 
-fn create(environment: &Environment, name: &str, options: &[&str]) -> String {
+pub(crate) fn create(environment: &Environment, name: &str, options: &[&str]) -> String {
     let outcome = environment.run(&[&["vm", "create", name], &small(&BUSYBOX)[..6], options].concat());
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     outcome.stderr
 }
 
 /// Returns a VM's addresses.
-fn addresses(environment: &Environment, vm: &str) -> [IpAddr; 2] {
+pub(crate) fn addresses(environment: &Environment, vm: &str) -> [IpAddr; 2] {
     let shown = environment.vm(vm);
     ["v4", "v6"].map(|family| shown["addresses"][family].as_str().unwrap().parse().unwrap())
 }
 
 /// Returns a VM's place, as its daemon has noted it.
-fn place_of(environment: &Environment, vm: &str) -> serde_json::Value {
+pub(crate) fn place_of(environment: &Environment, vm: &str) -> serde_json::Value {
     let directory = environment.vm(vm)["directory"].as_str().unwrap().to_owned();
     serde_json::from_slice(&std::fs::read(format!("{directory}/place.json")).unwrap()).unwrap()
 }
 
 /// Runs a shell's script in a guest, as root.
-fn in_guest(environment: &Environment, vm: &str, script: &str) -> banger_testkit::Outcome {
+pub(crate) fn in_guest(environment: &Environment, vm: &str, script: &str) -> banger_testkit::Outcome {
     environment.run_with_input(&["exec", "-u", "root", vm, "--", "sh", "-c", script], b"")
 }
 
