@@ -120,6 +120,8 @@ async fn page(visit: &Visit, form: &mut Form, error: Option<&ApiError>) -> Resul
         @if let Some(error) = error.filter(|error| error.kind != ErrorKind::Unreachable) { (explain(error)) }
         form method="post" action=(visit.to("/create")) {
             (form::key(visit))
+            // Enter in a line is this button, and not the first of all.
+            button.first type="submit" tabindex="-1" aria-hidden="true" { "Create VM" }
             section {
                 h2 { "What" }
                 div.columns {

@@ -93,7 +93,7 @@ fn cards(resources: &HostResources) -> Markup {
         div.cards {
             div.card {
                 h3 { "Processors" }
-                p.large { (load / 100) "." (format!("{:02}", load % 100)) " of " (resources.processors) " busy" }
+                p.large { "load " (load / 100) "." (format!("{:02}", load % 100)) " on " (resources.processors) }
                 meter aria-label="Processors that are busy" min="0" max=(resources.processors * 100)
                     value=(load.min(resources.processors * 100)) {}
                 p { (resources.vcpus_promised) " virtual CPUs promised to VMs that run" }

@@ -86,6 +86,8 @@ fn page(visit: &Visit, is_image: bool, form: &Form, error: Option<&ApiError>, st
         section {
             form method="post" action=(visit.to(&format!("/pull/{kind}"))) {
                 (form::key(visit))
+                // Enter in a line is this button, and not the first of all.
+                button.first type="submit" tabindex="-1" aria-hidden="true" { "Pull" }
                 (form.line("source", "From", hint, if is_image { "docker://alpine" } else { "debian:bookworm" }))
                 (form.line("name", "Name", "what to call it; as its source if there is none", ""))
                 @if is_image {
