@@ -81,7 +81,8 @@ fn receive(address: &str) -> Result<()> {
 /// Returns how many bytes came, and how long they took: from the first to the end.
 fn receive_once(listener: &TcpListener, seconds: u8) -> Result<(u64, Duration)> {
     let mut comes = [PollFd::new(listener, PollFlags::IN)];
-    ensure!(poll(&mut comes, Some(&COMES_WITHIN))? > 0, "no sender has come");
+    let own = listener.local_addr()?;
+    ensure!(poll(&mut comes, Some(&COMES_WITHIN))? > 0, "no sender has come to {own}");
     let (mut stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(SILENT_AT_MOST))?;
     stream.write_all(&[seconds])?;
