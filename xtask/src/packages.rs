@@ -29,5 +29,116 @@ const TO_TEST: &[&str] = &[
     "iputils-arping",
     "iputils-ping",
     "nftables",
+    // What the kernel remembers of connections.
+    "conntrack",
     // A resolver and name servers, each beside the host's own.
     "dnsmasq-base",
+    // A firewall of other people's, off until somebody turns it on.
+    "ufw",
+    "strace",
+    "util-linux",
+    "fish",
+    "zsh",
+    // Real images, and the tools and the registry that everybody has them from.
+    "skopeo",
+    "umoci",
+    "buildah",
+    "podman",
+    "docker-registry",
+    "openssl",
+    "xz-utils",
+    "zstd",
+    // Root file systems that people bring along.
+    "squashfs-tools",
+    "erofs-utils",
+    "fdisk",
+    // What asks the API for everything, comes from PyPI.
+    "python3-venv",
+];
+
+/// Firewalls of other people's that begin their work on the host as they are installed: only for hosts where nothing is begun, as in a
+/// container. The tests run them in namespaces of their own, and say where they have none.
+const TO_TEST_IN_A_CONTAINER: &[&str] = &["docker.io", "firewalld"];
+/// There where systemd runs (`sd_booted(3)`).
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// What fuzzing needs beside what is needed to build: libFuzzer is written in C++.
+const TO_FUZZ: &[&str] = &["g++"];
+
+/// Installs what is missing to build banger and run VMs.
+pub(crate) fn install_to_run() -> Result<()> {
+    install(&missing(TO_RUN)?)
+}
+
+/// Installs what is missing to test banger.
+pub(crate) fn install_to_test() -> Result<()> {
+    let more = if Path::new(SYSTEMD).exists() { &[] } else { TO_TEST_IN_A_CONTAINER };
+    install(&missing(&[TO_RUN, TO_TEST, more].concat())?)
+}
+
+/// The tool that tests the API against its description, and its version.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// Installs it beneath `directory`, if it is not there, and returns the program.
+pub(crate) fn install_schemathesis(directory: &Path) -> Result<PathBuf> {
+    let environment = directory.join(SCHEMATHESIS.replace("==", "-"));
+    let program = environment.join("bin/schemathesis");
+    if !program.exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", SCHEMATHESIS]))?;
+    }
+    Ok(program)
+}
+
+/// Installs what is missing to fuzz banger.
+pub(crate) fn install_to_fuzz() -> Result<()> {
+    install(&missing(&[TO_RUN, TO_FUZZ].concat())?)
+}
+
+fn missing(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
+    let query = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Abbrev} ${Package}\n"])
+        .args(wanted)
+        .stderr(Stdio::null())
+        .output();
+    let Ok(query) = query else {
+        bail!(
+            "this is no Debian-like system (dpkg-query is not there): install {} yourself",
+            wanted.join(", ")
+        );
+    };
+    let listed = String::from_utf8_lossy(&query.stdout).into_owned();
+    let is_installed = |name: &str| listed.lines().any(|line| line.strip_prefix("ii  ") == Some(name));
+    Ok(wanted.iter().copied().filter(|name| !is_installed(name)).collect())
+}
+
+fn install(missing: &[&str]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("These Debian packages are missing and will be installed: {}", missing.join(" "));
+    let mut update = as_root("apt-get")?;
+    run(update.args(["-qq", "update"]))?;
+    let mut install = as_root("apt-get")?;
+    run(install.args(["-qq", "-y", "--no-install-recommends", "install"]).args(missing).stdout(Stdio::null()))
+}
+
+/// Returns a command that runs as root: through sudo where we are not.
+fn as_root(program: &str) -> Result<Command> {
+    let id = Command::new("id").arg("-u").output()?;
+    let mut command = if id.stdout.trim_ascii() == b"0" {
+        Command::new("env")
+    } else {
+        if Command::new("sudo").arg("--version").stdout(Stdio::null()).status().is_err() {
+            bail!(
+                "only root can install packages, and sudo is not there: ask whoever administers this machine"
+            );
+        }
+        let mut sudo = Command::new("sudo");
+        sudo.arg("env");
+        sudo
+    };
+    // Where init scripts begin services (invoke-rc.d(8)), none begins in this run level.
+    command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]).arg(program);
+    Ok(command)
+}
