@@ -21,6 +21,9 @@ const FIELDS: [&str; 4] = ["source", "rootfs", "kernel", "initrd"];
 /// What a path may have before it.
 const PREFIXES: [&str; 7] = ["", "tar:", "oci-archive:", "docker-archive:", "oci:", "dir:", "dockerfile:"];
 
+/// No folder has as many pages.
+const LAST_PAGE: usize = 1 << 24;
+
 /// What is chosen, and for what.
 struct Choice {
     back: String,
@@ -79,7 +82,7 @@ pub(crate) async fn show(visit: Visit) -> Answer {
         "" => home(),
         path => path.to_owned(),
     };
-    let page: usize = visit.query("page").parse().unwrap_or_default();
+    let page = visit.query("page").parse::<usize>().unwrap_or_default().min(LAST_PAGE);
     let (looked, wanted, hidden) = (path.clone(), choice.wanted, choice.hidden);
     // Somebody's network share may take its time.
     let listing =

@@ -210,7 +210,7 @@ fn every_page_is_there_and_says_what_it_is() {
             "nothing inline: {}",
             page.body
         );
-        for address in page.body.split(["\"", "'"]).filter(|it| it.starts_with("http")) {
+        for address in page.body.split(['"', '\'']).filter(|it| it.starts_with("http")) {
             assert!(address.starts_with("http://127.0.0.1"), "nothing from elsewhere: {address}");
         }
     }
