@@ -26,10 +26,9 @@ impl Plain {
     pub(crate) fn read(&mut self, bytes: &[u8]) -> String {
         self.unread.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&self.unread) {
-            Ok(_) => self.unread.len(),
             // What only lacks its end may still get it.
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            Err(_) => self.unread.len(),
+            Ok(_) | Err(_) => self.unread.len(),
         };
         let rest = self.unread.split_off(whole);
         let text = String::from_utf8_lossy(&std::mem::replace(&mut self.unread, rest)).into_owned();
@@ -45,8 +44,7 @@ impl Plain {
             (Escape::Begun, ']' | 'P' | '^' | '_') | (Escape::String, _) if character != '\u{7}' => {
                 self.escape = if character == '\u{1b}' { Escape::Begun } else { Escape::String };
             }
-            (Escape::Begun, ' '..='/') => {}
-            (Escape::Sequence, ' '..='?') => {}
+            (Escape::Begun, ' '..='/') | (Escape::Sequence, ' '..='?') => {}
             (Escape::Begun | Escape::Sequence | Escape::String, _) => self.escape = Escape::None,
         }
         false

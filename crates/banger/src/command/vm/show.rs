@@ -1,7 +1,7 @@
 //! `banger vm show`.
 
 use banger_types::size::human_bytes;
-use banger_types::vm::Vm;
+use banger_types::vm::{Isolation, Vm};
 use jiff::Timestamp;
 
 use super::list::forward;
@@ -48,7 +48,7 @@ fn properties(vm: &Vm, now: Timestamp) -> Table {
     table.property("Created", ago(vm.created_at, now));
     table.properties("Started", vm.started_at.map(|then| ago(then, now)));
     table.properties("Process", vm.vmm_pid);
-    table.properties("Isolation", vm.isolation.map(|isolation| isolation.describe()));
+    table.properties("Isolation", vm.isolation.map(Isolation::describe));
     table.properties("Ports", vm.shown_forwards().iter().map(forward));
     table.properties("Automatic ports", vm.automatic_forwards.iter().map(forward));
     if !vm.spec.automatic_forwards {
