@@ -143,10 +143,13 @@ async fn collect(body: Body) -> Option<Vec<u8>> {
     while let Some(piece) = pieces.next().await {
         let piece = piece.ok()?;
         count += piece.len();
-        match count {
-            0..=LARGEST_FORM => all.extend_from_slice(&piece),
-            ..=MOST_READ => all.clear(),
-            _ => return None,
+        if count > MOST_READ {
+            return None;
+        }
+        if count > LARGEST_FORM {
+            all.clear();
+        } else {
+            all.extend_from_slice(&piece);
         }
     }
     (count <= LARGEST_FORM).then_some(all)

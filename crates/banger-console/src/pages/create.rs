@@ -245,7 +245,7 @@ fn command(request: &VmCreateRequest) -> String {
     words.extend(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| (*flag).to_owned()));
     if request.service {
         // Of `run` alone.
-        words[0] = "banger vm run --service".to_owned();
+        "banger vm run --service".clone_into(&mut words[0]);
         words.retain(|word| word != "--no-start");
     }
     words.join(" ")

@@ -25,10 +25,9 @@ fn wanted_in(directories: &[PathBuf], last: &Path, setting: &str) -> Option<Stri
             }
         }
     }
-    let files = files.into_values().chain([last.to_owned()]);
-    // One that cannot be read says nothing.
-    let texts = files.map(|path| std::fs::read_to_string(path).unwrap_or_default());
-    texts.filter_map(|text| value(&text, setting)).last()
+    // The last that says something counts; one that cannot be read says nothing.
+    let texts = [last.to_owned()].into_iter().chain(files.into_values().rev());
+    texts.map(|path| std::fs::read_to_string(path).unwrap_or_default()).find_map(|text| value(&text, setting))
 }
 
 /// Returns what a file says of a setting: the last word counts.
@@ -43,7 +42,7 @@ fn value(text: &str, setting: &str) -> Option<String> {
         let name = name.trim().trim_start_matches('-');
         (path(name) == setting).then(|| value.trim().to_owned())
     };
-    text.lines().filter_map(meant).last()
+    text.lines().rev().find_map(meant)
 }
 
 /// Returns a setting's path below `/proc/sys`. Where the first separator is a dot, dots and slashes change places.

@@ -69,11 +69,11 @@ fn write(data: &Path, url: &str) -> io::Result<PathBuf> {
     }
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&page)?;
     // Nothing in the address needs an escape: it is a host, a port and hexadecimal digits.
-    write!(
+    writeln!(
         file,
         "<!DOCTYPE html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
          <meta http-equiv=\"refresh\" content=\"0; url={url}\"><title>banger</title>\
-         <a href=\"{url}\">To the web console</a>\n"
+         <a href=\"{url}\">To the web console</a>"
     )?;
     Ok(page)
 }

@@ -173,7 +173,7 @@ impl Places {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the network of VMs is not put in force again")
+                tracing::warn!(error = chain(&error), "the network of VMs is not put in force again");
             }
         }
     }
@@ -186,16 +186,9 @@ impl Places {
         }
         let places = Arc::downgrade(self);
         tokio::spawn(async move {
-            match banger_host::ProcessWatch::new(identity) {
-                Ok(Some(watch)) => {
-                    if let Err(error) = watch.ended().await {
-                        return tracing::warn!(%error, "nobody is told when the network's name server ends");
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    return tracing::warn!(%error, "nobody is told when the network's name server ends");
-                }
+            if let Err(error) = ended(identity).await {
+                tracing::warn!(%error, "nobody is told when the network's name server ends");
+                return;
             }
             let Some(places) = places.upgrade() else { return };
             let restored_at = lock(&places.name_server).restored_at;
@@ -257,6 +250,14 @@ impl Places {
             tracing::warn!(?vms, %error, "only this daemon knows of the places that they left");
         }
         *left = vms;
+    }
+}
+
+/// Waits until a process has ended.
+async fn ended(process: ProcessIdentity) -> std::io::Result<()> {
+    match banger_host::ProcessWatch::new(process)? {
+        Some(watch) => watch.ended().await,
+        None => Ok(()),
     }
 }
 
