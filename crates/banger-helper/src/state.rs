@@ -35,11 +35,14 @@ pub(crate) struct State {
     pub(crate) users: BTreeMap<u32, User>,
     /// What the host's settings were before they were changed, by their paths below `/proc/sys`.
     pub(crate) settings: BTreeMap<String, String>,
+    /// Others' bridges that were there then.
+    #[serde(default)]
+    pub(crate) bridges: BTreeSet<String>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: VERSION, users: BTreeMap::new(), settings: BTreeMap::new() }
+        Self { version: VERSION, users: BTreeMap::new(), settings: BTreeMap::new(), bridges: BTreeSet::new() }
     }
 }
 

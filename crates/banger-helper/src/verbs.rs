@@ -100,7 +100,8 @@ impl Work<'_> {
         user.told.extend(firewalls.found());
         self.state.users.insert(uid, user.clone());
         // What the settings were is written down before they are changed.
-        let changes = sysctl::to_forward(&mut self.state.settings, user.v6.is_some())?;
+        let State { settings, bridges, .. } = &mut self.state;
+        let changes = sysctl::to_forward(settings, bridges, user.v6.is_some())?;
         self.file.save(&self.state)?;
         // The rules first: nothing passes that they do not know of.
         firewall::apply(uid, &user)?;
@@ -178,7 +179,7 @@ impl Work<'_> {
             }
         }
         if without.users.is_empty() {
-            sysctl::restore(&mut without.settings)?;
+            sysctl::restore(&mut without.settings, &mut without.bridges)?;
             firewall::remove_host()?;
         }
         self.state = without;

@@ -2,7 +2,7 @@
 
 mod configuration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::Refusal;
@@ -21,9 +21,16 @@ const PER_INTERFACE_V6: &str = "net/ipv6/conf";
 #[derive(Debug)]
 pub(crate) struct Changes(Vec<(String, &'static str)>);
 
-/// Finds out what has to change for the host to forward, and remembers in `before` what it was. Nothing is changed yet: what is
-/// remembered has to be written down first.
-pub(crate) fn to_forward(before: &mut BTreeMap<String, String>, v6: bool) -> Result<Changes, Refusal> {
+/// Finds out what has to change for the host to forward, and remembers in `before` what it was, and in `bridges` whose bridges did without.
+/// Nothing is changed yet: what is remembered has to be written down first.
+pub(crate) fn to_forward(
+    before: &mut BTreeMap<String, String>,
+    bridges: &mut BTreeSet<String>,
+    v6: bool,
+) -> Result<Changes, Refusal> {
+    if before.is_empty() {
+        *bridges = others_bridges()?;
+    }
     let mut wanted = vec![(FORWARD_V4.to_owned(), "1")];
     // A host that forwards takes no routes from routers any more, unless it is told to all the same (2): before it forwards, or it
     // would lose its way out. One that forwards already, and not because of us, has made its choice.
@@ -74,10 +81,11 @@ pub(crate) fn is_ours_alone(before: &BTreeMap<String, String>, setting: &str) ->
 }
 
 /// Makes the settings what they were, unless another program's network has come to need them, or the host's administrator.
-pub(crate) fn restore(before: &mut BTreeMap<String, String>) -> Result<(), Refusal> {
-    let foreign = names(INTERFACES.into())?
-        .into_iter()
-        .any(|name| !is_ours(&name) && Path::new(INTERFACES).join(name).join("bridge").exists());
+pub(crate) fn restore(
+    before: &mut BTreeMap<String, String>,
+    bridges: &mut BTreeSet<String>,
+) -> Result<(), Refusal> {
+    let foreign = !others_bridges()?.is_subset(bridges);
     // Forwarding first: then the routers' routes are taken again as before.
     let forwards = |setting: &String| ![FORWARD_V4, FORWARD_V6].contains(&setting.as_str());
     let mut settings: Vec<String> = before.keys().cloned().collect();
@@ -91,7 +99,15 @@ pub(crate) fn restore(before: &mut BTreeMap<String, String>) -> Result<(), Refus
         }
         before.remove(&setting);
     }
+    bridges.clear();
     Ok(())
+}
+
+/// Returns the bridges of containers and of other VMs.
+fn others_bridges() -> Result<BTreeSet<String>, Refusal> {
+    let is_bridge = |name: &String| Path::new(INTERFACES).join(name).join("bridge").exists();
+    let names = names(INTERFACES.into())?.into_iter();
+    Ok(names.filter(|name| !is_ours(name) && is_bridge(name)).collect())
 }
 
 fn read(setting: &str) -> Result<String, Refusal> {
