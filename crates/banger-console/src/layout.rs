@@ -233,32 +233,8 @@ pub(crate) fn badge(sign: &str, tone: &str, word: &str) -> Markup {
 pub(crate) fn operation_link(visit: &Visit, operation: &Operation) -> Markup {
     html! {
         a href=(visit.to(&format!("/operations/{}", operation.id))) {
-            (describe(operation)) " “" (operation.subject) "”"
+            (operation.kind.describe()) " “" (operation.subject) "”"
         }
-    }
-}
-
-/// Returns what an operation does, in words.
-pub(crate) fn describe(operation: &Operation) -> &'static str {
-    use banger_types::operation::OperationKind;
-    match operation.kind {
-        OperationKind::VmCreate => "create VM",
-        OperationKind::VmStart => "start VM",
-        OperationKind::VmStop => "stop VM",
-        OperationKind::VmKill => "kill VM",
-        OperationKind::VmRestart => "restart VM",
-        OperationKind::VmPause => "pause VM",
-        OperationKind::VmResume => "resume VM",
-        OperationKind::VmTrim => "trim VM",
-        OperationKind::VmDelete => "delete VM",
-        OperationKind::ImagePull => "pull image",
-        OperationKind::ImageRegister => "register image",
-        OperationKind::ImageDelete => "delete image",
-        OperationKind::KernelPull => "pull kernel",
-        OperationKind::KernelRegister => "register kernel",
-        OperationKind::KernelDelete => "delete kernel",
-        OperationKind::EngineInstall => "install engine",
-        OperationKind::Prune => "prune",
     }
 }
 

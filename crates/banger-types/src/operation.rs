@@ -52,6 +52,29 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// Returns what they do, in words.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::VmCreate => "create VM",
+            Self::VmStart => "start VM",
+            Self::VmStop => "stop VM",
+            Self::VmKill => "kill VM",
+            Self::VmRestart => "restart VM",
+            Self::VmPause => "pause VM",
+            Self::VmResume => "resume VM",
+            Self::VmTrim => "trim VM",
+            Self::VmDelete => "delete VM",
+            Self::ImagePull => "pull image",
+            Self::ImageRegister => "register image",
+            Self::ImageDelete => "delete image",
+            Self::KernelPull => "pull kernel",
+            Self::KernelRegister => "register kernel",
+            Self::KernelDelete => "delete kernel",
+            Self::EngineInstall => "install engine",
+            Self::Prune => "prune",
+        }
+    }
+
     /// Returns whether operations of this kind wait for others to end when many run: those that load the host with more
     /// than one VM. A request to a VM that exists has its order from that VM, and never waits for a download.
     pub const fn takes_turns(self) -> bool {

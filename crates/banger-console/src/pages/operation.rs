@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::answer::{Answer, Trouble};
 use crate::form;
 use crate::layout::{
-    Page, Parts, capital, describe, explain, facts, operation_link, operation_state, sections, text, time,
+    Page, Parts, capital, explain, facts, operation_link, operation_state, sections, text, time,
 };
 use crate::plain::plain;
 use crate::visit::{Posted, Visit, segment};
@@ -80,7 +80,7 @@ pub(crate) fn progress(operation: &Operation) -> Markup {
     let Some(progress) = &operation.progress else { return html! { p.soft { "waits for its turn" } } };
     let total = progress.total.filter(|total| *total > 0);
     html! {
-        progress aria-label=(format!("{} {}", describe(operation), operation.subject))
+        progress aria-label=(format!("{} {}", operation.kind.describe(), operation.subject))
             max=[total] value=[total.map(|total| progress.done.min(total))] {}
         p.soft { (progress.stage) (amounts(progress)) }
     }
@@ -100,7 +100,7 @@ fn amounts(progress: &Progress) -> Markup {
 pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
     let operation = visit.client().operation(&name).await?;
     let parts = parts_of(&visit, &operation).await?;
-    let title = format!("{} “{}”", capital(describe(&operation)), operation.subject);
+    let title = format!("{} “{}”", capital(operation.kind.describe()), operation.subject);
     let page = Page::new(&title, sections(&parts)).from("/operations", "Operations");
     let refreshes = !operation.status.is_final();
     let live = refreshes.then(|| format!("page=operation&name={}", segment(&name)));

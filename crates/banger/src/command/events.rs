@@ -5,7 +5,7 @@ use banger_types::event::{Change, Event, EventKind};
 use banger_types::operation::Operation;
 
 use super::Outcome;
-use super::operation::{kind, phase};
+use super::operation::phase;
 use crate::arguments::EventsArguments;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -57,5 +57,5 @@ fn line(event: &Event) -> Option<String> {
 fn of_operation(operation: &Operation) -> String {
     let phase = Some(phase(operation)).filter(|it| !it.is_empty() && !operation.status.is_final());
     let phase = phase.map(|phase| format!(": {phase}")).unwrap_or_default();
-    format!("{} {}, {}{phase}", operation.id, kind(operation.kind), operation.status)
+    format!("{} {}, {}{phase}", operation.id, operation.kind.describe(), operation.status)
 }

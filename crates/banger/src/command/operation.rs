@@ -1,7 +1,7 @@
 //! `banger op …`.
 
 use banger_types::ErrorKind;
-use banger_types::operation::{Asker, Operation, OperationKind, Progress, Unit};
+use banger_types::operation::{Asker, Operation, Progress, Unit};
 use banger_types::size::human_bytes;
 use jiff::Timestamp;
 
@@ -24,7 +24,7 @@ pub(super) async fn list(context: &Context, arguments: &ListArguments) -> Outcom
         for operation in operations {
             table.row([
                 operation.id.to_string(),
-                kind(operation.kind).to_owned(),
+                operation.kind.describe().to_owned(),
                 operation.subject.clone(),
                 operation.status.to_string(),
                 ago(operation.created_at, now),
@@ -46,7 +46,7 @@ pub(super) async fn show(context: &Context, arguments: &IdArguments) -> Outcome 
     let now = Timestamp::now();
     let mut table = Table::of_properties();
     table.property("Id", operation.id.to_string());
-    table.property("Kind", kind(operation.kind));
+    table.property("Kind", operation.kind.describe());
     table.property("Subject", operation.subject.clone());
     table.property("Status", operation.status.to_string());
     table.properties("Asked by", operation.asked_by.as_ref().map(asker));
@@ -128,28 +128,6 @@ pub(super) async fn logs(context: &Context, arguments: &IdArguments) -> Outcome 
     }
     log.finish()?;
     Ok(DONE)
-}
-
-pub(super) const fn kind(kind: OperationKind) -> &'static str {
-    match kind {
-        OperationKind::VmCreate => "create VM",
-        OperationKind::VmStart => "start VM",
-        OperationKind::VmStop => "stop VM",
-        OperationKind::VmKill => "kill VM",
-        OperationKind::VmRestart => "restart VM",
-        OperationKind::VmPause => "pause VM",
-        OperationKind::VmResume => "resume VM",
-        OperationKind::VmTrim => "trim VM",
-        OperationKind::VmDelete => "delete VM",
-        OperationKind::ImagePull => "pull image",
-        OperationKind::ImageRegister => "register image",
-        OperationKind::ImageDelete => "delete image",
-        OperationKind::KernelPull => "pull kernel",
-        OperationKind::KernelRegister => "register kernel",
-        OperationKind::KernelDelete => "delete kernel",
-        OperationKind::EngineInstall => "install engine",
-        OperationKind::Prune => "prune",
-    }
 }
 
 fn asker(asker: &Asker) -> String {
