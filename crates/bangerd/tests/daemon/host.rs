@@ -102,7 +102,7 @@ fn a_configuration_with_a_mistake_is_shown_with_its_line_and_starts_nothing() {
                  |
                1 | [vmm]
                  |  ^^^
-               unknown field `vmm`, expected one of `vm`, `image`, `registry`, `debian`, `operations`, `catalog`
+               unknown field `vmm`, expected one of `vm`, `image`, `registry`, `debian`, `operations`, `web`, `catalog`
       try: correct [DATA]/.config/banger/config.toml or remove it
 
     error: cannot use the configuration file
