@@ -1,5 +1,20 @@
 //! What guests and programs print, as plain text.
 
+use banger_api::{Chunks, ClientError};
+
+/// Returns the end of a log as text, of so many bytes at most.
+pub(crate) async fn end_of(mut chunks: Chunks, most: usize) -> Result<String, ClientError> {
+    let mut log = Vec::new();
+    while let Some(piece) = chunks.next().await? {
+        log.extend_from_slice(&piece);
+        if log.len() > 2 * most {
+            log.drain(..log.len() - most);
+        }
+    }
+    log.drain(..log.len().saturating_sub(most));
+    Ok(plain(&log))
+}
+
 /// Makes text of bytes that come piece by piece: without escape sequences of terminals (ECMA-48) and other control characters.
 #[derive(Debug, Default)]
 pub(crate) struct Plain {

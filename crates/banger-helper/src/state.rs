@@ -69,7 +69,7 @@ pub(crate) struct User {
 }
 
 /// The port of name servers that is so for everybody.
-pub(crate) const fn usual_port() -> u16 {
+const fn usual_port() -> u16 {
     NAME_PORT
 }
 

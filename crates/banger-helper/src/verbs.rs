@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use banger_names::NAME_PORT;
 use banger_types::VmId;
 use banger_types::helper::{HelperAnswer, HelperVerb, VmPlace, VmTerms};
 
@@ -13,7 +14,7 @@ use crate::allocation;
 use crate::caller::Caller;
 use crate::error::Refusal;
 use crate::foreign::{self, Firewalls};
-use crate::state::{State, StateFile, User, Vm, usual_port};
+use crate::state::{State, StateFile, User, Vm};
 use crate::tool::IP;
 use crate::{connections, device, firewall, hosts, jail, names, network, pool, sysctl};
 
@@ -95,7 +96,6 @@ impl Work<'_> {
     /// Puts a network of the caller's in force as it is meant to be, with the devices of these of its VMs. Returns it as it is then.
     fn put_in_force(&mut self, mut user: User, vms: &[&Vm]) -> Result<User, Refusal> {
         let uid = self.caller.uid;
-        let before = self.state.users.get(&uid).cloned();
         let firewalls = Firewalls::look()?;
         user.told.extend(firewalls.found());
         self.state.users.insert(uid, user.clone());
@@ -113,8 +113,6 @@ impl Work<'_> {
         self.ensure_names(&mut user)?;
         if user.names_port != port {
             firewall::apply(uid, &user)?;
-            // What they were told of is another's by now.
-            before.map_or(Ok(()), |before| foreign::dismiss(uid, &before))?;
         }
         self.warnings.extend(firewalls.admit(uid, &user)?);
         Ok(user)
@@ -150,7 +148,7 @@ impl Work<'_> {
             Refusal::Missing(format!("{why}; root may name another block in {}", pool::FILE))
         })?;
         let v6 = if terms.v6 && sysctl::has_v6() { Some(drawn_prefix()?) } else { None };
-        let (label, names_port) = (self.caller.label.clone(), usual_port());
+        let (label, names_port) = (self.caller.label.clone(), NAME_PORT);
         Ok(User { label, block, v6, names: None, names_port, told: [].into(), vms: [].into() })
     }
 

@@ -76,3 +76,12 @@ pub(crate) async fn no_such_method(method: Method) -> Trouble {
         );
     Trouble::with_status(405, error)
 }
+
+/// Returns whether an address is about images; else it is about kernels.
+fn is_image(kind: &str) -> Result<bool, Trouble> {
+    match kind {
+        "image" => Ok(true),
+        "kernel" => Ok(false),
+        _ => Err(Trouble::no_page()),
+    }
+}

@@ -12,7 +12,7 @@ use crate::form;
 use crate::layout::{
     Page, Parts, capital, explain, facts, operation_link, operation_state, sections, text, time,
 };
-use crate::plain::plain;
+use crate::plain::end_of;
 use crate::visit::{Posted, Visit, segment};
 
 /// How many operations a page of the list has.
@@ -124,16 +124,7 @@ async fn parts_of(visit: &Visit, operation: &Operation) -> Result<Parts, Trouble
 }
 
 async fn log(visit: &Visit, operation: &Operation) -> Result<String, Trouble> {
-    let mut chunks = visit.client().operation_log(operation.id.as_str()).await?;
-    let mut log = Vec::new();
-    while let Some(piece) = chunks.next().await? {
-        log.extend_from_slice(&piece);
-        if log.len() > 2 * LOG {
-            log.drain(..log.len() - LOG);
-        }
-    }
-    log.drain(..log.len().saturating_sub(LOG));
-    Ok(plain(&log))
+    Ok(end_of(visit.client().operation_log(operation.id.as_str()).await?, LOG).await?)
 }
 
 fn state(visit: &Visit, operation: &Operation) -> Markup {

@@ -6,6 +6,7 @@ use banger_api::request::PullRequest;
 use banger_types::ApiError;
 use maud::html;
 
+use super::is_image;
 use crate::answer::{Answer, Trouble, see_other};
 use crate::form::{self, Form};
 use crate::layout::{Page, explain};
@@ -25,14 +26,6 @@ const TRANSPORTS: [(&str, &str, &str); 6] = [
 pub(crate) async fn offer(visit: Visit, Path(kind): Path<String>) -> Answer {
     let form = visit.as_form();
     Ok(page(&visit, is_image(&kind)?, &form, None, 200))
-}
-
-fn is_image(kind: &str) -> Result<bool, Trouble> {
-    match kind {
-        "image" => Ok(true),
-        "kernel" => Ok(false),
-        _ => Err(Trouble::no_page()),
-    }
 }
 
 /// `POST /pull/KIND`

@@ -6,18 +6,11 @@ use banger_api::request::{KernelRegisterRequest, RegisterRequest};
 use banger_types::ApiError;
 use maud::html;
 
+use super::is_image;
 use crate::answer::{Answer, Trouble, see_other};
 use crate::form::{self, Form};
 use crate::layout::{Page, explain};
 use crate::visit::{Posted, Visit, query_of};
-
-fn is_image(kind: &str) -> Result<bool, Trouble> {
-    match kind {
-        "image" => Ok(true),
-        "kernel" => Ok(false),
-        _ => Err(Trouble::no_page()),
-    }
-}
 
 /// `GET /register/KIND`
 pub(crate) async fn offer(visit: Visit, Path(kind): Path<String>) -> Answer {

@@ -1,7 +1,6 @@
 //! A VM: everything that there is to say of it, and what can be done with it.
 
 use axum::extract::Path;
-use banger_api::Chunks;
 use banger_api::request::{LogKind, LogQuery};
 use banger_types::guest::GuestStats;
 use banger_types::port::VmPorts;
@@ -17,7 +16,7 @@ use crate::layout::{
     Page, Parts, facts, lines, operation_link, operation_state, sections, text, time, vm_state,
 };
 use crate::live::LOG_LINES;
-use crate::plain::plain;
+use crate::plain::end_of;
 use crate::visit::{Visit, segment};
 
 /// How many operations are looked at for those of this VM.
@@ -38,7 +37,7 @@ pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
     let vm = visit.client().vm(&name).await?;
     let parts = View::default().parts(&visit, &name).await?;
     let query = LogQuery { kind: LogKind::Serial, follow: false, lines: Some(LOG_LINES) };
-    let log = read(visit.client().vm_logs(&name, query).await?).await?;
+    let log = end_of(visit.client().vm_logs(&name, query).await?, LOG).await?;
     let body = html! {
         (sections(&parts))
         (add_forward(&visit, &vm))
@@ -73,7 +72,7 @@ pub(crate) async fn log(visit: Visit, Path(name): Path<String>) -> Answer {
         _ => LogKind::Serial,
     };
     let query = LogQuery { kind, follow: false, lines: None };
-    let log = read(visit.client().vm_logs(&name, query).await?).await?;
+    let log = end_of(visit.client().vm_logs(&name, query).await?, LOG).await?;
     let body = html! {
         section {
             p.actions {
@@ -84,19 +83,6 @@ pub(crate) async fn log(visit: Visit, Path(name): Path<String>) -> Answer {
     };
     let (title, from) = (format!("Log of VM {}", vm.name), format!("/vms/{}", vm.name));
     Ok(Page::new(&title, body).from(&from, vm.name.as_str()).answer(&visit))
-}
-
-/// Returns the end of a log as text.
-async fn read(mut chunks: Chunks) -> Result<String, Trouble> {
-    let mut log = Vec::new();
-    while let Some(piece) = chunks.next().await? {
-        log.extend_from_slice(&piece);
-        if log.len() > 2 * LOG {
-            log.drain(..log.len() - LOG);
-        }
-    }
-    log.drain(..log.len().saturating_sub(LOG));
-    Ok(plain(&log))
 }
 
 impl View {

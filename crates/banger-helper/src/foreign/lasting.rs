@@ -24,15 +24,23 @@ struct Entry {
     whom: BTreeSet<Foreign>,
 }
 
-/// Notes what is about to be told of a user's network.
+impl Entry {
+    fn take_back(&self) -> Result<(), Refusal> {
+        self.whom.iter().try_for_each(|foreign| foreign.dismiss(&self.terms))
+    }
+}
+
+/// Notes what is about to be told of a user's network, and takes back what was told of it when it was another.
 pub(super) fn note(uid: u32, terms: &Terms, whom: &BTreeSet<Foreign>) -> Result<(), Refusal> {
+    if let Some(earlier) = read()?.and_then(|mut told| told.remove(&uid)).filter(|it| it.terms != *terms) {
+        earlier.take_back()?;
+        forget(uid)?;
+    }
     let lasting: BTreeSet<Foreign> = whom.iter().copied().filter(|foreign| foreign.is_lasting()).collect();
     change(|told| {
-        let earlier = told.get(&uid).filter(|entry| entry.terms == *terms);
-        let whom: BTreeSet<Foreign> =
-            earlier.map(|entry| entry.whom.union(&lasting).copied().collect()).unwrap_or(lasting);
-        if !whom.is_empty() {
-            told.insert(uid, Entry { terms: terms.clone(), whom });
+        if !lasting.is_empty() {
+            let new = || Entry { terms: terms.clone(), whom: BTreeSet::new() };
+            told.entry(uid).or_insert_with(new).whom.extend(lasting);
         }
     })
 }
@@ -46,7 +54,7 @@ pub(super) fn forget(uid: u32) -> Result<(), Refusal> {
 pub(crate) fn take_back(state: &State) -> Result<(), Refusal> {
     let Some(told) = read()? else { return Ok(()) };
     for (uid, entry) in told.iter().filter(|(uid, _)| !state.users.contains_key(uid)) {
-        entry.whom.iter().try_for_each(|foreign| foreign.dismiss(&entry.terms))?;
+        entry.take_back()?;
         forget(*uid)?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Other firewalls, the real ones: what they would drop goes through, and nothing is left with them of what they were told.
 
-use banger_testkit::{HostDaemon, NetworkHost, are_installed, shell, start_docker};
+use banger_testkit::{HostDaemon, NetworkHost, are_installed, shell, start_docker, wait_until};
 use banger_types::helper::VmPlace;
 
 use crate::host::{ALICE, BOB, Host};
@@ -143,12 +143,18 @@ fn a_chain_that_drops_and_is_nobodys_is_told_of() {
     );
 }
 
+/// Ends the name servers of networks.
+fn end_names(host: &Host) {
+    shell(&host.0, "kill $(ss -Hlunp | grep banger-names | sed 's/.*pid=\\([0-9]*\\).*/\\1/')");
+    wait_until(|| host.run("ss -Hlunp"), |servers| !servers.contains("banger-names"));
+}
+
 /// What a restart of the host leaves of it: what files have that last.
 fn restart(host: &Host) {
     let script = "for link in $(ls /sys/class/net | grep -E '^bg[rt]'); do ip link delete $link; done; \
                   nft list tables | grep banger | while read line; do nft delete $line; done; \
-                  kill $(ss -Hlunp | grep banger-names | sed 's/.*pid=\\([0-9]*\\).*/\\1/'); \
                   rm /run/banger/state.json; echo 0 > /proc/sys/net/ipv4/ip_forward";
+    end_names(host);
     shell(&host.0, script);
 }
 
@@ -162,13 +168,16 @@ fn what_lasting_firewalls_were_told_is_taken_back_after_a_restart_of_the_host() 
     shell(&host.0, "ufw --force enable");
     let rules = "ufw status; cat /etc/ufw/user.rules /etc/ufw/user6.rules";
     let before = shell(&host.0, rules);
-    // By another port than the usual one, which is then the one that ufw is told of.
-    let taken = host.0.serve("0.0.0.0:53/udp");
     let ways = Ways::new(&host);
+    assert!(shell(&host.0, rules).contains("53 on bgr1001"));
+    // Its name server ends, and somebody takes the usual port: ufw is told of the other, and of that one no more.
+    end_names(&host);
+    let taken = host.0.serve("0.0.0.0:53/udp");
+    host.place(ALICE, 2, "api");
     assert_eq!(ways.are_open(&host), [true; 4]);
     drop((taken, ways));
     let told = shell(&host.0, rules);
-    assert!(told.contains("600 on bgr1001"), "{told}");
+    assert!(told.contains("600 on bgr1001") && !told.contains("53 on bgr1001"), "{told}");
     restart(&host);
     assert_eq!(shell(&host.0, rules), told);
     // Whoever comes first: it need not be the one whom it was for.
