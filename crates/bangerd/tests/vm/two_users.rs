@@ -110,10 +110,14 @@ fn readiness_is_told(host: &TestHost) {
     let (place, version) = (helper(), env!("CARGO_PKG_VERSION"));
     root(host, &format!("install -D -m 755 /srv/banger/programs/banger-helper {place}"));
     assert_eq!(readiness(host, User::Plain), "needs_password");
-    let line = format!("plain ALL=(root) NOPASSWD: {place}");
+    let lines = format!(
+        "Defaults!{place} !use_pty, !pam_session, !pam_setcred\nplain ALL=(root) NOPASSWD: {place}\n"
+    );
     root(
         host,
-        &format!("echo '{line}' > /etc/sudoers.d/banger && chmod 440 /etc/sudoers.d/banger && visudo -c"),
+        &format!(
+            "printf '{lines}' > /etc/sudoers.d/banger && chmod 440 /etc/sudoers.d/banger && visudo -c"
+        ),
     );
     assert_eq!(readiness(host, User::Plain), "ready");
     for (spoil, mend) in [
@@ -148,6 +152,15 @@ fn is_in_a_jail(host: &TestHost, vm: &Value) {
     let of_jail = users.lines().filter(|user| user.starts_with("188000"));
     assert_eq!(of_jail.count(), 2, "the VMM, and who watches over it: {users}");
     assert!(users.lines().all(|user| user == "0" || user.starts_with("188000")), "{users}");
+    let parents = root(
+        host,
+        &format!(
+            "for pid in $(cat {group}/cgroup.procs); do
+                cat /proc/$(sed -n 's/^PPid:\t//p' /proc/$pid/status)/comm
+            done"
+        ),
+    );
+    assert!(parents.contains("banger-monitor") && !parents.contains("sudo"), "{parents}");
     // Nothing that it has made, or that was shown to it, is anybody's but its owner's.
     let directory = vm["directory"].as_str().unwrap();
     let others = root(host, &format!("find {directory} -not -user plain"));
