@@ -13,7 +13,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("banger-channel", &[]),
     ("banger-core", &["banger-types"]),
     ("banger-api", &["banger-types"]),
-    ("banger-console", &["banger-api", "banger-types"]),
+    ("banger-session", &["banger-api", "banger-types"]),
+    ("banger-console", &["banger-api", "banger-session", "banger-types"]),
     ("banger-store", &["banger-core", "banger-types"]),
     ("banger-image", &["banger-core", "banger-types"]),
     ("banger-download", &["banger-core", "banger-types"]),
@@ -24,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("banger-monitor", &["banger-channel", "banger-types"]),
     ("banger-guest", &["banger-channel", "banger-types"]),
     ("banger-helper", &["banger-names", "banger-types"]),
-    ("banger", &["banger-api", "banger-types"]),
+    ("banger", &["banger-api", "banger-session", "banger-types"]),
     (
         "bangerd",
         &[

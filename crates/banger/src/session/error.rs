@@ -1,7 +1,6 @@
-//! Why a session could not be held.
+//! Why a session could not be held by this program.
 
 use std::io;
-use std::path::PathBuf;
 
 use banger_types::{ApiError, ErrorKind};
 
@@ -11,73 +10,12 @@ use crate::sftp::SftpError;
 /// Why a session could not be held, or ended otherwise than its program.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
-    /// The VM's monitor cannot be reached.
-    #[error("cannot reach the VM's monitor on {}", socket.display())]
-    Monitor {
-        /// The monitor's socket.
-        socket: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// The monitor broke its protocol.
-    #[error("the VM's monitor gave an answer that banger does not understand: {answer}")]
-    MonitorAnswer {
-        /// What it said, or what is wrong with it.
-        answer: String,
-    },
-    /// The monitor refused; its own sentence.
-    #[error("the VM's monitor does not connect to the guest: {0}")]
-    NotConnected(String),
-    /// The client's key cannot be used.
-    #[error("cannot use the key {} to log in", path.display())]
-    Identity {
-        /// The key's file.
-        path: PathBuf,
-        #[source]
-        source: russh::keys::Error,
-    },
-    /// The daemon's word on the guest's key makes no sense.
-    #[error("the guest's public key, as bangerd knows it, cannot be read")]
-    HostKey(#[source] russh::keys::ssh_key::Error),
-    /// Somebody else answers, or the key was changed in the guest.
-    #[error("the guest's SSH server has another key than bangerd gave it")]
-    HostKeyMismatch,
-    /// No answer for this long.
-    #[error("the guest does not answer; waited {seconds} seconds")]
-    Timeout {
-        /// How long.
-        seconds: u64,
-    },
-    /// The guest does not let this user in.
-    #[error("the guest does not let the user '{user}' in; most likely it has no such user")]
-    User {
-        /// Who.
-        user: String,
-    },
-    /// The guest refused a part of the session.
-    #[error("the guest refuses {what}")]
-    Refused {
-        /// What was asked for.
-        what: &'static str,
-    },
-    /// The command is beyond what the guest reads.
-    #[error("the command with its environment is longer than the {limit} bytes that a guest takes")]
-    CommandTooLong {
-        /// The limit, bytes.
-        limit: usize,
-    },
-    /// The command could not be put into a request.
-    #[error("cannot encode the command")]
-    Encode(#[source] serde_json::Error),
-    /// SSH went wrong.
-    #[error("the SSH connection to the guest failed")]
-    Ssh(#[source] russh::Error),
+    /// The guest's side of it.
+    #[error(transparent)]
+    Guest(#[from] banger_session::SessionError),
     /// The guest's file server is of no use.
     #[error(transparent)]
     Files(SftpError),
-    /// The connection went away while the program ran.
-    #[error("the connection to the guest was lost")]
-    Lost,
     /// The guest closed the session without a word on the program's end.
     #[error("the guest ended the session without an exit status")]
     NoStatus,
@@ -94,45 +32,22 @@ pub(crate) enum SessionError {
     },
 }
 
-impl From<russh::Error> for SessionError {
-    fn from(error: russh::Error) -> Self {
-        match error {
-            russh::Error::UnknownKey => Self::HostKeyMismatch,
-            russh::Error::SendError | russh::Error::RecvError => Self::Lost,
-            other => Self::Ssh(other),
-        }
-    }
-}
-
 impl SessionError {
     /// Returns the error as the command on the VM of this name shows it.
     pub(crate) fn in_vm(self, name: &str) -> CommandError {
-        if matches!(&self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
-            return CommandError::BrokenPipe;
-        }
-        let fix = match &self {
-            Self::Monitor { .. }
-            | Self::NotConnected(_)
-            | Self::Lost
-            | Self::NoStatus
-            | Self::Timeout { .. } => {
-                Some(format!("see what became of it: banger vm show {name}, banger vm logs {name}"))
+        let broke = format!("the session in VM '{name}' broke");
+        let told = match &self {
+            Self::Guest(error) => error.in_vm(name),
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return CommandError::BrokenPipe;
             }
-            Self::User { .. } => Some(format!("a user that the image has: banger exec -u root {name} ...")),
-            Self::HostKeyMismatch => Some(format!("if you do not trust the guest: banger vm kill {name}")),
-            _ => None,
+            Self::Output(_) | Self::Files(_) => ApiError::caused_by(ErrorKind::Failed, broke, &self),
+            Self::NoStatus => ApiError::caused_by(ErrorKind::Failed, broke, &self)
+                .fix(banger_session::see_what_became_of(name)),
+            Self::Setup { .. } => {
+                ApiError::caused_by(ErrorKind::Failed, format!("no session in VM '{name}'"), &self)
+            }
         };
-        let kind = match &self {
-            Self::HostKeyMismatch => ErrorKind::NotPermitted,
-            Self::User { .. } => ErrorKind::NotFound,
-            Self::CommandTooLong { .. } => ErrorKind::Usage,
-            _ => ErrorKind::Failed,
-        };
-        let mut told = ApiError::caused_by(kind, format!("no session in VM '{name}'"), &self);
-        if matches!(self, Self::Lost | Self::NoStatus | Self::Output(_) | Self::Files(_)) {
-            told.what = format!("the session in VM '{name}' broke");
-        }
-        told.fix = fix;
         told.into()
     }
 }

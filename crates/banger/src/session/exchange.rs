@@ -11,7 +11,7 @@ use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::time::Instant;
 
 use super::signals::{Received, Signals, exit_code};
-use super::terminal::{RawMode, Size};
+use super::terminal::{RawMode, size};
 use super::{Input, Output, SessionError, Stream};
 
 /// A second Ctrl-C within this time ends the client, whatever the guest's program makes of it.
@@ -85,7 +85,7 @@ async fn receive(mut reader: ChannelReadHalf) -> Result<u8, SessionError> {
     match status {
         Some(code) => Ok(code),
         None if closed => Err(SessionError::NoStatus),
-        None => Err(SessionError::Lost),
+        None => Err(banger_session::SessionError::Lost.into()),
     }
 }
 
@@ -98,7 +98,7 @@ async fn pass_signals(signals: &mut Signals, writer: &Arc<ChannelWriteHalf<Msg>>
         // A stuck connection must not keep the next signal from being heard, so none is waited for.
         match received {
             Received::WindowChange if tty => {
-                let size = Size::current();
+                let size = size();
                 tokio::spawn(async move {
                     writer.window_change(size.columns, size.rows, size.width, size.height).await
                 });

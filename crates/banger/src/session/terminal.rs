@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, Once, PoisonError};
 
+use banger_session::{Terminal, TerminalSize};
 use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::SessionError;
@@ -11,29 +12,23 @@ use super::SessionError;
 /// What the terminal was like before raw mode; empty when there is nothing to take back.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// The size of a terminal, in characters and pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) columns: u32,
-    pub(super) rows: u32,
-    pub(super) width: u32,
-    pub(super) height: u32,
+/// Returns the terminal that a program in a guest is to have: one like this process's.
+pub(crate) fn current() -> Terminal {
+    Terminal { kind: std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned()), size: size() }
 }
 
-impl Size {
-    /// Returns the size of the terminal that this process has as input, output or error; that of
-    /// the classic terminal when it has none, or one that does not know.
-    pub(super) fn current() -> Self {
-        let size = size_of(io::stdin()).or_else(|| size_of(io::stdout())).or_else(|| size_of(io::stderr()));
-        match size {
-            Some(size) => Self {
-                columns: size.ws_col.into(),
-                rows: size.ws_row.into(),
-                width: size.ws_xpixel.into(),
-                height: size.ws_ypixel.into(),
-            },
-            None => Self { columns: 80, rows: 24, width: 0, height: 0 },
-        }
+/// Returns the size of the terminal that this process has as input, output or error; that of
+/// the classic terminal when it has none, or one that does not know.
+pub(super) fn size() -> TerminalSize {
+    let size = size_of(io::stdin()).or_else(|| size_of(io::stdout())).or_else(|| size_of(io::stderr()));
+    match size {
+        Some(size) => TerminalSize {
+            columns: size.ws_col.into(),
+            rows: size.ws_row.into(),
+            width: size.ws_xpixel.into(),
+            height: size.ws_ypixel.into(),
+        },
+        None => TerminalSize { columns: 80, rows: 24, width: 0, height: 0 },
     }
 }
 

@@ -7,7 +7,7 @@ use super::{DONE, Outcome};
 use crate::arguments::{CopyArguments, Place};
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::session::{self, SessionError, Signals};
+use crate::session::{SessionError, Signals};
 use crate::sftp::{Sftp, SftpError};
 use crate::transfer::{Ledger, Transfer};
 
@@ -32,8 +32,9 @@ pub(in crate::command) async fn copy(context: &Context, arguments: &CopyArgument
     let in_vm = |error: SessionError| error.in_vm(target.name.as_str());
     let mut signals = Signals::new().map_err(in_vm)?;
     let opened = async {
-        let (connection, stream) = session::open_files(&target, arguments.user.as_deref()).await?;
-        Ok((connection, Sftp::open(stream).await.map_err(broken)?))
+        let user = arguments.user.as_deref();
+        let (connection, stream) = banger_session::open_files(&target, user).await?;
+        Ok::<_, SessionError>((connection, Sftp::open(stream).await.map_err(broken)?))
     };
     let (_connection, sftp) = tokio::select! {
         opened = opened => opened.map_err(in_vm)?,
@@ -78,7 +79,7 @@ async fn clean_up(sftp: &Sftp, ledger: &Ledger) {
 
 fn broken(error: SftpError) -> SessionError {
     match error {
-        SftpError::Lost => SessionError::Lost,
+        SftpError::Lost => banger_session::SessionError::Lost.into(),
         other => SessionError::Files(other),
     }
 }

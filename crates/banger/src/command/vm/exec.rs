@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 
+use banger_session::{Program, SessionRequest};
 use banger_types::bytes::ByteString;
 use banger_types::guest::ExecRequest;
 
 use super::Outcome;
 use crate::arguments::{ExecArguments, SessionOptions};
 use crate::context::Context;
-use crate::session::{self, Program, SessionRequest};
+use crate::session;
 
 /// Runs a command in a VM and returns its exit code.
 pub(in crate::command) async fn exec(context: &Context, arguments: &ExecArguments) -> Outcome {
@@ -33,7 +34,7 @@ pub(super) fn exact(
             directory: options.directory.as_ref().map(bytes),
         }),
         user: options.user.clone(),
-        tty: options.tty,
+        terminal: options.tty.then(session::current_terminal),
         agent: None,
     }
 }

@@ -1,12 +1,13 @@
 //! `banger vm proxy`, for OpenSSH's `ProxyCommand`.
 
+use banger_session::connect_to_monitor;
 use banger_types::guest::Service;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{DONE, Outcome};
 use crate::arguments::ProxyArguments;
 use crate::context::Context;
-use crate::session::{Input, Output, SessionError, Stream, connect_to_monitor};
+use crate::session::{Input, Output, SessionError, Stream};
 
 /// Bytes that are read from the guest at once.
 const PIECE: usize = 32 << 10;
@@ -15,7 +16,8 @@ const PIECE: usize = 32 << 10;
 pub(in crate::command) async fn proxy(context: &Context, arguments: &ProxyArguments) -> Outcome {
     let target = context.daemon().await?.session(&arguments.name).await?;
     let in_vm = |error: SessionError| error.in_vm(target.name.as_str());
-    let stream = connect_to_monitor(&target.monitor_socket, Service::Ssh).await.map_err(in_vm)?;
+    let stream = connect_to_monitor(&target.monitor_socket, Service::Ssh).await;
+    let stream = stream.map_err(|error| in_vm(error.into()))?;
     let (mut from_guest, mut to_guest) = stream.into_split();
     let sending = tokio::spawn(async move {
         let mut input = Input::start();

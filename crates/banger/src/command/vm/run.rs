@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use banger_api::Client;
+use banger_session::{Program, SessionRequest};
 use banger_types::ErrorKind;
 use banger_types::vm::VmCreateRequest;
 
@@ -13,7 +14,7 @@ use crate::arguments::{RunArguments, WaitOptions};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::progress;
-use crate::session::{self, Program, SessionRequest};
+use crate::session;
 
 /// Makes a VM, runs a command or a login shell in it, and returns its exit code.
 ///
@@ -79,7 +80,12 @@ fn request(arguments: &RunArguments) -> Result<SessionRequest, CommandError> {
         ));
     }
     let tty = options.tty || std::io::stdin().is_terminal();
-    Ok(SessionRequest { program: Program::Shell, user: options.user.clone(), tty, agent: None })
+    Ok(SessionRequest {
+        program: Program::Shell,
+        user: options.user.clone(),
+        terminal: tty.then(session::current_terminal),
+        agent: None,
+    })
 }
 
 async fn in_vm(client: &Client, name: &str, request: SessionRequest) -> Outcome {

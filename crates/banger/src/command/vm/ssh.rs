@@ -3,11 +3,13 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use banger_session::{Program, SessionRequest};
+
 use super::Outcome;
 use crate::arguments::SshArguments;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::session::{self, Program, SessionRequest};
+use crate::session;
 
 /// Opens a login shell, or runs a command line, and returns its exit code.
 pub(in crate::command) async fn ssh(context: &Context, arguments: &SshArguments) -> Outcome {
@@ -17,7 +19,8 @@ pub(in crate::command) async fn ssh(context: &Context, arguments: &SshArguments)
         Some(line) => (Program::CommandLine(line), arguments.tty),
         None => (Program::Shell, arguments.tty || std::io::stdin().is_terminal()),
     };
-    let request = SessionRequest { program, user: arguments.user.clone(), tty, agent };
+    let terminal = tty.then(session::current_terminal);
+    let request = SessionRequest { program, user: arguments.user.clone(), terminal, agent };
     session::perform(&target, request).await.map_err(|error| error.in_vm(target.name.as_str()))
 }
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
-use super::{SessionError, monitor};
+use crate::{SessionError, monitor};
 
 /// How long connecting and logging in may take, for a guest that computes in emulation.
 const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
@@ -27,7 +27,7 @@ const OUTGOING_LIMIT: usize = 16 << 20;
 const AGENT_CONNECTIONS: usize = 16;
 
 /// A logged-in connection. Ends when it is dropped.
-pub(crate) struct Connection {
+pub struct Connection {
     handle: Handle<Guest>,
 }
 
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// Connects to a guest and logs in as `user`. With `agent`, the guest may use the SSH agent
     /// that listens there.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         target: &SessionTarget,
         user: &str,
         agent: Option<PathBuf>,
@@ -70,7 +70,7 @@ impl Connection {
     }
 
     /// Opens a channel for one program.
-    pub(super) async fn session_channel(&self) -> Result<Channel<Msg>, SessionError> {
+    pub(crate) async fn session_channel(&self) -> Result<Channel<Msg>, SessionError> {
         Ok(self.handle.channel_open_session().await?)
     }
 }

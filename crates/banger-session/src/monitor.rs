@@ -9,13 +9,16 @@ use banger_types::monitor::{MonitorReply, MonitorRequest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::SessionError;
+use crate::SessionError;
 
 /// Longest line of a monitor, bytes.
 const LINE_LIMIT: usize = 64 << 10;
 
 /// Returns a stream to the guest's `service`.
-pub(crate) async fn connect(socket: &Path, service: Service) -> Result<UnixStream, SessionError> {
+///
+/// # Errors
+/// If the monitor cannot be reached, or does not reach the guest.
+pub async fn connect(socket: &Path, service: Service) -> Result<UnixStream, SessionError> {
     let failed = |source| SessionError::Monitor { socket: socket.to_owned(), source };
     let mut stream = connect_path(socket).await.map_err(failed)?;
     let mut line = serde_json::to_vec(&MonitorRequest::Connect(service)).map_err(SessionError::Encode)?;
