@@ -8,6 +8,7 @@
 mod archive;
 mod banger;
 mod boot;
+mod console;
 mod create;
 mod exec;
 mod filesystem;
@@ -39,6 +40,8 @@ use crate::rounds::Rounds;
 const PULL_ALONE: &str = "--pull";
 /// The argument of one that is about operations and events alone.
 const OPERATIONS_ALONE: &str = "--operations";
+/// The argument of one that is about the web console alone.
+const CONSOLE_ALONE: &str = "--console";
 
 fn main() -> ExitCode {
     match bench() {
@@ -61,6 +64,10 @@ fn bench() -> Result<()> {
         }
         [only] if only == OPERATIONS_ALONE => {
             println!("{}", operations::measure(&Banger::new()?, &Rounds::from_environment())?);
+            Ok(())
+        }
+        [only] if only == CONSOLE_ALONE => {
+            println!("{}", console::measure(&Rounds::from_environment())?);
             Ok(())
         }
         [only] if only == hosted::ALONE => {
@@ -137,6 +144,8 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
     let operations = operations::measure(banger, rounds)?;
     step("the command line as a process");
     let many = many::measure(rounds)?;
+    step("the web console");
+    let console = console::measure(rounds)?;
     step("networks");
     let networks = network::emulated(rounds)?;
     step("memory and disk");
@@ -145,7 +154,7 @@ fn compare(banger: &Banger, rounds: &Rounds) -> Result<Vec<Comparison>> {
         .into_iter()
         .chain(boot)
         .chain(filesystem)
-        .chain([pull, exec, operations, many, networks, footprint])
+        .chain([pull, exec, operations, many, console, networks, footprint])
         .collect())
 }
 

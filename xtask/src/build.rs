@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::process::{cargo, output, run};
+use crate::terminal;
 
 /// The target of every program: see `.cargo/config.toml`.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -41,7 +42,9 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
         Profile::Release => build.arg("--release").args(PRODUCT.iter().flat_map(|name| ["--package", *name])),
     };
     run(&mut build)?;
-    Ok(target_directory()?.join(TARGET).join(profile.directory()))
+    let programs = target_directory()?.join(TARGET).join(profile.directory());
+    terminal::fetch(&programs)?;
+    Ok(programs)
 }
 
 /// Returns the directory of everything that is built.

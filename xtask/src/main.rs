@@ -11,6 +11,7 @@ mod openapi;
 mod packages;
 mod process;
 mod run;
+mod terminal;
 mod test;
 
 const USAGE: &str = "\

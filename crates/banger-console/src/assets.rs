@@ -1,9 +1,13 @@
-//! What pages are made with beside HTML. It is part of the program, and nobody's secret.
+//! What pages are made with beside HTML. It is part of the program, or beside it, and nobody's secret.
 
-use axum::extract::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 
+use crate::App;
 use crate::answer::{Answer, Trouble};
 
 struct Asset {
@@ -12,7 +16,7 @@ struct Asset {
     content: &'static [u8],
 }
 
-const ALL: [Asset; 3] = [
+const ALL: [Asset; 4] = [
     Asset {
         name: "console.css",
         kind: "text/css; charset=utf-8",
@@ -22,6 +26,11 @@ const ALL: [Asset; 3] = [
         name: "console.js",
         kind: "text/javascript; charset=utf-8",
         content: include_bytes!("assets/console.js"),
+    },
+    Asset {
+        name: "terminal.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("assets/terminal.js"),
     },
     Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("assets/icon.svg") },
 ];
@@ -47,9 +56,45 @@ pub(crate) fn address(name: &str) -> String {
 }
 
 /// `GET /assets/NAME`
-pub(crate) async fn serve(Path(name): Path<String>) -> Answer {
-    let asset = ALL.iter().find(|asset| asset.name == name).ok_or_else(Trouble::no_page)?;
-    let headers = [(header::CONTENT_TYPE, asset.kind), (header::CACHE_CONTROL, "max-age=86400, immutable")];
-    let response: Response = (headers, asset.content).into_response();
-    Ok(response)
+pub(crate) async fn serve(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer {
+    if let Some(asset) = ALL.iter().find(|asset| asset.name == name) {
+        return Ok(response(asset.kind, "max-age=86400, immutable", asset.content));
+    }
+    let (kind, content) = app.terminal.read(&name).await.ok_or_else(Trouble::no_page)?;
+    Ok(response(kind, "no-cache", content))
+}
+
+fn response(kind: &str, keep: &str, content: impl Into<axum::body::Body>) -> Response {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, keep)], content.into()).into_response()
+}
+
+/// The files of xterm.js, as its packages have them, and their kinds. They are fetched when banger is built or packaged.
+const TERMINAL: [(&str, &str); 3] = [
+    ("xterm.mjs", "text/javascript; charset=utf-8"),
+    ("addon-fit.mjs", "text/javascript; charset=utf-8"),
+    ("xterm.css", "text/css; charset=utf-8"),
+];
+
+/// Where the files of xterm.js are, if they are.
+#[derive(Debug)]
+pub(crate) struct TerminalFiles(PathBuf);
+
+impl TerminalFiles {
+    /// Returns those of this directory.
+    pub(crate) const fn new(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
+    /// Returns which one is not there.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let mut all = TERMINAL.iter().map(|(name, _)| self.0.join(name));
+        all.find(|path| !path.is_file()).map(|path| path.display().to_string())
+    }
+
+    async fn read(&self, name: &str) -> Option<(&'static str, Vec<u8>)> {
+        let (name, kind) = TERMINAL.iter().find(|(known, _)| *known == name)?;
+        let path = self.0.join(name);
+        let content = tokio::task::spawn_blocking(move || fs_err::read(path)).await.ok()?.ok()?;
+        Some((kind, content))
+    }
 }

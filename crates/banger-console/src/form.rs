@@ -99,17 +99,42 @@ impl Form {
         })
     }
 
-    /// Returns a line for a path, with a button that leads to the host's files.
-    pub(crate) fn path(&self, name: &str, label: &str, hint: &str, browse: &str) -> Markup {
-        self.field(name, label, hint, &html! {
-            span.beside {
-                input type="text" id=(name) name=(name) value=(self.get(name)) placeholder="/home/…"
-                    autocomplete="off" autocapitalize="none" spellcheck="false"
-                    aria-describedby=(format!("{name}-hint")) aria-invalid=[self.problem(name).map(|_| "true")];
-                button type="submit" name="browse" value=(name) formaction=(browse)
-                    aria-label=(format!("Browse for: {label}")) { "Browse…" }
-            }
-        })
+    /// Returns a line for a path of the host's, which is asked at an address how it may go on.
+    pub(crate) fn typed_path(
+        &self,
+        name: &str,
+        label: &str,
+        hint: &str,
+        example: &str,
+        complete: &str,
+    ) -> Markup {
+        self.field(name, label, hint, &self.path_input(name, example, complete))
+    }
+
+    fn path_input(&self, name: &str, example: &str, complete: &str) -> Markup {
+        let list = format!("{name}-paths");
+        html! {
+            input type="text" id=(name) name=(name) value=(self.get(name)) placeholder=(example)
+                autocomplete="off" autocapitalize="none" spellcheck="false" list=(list) data-complete=(complete)
+                aria-describedby=(format!("{name}-hint")) aria-invalid=[self.problem(name).map(|_| "true")];
+            datalist id=(list) {}
+        }
+    }
+
+    /// Returns such a line with a button that leads to the host's files.
+    pub(crate) fn path(&self, name: &str, label: &str, hint: &str, complete: &str, browse: &str) -> Markup {
+        self.field(
+            name,
+            label,
+            hint,
+            &html! {
+                span.beside {
+                    (self.path_input(name, "/home/…", complete))
+                    button type="submit" name="browse" value=(name) formaction=(browse)
+                        aria-label=(format!("Browse for: {label}")) { "Browse…" }
+                }
+            },
+        )
     }
 
     /// Returns lines to write in.

@@ -14,6 +14,13 @@ use crate::answer::Trouble;
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors 'none'";
 
+/// The same for a page whose script writes styles: xterm.js makes a sheet of its own.
+const WITH_INLINE_STYLE: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors 'none'";
+
+/// Stands at an answer whose page's script writes styles.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InlineStyle;
+
 /// Knows the names by which the console can be asked.
 pub(crate) struct Guard {
     hosts: [String; 3],
@@ -69,6 +76,19 @@ fn check_origin(host: &str, headers: &HeaderMap) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Refuses a WebSocket to pages that are not the console's own. A browser says where such a page is from, whatever it is told to say
+/// of itself elsewhere (RFC 6455 section 10.2).
+pub(crate) fn check_socket(headers: &HeaderMap) -> Result<(), Trouble> {
+    let origin = only(headers, &header::ORIGIN).and_then(|origin| origin.strip_prefix("http://"));
+    let is_own = origin
+        .zip(only(headers, &header::HOST))
+        .is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host));
+    if is_own {
+        return Ok(());
+    }
+    Err(refusal(403, "this WebSocket is not of a page of the web console's"))
+}
+
 /// Refuses a page of a session to those who come from another site, or another port.
 pub(crate) fn check_site(headers: &HeaderMap) -> Result<(), Trouble> {
     match only(headers, &SEC_FETCH_SITE) {
@@ -94,9 +114,13 @@ fn refusal(status: u16, what: &str) -> Trouble {
 
 /// Returns an answer with what each says.
 pub(crate) fn harden(mut answer: Response) -> Response {
+    let writes_styles = answer.extensions().get::<InlineStyle>().is_some();
     let headers = answer.headers_mut();
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            if writes_styles { WITH_INLINE_STYLE } else { CONTENT_SECURITY_POLICY },
+        ),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),

@@ -195,7 +195,7 @@ pub(crate) fn sections(parts: &Parts) -> Markup {
 /// Returns how long ago something was, with the exact time for those who ask.
 pub(crate) fn time(then: Timestamp) -> Markup {
     let exact = then.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-    html! { time datetime=(then.to_string()) title=(exact) { (ago(then, Timestamp::now())) } }
+    html! { time datetime=(then.strftime("%Y-%m-%dT%H:%M:%SZ")) title=(exact) { (ago(then, Timestamp::now())) } }
 }
 
 /// Returns a VM's state: a sign and a word, so that its colour is not needed.

@@ -21,6 +21,7 @@ mod visit;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use banger_api::Client;
@@ -29,11 +30,15 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::assets::TerminalFiles;
 use crate::guard::Guard;
 use crate::session::Sessions;
 
 /// Most streams of live parts at a time. A page has one, and none while it is hidden.
 const MOST_STREAMS: usize = 64;
+
+/// Most terminals at a time.
+const MOST_TERMINALS: usize = 32;
 
 /// A web console that listens, and does not answer yet.
 #[derive(Debug)]
@@ -56,6 +61,8 @@ struct App {
     guard: Guard,
     sessions: Arc<Sessions>,
     streams: Arc<Semaphore>,
+    terminal: TerminalFiles,
+    terminals: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
@@ -84,13 +91,16 @@ impl Console {
         self.door.clone()
     }
 
-    /// Answers until `shutdown`, with what `client` says.
-    pub async fn serve(self, client: Client, shutdown: CancellationToken) {
+    /// Answers until `shutdown`, with what `client` says. In the directory `scripts` are those that are not part of this program:
+    /// xterm.js, without which there is no terminal.
+    pub async fn serve(self, client: Client, scripts: PathBuf, shutdown: CancellationToken) {
         let app = App {
             client: client.of_program(concat!("banger-console/", env!("CARGO_PKG_VERSION"))),
             guard: Guard::new(self.door.address.port()),
             sessions: self.door.sessions,
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+            terminal: TerminalFiles::new(scripts),
+            terminals: Arc::new(Semaphore::new(MOST_TERMINALS)),
             shutdown,
         };
         server::serve(self.listener, Arc::new(app)).await;

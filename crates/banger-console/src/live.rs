@@ -102,6 +102,7 @@ async fn tell(visit: Visit, mut subject: Subject, sender: Sender, permit: OwnedS
         told = follow(&visit, &mut subject, &sender) => told,
         () = sender.closed() => Ok(()),
         () = visit.app.shutdown.cancelled() => Ok(()),
+        () = visit.session.over() => Ok(()),
     };
     if let Err(trouble) = told {
         let gone = Event::default().event("gone").data(json!(trouble.error.what).to_string());

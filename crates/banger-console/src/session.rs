@@ -9,6 +9,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::secret::Secret;
 
 /// How long a session lasts.
@@ -31,6 +33,8 @@ pub(crate) struct Session {
     cookie: Secret,
     form_key: Secret,
     ends: Instant,
+    /// Cancelled when it has ended before that.
+    ended: CancellationToken,
     messages: Mutex<Messages>,
 }
 
@@ -48,6 +52,7 @@ impl Session {
             cookie: Secret::new()?,
             form_key: Secret::new()?,
             ends: now + SESSION_TIME,
+            ended: CancellationToken::new(),
             messages: Mutex::default(),
         })
     }
@@ -71,6 +76,14 @@ impl Session {
     /// Returns whether a form has its key.
     pub(crate) fn has_form_key(&self, key: &str) -> bool {
         self.form_key.is(key)
+    }
+
+    /// Waits for its end: what goes on for longer than a request ends with it.
+    pub(crate) async fn over(&self) {
+        tokio::select! {
+            () = self.ended.cancelled() => {}
+            () = tokio::time::sleep_until(self.ends.into()) => {}
+        }
     }
 
     /// Remembers what is to be said on the next page. Returns what that page asks for it by.
@@ -154,8 +167,10 @@ impl Sessions {
         let session = Arc::new(Session::new(now)?);
         inner.invitations.remove(at);
         inner.sessions.push_back(Arc::clone(&session));
-        if inner.sessions.len() > MOST {
-            inner.sessions.pop_front();
+        if inner.sessions.len() > MOST
+            && let Some(oldest) = inner.sessions.pop_front()
+        {
+            oldest.ended.cancel();
         }
         Ok(Ok(session))
     }
@@ -175,6 +190,7 @@ impl Sessions {
     /// Ends a session.
     pub(crate) fn end(&self, session: &Session) {
         locked(&self.0).sessions.retain(|known| !known.prefix.is(session.prefix.reveal()));
+        session.ended.cancel();
     }
 }
 

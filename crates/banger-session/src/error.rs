@@ -13,6 +13,7 @@ pub enum SessionError {
     Monitor {
         /// The monitor's socket.
         socket: PathBuf,
+        /// Why.
         #[source]
         source: io::Error,
     },
@@ -30,6 +31,7 @@ pub enum SessionError {
     Identity {
         /// The key's file.
         path: PathBuf,
+        /// Why.
         #[source]
         source: russh::keys::Error,
     },

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
 mod archive;
+pub mod browser;
 mod builder;
 mod environment;
 mod file_server;

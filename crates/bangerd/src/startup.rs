@@ -173,6 +173,7 @@ async fn serve(
     ready: &mut Ready,
 ) -> anyhow::Result<()> {
     let console = open_console(configuration.web.listen);
+    let console_scripts = programs.directory.join("console");
     let artifacts = compose(layout, locations, configuration, programs)?;
     let unknown_vms = reconcile(&artifacts).await?;
     artifacts.context().ssh.update(artifacts.context()).await;
@@ -191,7 +192,8 @@ async fn serve(
     let server = tokio::spawn(api::serve(listener, api::router(Arc::clone(&daemon)), shutdown.clone()));
     // A client of the API like any other: there is no second way in.
     let console = console.ok().map(|console| {
-        tokio::spawn(console.serve(banger_api::Client::new(&locations.socket), shutdown.clone()))
+        let client = banger_api::Client::new(&locations.socket);
+        tokio::spawn(console.serve(client, console_scripts, shutdown.clone()))
     });
     let drained = async {
         shutdown.cancelled().await;

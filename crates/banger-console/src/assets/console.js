@@ -84,6 +84,31 @@
     for (const time of document.querySelectorAll("time[datetime]")) time.textContent = ago(Date.parse(time.dateTime));
   }, 10000);
 
+  // A path that is typed is asked how it goes on: once it rests, and the newest question's answer counts.
+  const REST = 120;
+  for (const field of document.querySelectorAll("input[data-complete]")) {
+    const list = document.getElementById(field.getAttribute("list"));
+    let rest = 0;
+    let asked = "";
+    const ask = async () => {
+      const typed = field.value;
+      if (typed === asked || !typed.includes("/")) return;
+      asked = typed;
+      try {
+        const answer = await fetch(field.dataset.complete + "&path=" + encodeURIComponent(typed));
+        const paths = answer.ok ? await answer.json() : [];
+        if (asked !== typed) return;
+        list.replaceChildren(...paths.map((path) => Object.assign(document.createElement("option"), { value: path })));
+      } catch {
+        // Without an answer it is typed to its end.
+      }
+    };
+    field.addEventListener("input", () => {
+      clearTimeout(rest);
+      rest = setTimeout(ask, REST);
+    });
+  }
+
   const log = document.getElementById("log");
   if (log) log.scrollTop = log.scrollHeight;
 })();

@@ -51,22 +51,9 @@ fn request(form: &mut Form) -> VmCreateRequest {
         vcpus: form.read::<u32>("vcpus"),
         memory: form.read::<Mebibytes>("memory"),
         disk: form.read::<Mebibytes>("disk"),
-        network: match form.get("network") {
-            "user" => Some(NetworkMode::User),
-            "nat" => Some(NetworkMode::Nat),
-            "none" => Some(NetworkMode::None),
-            _ => None,
-        },
-        engine: match form.get("engine") {
-            "firecracker" => Some(EngineKind::Firecracker),
-            "qemu" => Some(EngineKind::Qemu),
-            _ => None,
-        },
-        restart: match form.get("restart") {
-            "on-failure" => RestartPolicy::OnFailure,
-            "always" => RestartPolicy::Always,
-            _ => RestartPolicy::No,
-        },
+        network: network(form),
+        engine: engine(form),
+        restart: restart(form),
         forwards: lines_of(form, "forwards", |line| read_forwards(line).map_err(|error| error.to_string()))
             .into_iter()
             .flatten()
@@ -81,8 +68,44 @@ fn request(form: &mut Form) -> VmCreateRequest {
     }
 }
 
+/// Reads the network that was chosen, if one was.
+pub(super) fn network(form: &Form) -> Option<NetworkMode> {
+    match form.get("network") {
+        "user" => Some(NetworkMode::User),
+        "nat" => Some(NetworkMode::Nat),
+        "none" => Some(NetworkMode::None),
+        _ => None,
+    }
+}
+
+/// Reads the engine that was chosen, if one was.
+pub(super) fn engine(form: &Form) -> Option<EngineKind> {
+    match form.get("engine") {
+        "firecracker" => Some(EngineKind::Firecracker),
+        "qemu" => Some(EngineKind::Qemu),
+        _ => None,
+    }
+}
+
+/// Reads when it is to be started again.
+pub(super) fn restart(form: &Form) -> RestartPolicy {
+    match form.get("restart") {
+        "on-failure" => RestartPolicy::OnFailure,
+        "always" => RestartPolicy::Always,
+        _ => RestartPolicy::No,
+    }
+}
+
+/// What can be chosen for that.
+pub(super) const RESTARTS: [(&str, &str); 3] =
+    [("no", "never"), ("on-failure", "when it has failed"), ("always", "always, unless you stop it")];
+
 /// Reads each line of a field.
-fn lines_of<T>(form: &mut Form, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+pub(super) fn lines_of<T>(
+    form: &mut Form,
+    name: &'static str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Vec<T> {
     let read: Result<Vec<T>, String> = form.lines(name).map(read).collect();
     read.unwrap_or_else(|why| {
         form.wrong(name, why);
@@ -97,7 +120,8 @@ fn variable(line: &str) -> Result<String, String> {
     }
 }
 
-fn label(line: &str) -> Result<(String, String), String> {
+/// Reads a label.
+pub(super) fn label(line: &str) -> Result<(String, String), String> {
     let (name, value) = line.split_once('=').unwrap_or((line, ""));
     check_label(name, value).map_err(|error| error.to_string())?;
     Ok((name.to_owned(), value.to_owned()))
@@ -178,8 +202,6 @@ fn reached(form: &Form) -> Markup {
 fn rest(form: &Form) -> Markup {
     let engines =
         [("", "what is best on this host"), ("firecracker", "Firecracker, with KVM"), ("qemu", "QEMU")];
-    let restart =
-        [("no", "never"), ("on-failure", "when it has failed"), ("always", "always, unless you stop it")];
     html! {
         section {
             h2 { "How it runs" }
@@ -187,7 +209,7 @@ fn rest(form: &Form) -> Markup {
                 (form.area("environment", "Environment", "one variable a line, for its sessions: NAME=VALUE", "EDITOR=vim"))
                 (form.area("labels", "Labels", "one a line, to find it by: NAME=VALUE", "project=shop"))
                 (form.choice("engine", "Engine", "what runs it", &owned(&engines)))
-                (form.choice("restart", "Start it again", "after it has ended by itself", &owned(&restart)))
+                (form.choice("restart", "Start it again", "after it has ended by itself", &owned(&RESTARTS)))
             }
             (form.tick("service", "Run the image's own command, from every boot on"))
             (form.tick("no_start", "Leave it stopped"))
@@ -195,7 +217,8 @@ fn rest(form: &Form) -> Markup {
     }
 }
 
-fn owned(all: &[(&str, &str)]) -> Vec<(String, String)> {
+/// Returns pairs that can be kept.
+pub(super) fn owned(all: &[(&str, &str)]) -> Vec<(String, String)> {
     all.iter().map(|(value, shown)| ((*value).to_owned(), (*shown).to_owned())).collect()
 }
 

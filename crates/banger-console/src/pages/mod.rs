@@ -1,6 +1,7 @@
 //! One file for each page, and the table that leads to them.
 
 pub(crate) mod catalog;
+pub(crate) mod change;
 pub(crate) mod create;
 pub(crate) mod dashboard;
 pub(crate) mod doctor;
@@ -14,6 +15,7 @@ pub(crate) mod pull;
 pub(crate) mod register;
 pub(crate) mod settings;
 pub(crate) mod sign_in;
+pub(crate) mod terminal;
 pub(crate) mod vm;
 pub(crate) mod vm_action;
 
@@ -36,6 +38,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/create", get(create::offer).post(create::accept))
         .route("/vms/{name}", get(vm::show))
         .route("/vms/{name}/log", get(vm::log))
+        .route("/vms/{name}/change", get(change::offer).post(change::accept))
+        .route("/vms/{name}/terminal", get(terminal::show))
+        .route("/vms/{name}/terminal/socket", get(terminal::connect))
         .route("/vms/{name}/do/{action}", post(vm_action::act))
         .route("/vms/{name}/kill", get(vm_action::ask_kill).post(vm_action::kill))
         .route("/vms/{name}/delete", get(vm_action::ask_delete).post(vm_action::delete))
@@ -53,6 +58,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/register/{kind}", get(register::offer).post(register::accept))
         .route("/register/{kind}/browse", post(register::browse))
         .route("/picker", get(picker::show))
+        .route("/picker/complete", get(picker::complete))
         .route("/operations", get(operation::list))
         .route("/operations/{name}", get(operation::show))
         .route("/operations/{name}/cancel", post(operation::cancel))

@@ -4,9 +4,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use axum::http::header;
+use axum::response::IntoResponse as _;
 use banger_types::size::binary_bytes;
 use banger_types::{ApiError, ErrorKind};
 use maud::{Markup, html};
+use serde_json::json;
 
 use crate::answer::{Answer, Trouble};
 use crate::browse::{Entry, Kind, Listing, Look, PAGE, Wanted, look};
@@ -113,6 +116,42 @@ pub(crate) async fn show(visit: Visit) -> Answer {
     Ok(Page::new("Choose a file of this host", body).answer_with(&visit, status))
 }
 
+/// Most names that are offered while a path is typed.
+const OFFERED: usize = 30;
+
+/// `GET /picker/complete`: what a path may go on with, as JSON, for a list below its field.
+pub(crate) async fn complete(visit: Visit) -> Answer {
+    let typed = visit.query("path").to_owned();
+    let prefix =
+        PREFIXES.iter().rev().find(|prefix| typed.starts_with(**prefix)).copied().unwrap_or_default();
+    let (path, wanted) = (typed[prefix.len()..].to_owned(), Wanted::from_name(visit.query("kind")));
+    // Names that begin with a full stop are offered to whoever types one.
+    let hidden = path.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+    let looked = tokio::task::spawn_blocking(move || completions(&path, wanted, hidden)).await;
+    let paths: Vec<String> =
+        looked.unwrap_or_default().iter().map(|path| format!("{prefix}{path}")).collect();
+    Ok(([(header::CONTENT_TYPE, "application/json")], json!(paths).to_string()).into_response())
+}
+
+/// Returns paths that begin as this does; none where nothing can be looked at. Blocks.
+fn completions(path: &str, wanted: Wanted, hidden: bool) -> Vec<String> {
+    let Ok(listing) = look(&Look { path, wanted, hidden, page: 0 }) else { return Vec::new() };
+    // A directory's name without a slash after it goes on with the slash.
+    if listing.beginning.is_none() && listing.file.is_none() && !path.ends_with('/') {
+        return vec![format!("{path}/")];
+    }
+    let paths = listing.entries.iter().filter_map(|entry| {
+        let path = listing.directory.join(&entry.name);
+        let path = path.to_str().filter(|path| !path.chars().any(char::is_control))?;
+        match entry.kind {
+            Kind::Directory => Some(format!("{path}/")),
+            Kind::File => Some(path.to_owned()),
+            Kind::Other => None,
+        }
+    });
+    paths.take(OFFERED).collect()
+}
+
 fn home() -> String {
     std::env::var("HOME").ok().filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned())
 }
@@ -138,7 +177,7 @@ fn typed(visit: &Visit, choice: &Choice, path: &str) -> Markup {
             @for (name, value) in [("back", choice.back.as_str()), ("field", &choice.field), ("prefix", &choice.prefix), ("kind", choice.wanted.name())] {
                 input type="hidden" name=(name) value=(value);
             }
-            (form.line("path", "Path", "a folder, a file, or the beginning of a name", "/home"))
+            (form.typed_path("path", "Path", "a folder, a file, or the beginning of a name", "/home", &completing(visit, choice.wanted.name())))
             p.tick {
                 input type="checkbox" id="hidden" name="hidden" value="yes" checked[choice.hidden];
                 label for="hidden" { "Show hidden names, too" }
@@ -183,6 +222,11 @@ fn folder(visit: &Visit, choice: &Choice, listing: &Listing, page: usize) -> Mar
             (pages)
         }
     }
+}
+
+/// Returns where a field asks how its path may go on.
+pub(super) fn completing(visit: &Visit, kind: &str) -> String {
+    visit.to(&format!("/picker/complete?{}", query_of(&[("kind", kind)])))
 }
 
 /// Returns what has to be typed to see a listing.

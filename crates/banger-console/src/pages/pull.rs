@@ -7,6 +7,7 @@ use banger_types::ApiError;
 use maud::html;
 
 use super::is_image;
+use super::picker::completing;
 use crate::answer::{Answer, Trouble, see_other};
 use crate::form::{self, Form};
 use crate::layout::{Page, explain};
@@ -81,7 +82,7 @@ fn page(visit: &Visit, is_image: bool, form: &Form, error: Option<&ApiError>, st
                 (form::key(visit))
                 // Enter in a line is this button, and not the first of all.
                 button.first type="submit" tabindex="-1" aria-hidden="true" { "Pull" }
-                (form.line("source", "From", hint, if is_image { "docker://alpine" } else { "debian:bookworm" }))
+                (form.typed_path("source", "From", hint, if is_image { "docker://alpine" } else { "debian:bookworm" }, &completing(visit, "any")))
                 (form.line("name", "Name", "what to call it; as its source if there is none", ""))
                 @if is_image {
                     fieldset {

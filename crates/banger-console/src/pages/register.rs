@@ -7,6 +7,7 @@ use banger_types::ApiError;
 use maud::html;
 
 use super::is_image;
+use super::picker::completing;
 use crate::answer::{Answer, Trouble, see_other};
 use crate::form::{self, Form};
 use crate::layout::{Page, explain};
@@ -94,10 +95,10 @@ fn page(visit: &Visit, is_image: bool, form: &Form, error: Option<&ApiError>, st
                 // Enter in a line is this button, and not the first that browses.
                 button.first type="submit" tabindex="-1" aria-hidden="true" { "Register" }
                 @if is_image {
-                    (form.path("rootfs", "Root file system", "ext4, squashfs or erofs, or a raw disk that has one on a partition", &browse))
+                    (form.path("rootfs", "Root file system", "ext4, squashfs or erofs, or a raw disk that has one on a partition", &completing(visit, "disk"), &browse))
                 }
-                (form.path("kernel", "Kernel", kernel_hint, &browse))
-                (form.path("initrd", "Initramfs", "to take modules from that the kernel has not built in", &browse))
+                (form.path("kernel", "Kernel", kernel_hint, &completing(visit, "kernel"), &browse))
+                (form.path("initrd", "Initramfs", "to take modules from that the kernel has not built in", &completing(visit, "initrd"), &browse))
                 (form.line("name", "Name", "what to call it; as its file if there is none", ""))
                 p.actions {
                     button.primary type="submit" { "Register" }

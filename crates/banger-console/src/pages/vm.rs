@@ -130,9 +130,11 @@ fn actions(visit: &Visit, vm: &Vm) -> Markup {
         p { (vm_state(vm.state)) @if let Some(reason) = &vm.reason { " " (reason) } }
         @for warning in &vm.warnings { p.notice.warn { "⚠ " (warning) } }
         div.actions {
+            @if vm.state == VmState::Running { a.button.primary href=(visit.to(&format!("/vms/{name}/terminal"))) { "Terminal" } }
             @for (action, label) in can { (form::button(visit, &format!("/vms/{name}/do/{action}"), label, &[])) }
             @if vm.state.is_alive() { a.button.danger href=(visit.to(&format!("/vms/{name}/kill"))) { "Kill…" } }
             @if !matches!(vm.state, VmState::Creating | VmState::Deleting) {
+                a.button href=(visit.to(&format!("/vms/{name}/change"))) { "Change…" }
                 a.button.danger href=(visit.to(&format!("/vms/{name}/delete"))) { "Delete…" }
             }
         }

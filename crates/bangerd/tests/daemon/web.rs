@@ -1,12 +1,13 @@
 //! The web console as its user sees it: everything by pages and forms, without JavaScript; and what moves by itself.
 
+use banger_testkit::browser::{ask, encoded, request};
 use banger_testkit::{Environment, seed};
 use banger_types::location::variable;
 use banger_types::operation::OperationStatus;
-use banger_types::vm::VmState;
+use banger_types::vm::{RestartPolicy, VmState};
 
 use crate::support::{Daemon, Pipe, refuse};
-use crate::web_browser::{Browser, address, daemon};
+use crate::web_browser::{address, browser, daemon, finish};
 
 /// What a small VM is made with.
 const SMALL: [(&str, &str); 5] =
@@ -15,7 +16,7 @@ const SMALL: [(&str, &str); 5] =
 #[test]
 fn a_vms_whole_life_is_led_by_forms_alone() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     browser.get("/").says(&["There is no VM yet", "Create one", "This host", "Root helper", "Engine"]);
 
     browser.get("/create").says(&["banger vm create", "is got first", "Cancel"]);
@@ -25,7 +26,7 @@ fn a_vms_whole_life_is_led_by_forms_alone() {
     assert_eq!(shown.status, 200);
     shown.says(&["banger vm create web --image probe --vcpus 1 --memory 256M --disk 1G --net none"]);
     assert!(daemon.call(daemon.client.vms()).unwrap().is_empty(), "a preview makes nothing");
-    let created = browser.finish(&daemon, &browser.submit("/create", "/create", &fields));
+    let created = finish(&daemon, &browser, &browser.submit("/create", "/create", &fields));
     assert_eq!(created.status, OperationStatus::Succeeded, "{created:?}");
     assert_eq!(created.asked_by.unwrap().program.split('/').next(), Some("banger-console"));
     let vm = daemon.wait_for("web", VmState::Running);
@@ -35,7 +36,8 @@ fn a_vms_whole_life_is_led_by_forms_alone() {
     let page = browser.get("/vms/web");
     let page = page.says(&["running", "fake guest: ready", "team=shop", &image, "→ 80", "Kill…", "Delete…"]);
     assert!(!page.body.contains("Begun."), "it was said once");
-    browser.get("/").says(&["/vms/web\"", "running", &image]);
+    let image = format!("href=\"images/{}\"", vm.spec.image);
+    browser.get("/").says(&["href=\"vms/web\"", "running", &image]);
 
     daemon.guest("web", "listen 80 nginx");
     daemon.wait("web", |vm| vm.sockets.iter().any(|socket| socket.port == 80));
@@ -45,7 +47,7 @@ fn a_vms_whole_life_is_led_by_forms_alone() {
         [("pause", VmState::Paused), ("resume", VmState::Running), ("restart", VmState::Running)]
     {
         let done =
-            browser.finish(&daemon, &browser.submit("/vms/web", &format!("/vms/web/do/{action}"), &[]));
+            finish(&daemon, &browser, &browser.submit("/vms/web", &format!("/vms/web/do/{action}"), &[]));
         assert_eq!(done.status, OperationStatus::Succeeded, "{done:?}");
         daemon.wait_for("web", state);
     }
@@ -57,15 +59,15 @@ fn a_vms_whole_life_is_led_by_forms_alone() {
 
     let killed = browser.get("/vms/web/kill").says(&["as if its power had failed", "Lost:", "Cancel"]);
     assert!(killed.body.contains(&format!("href=\"{}\"", browser.path("/vms/web"))), "a way back");
-    browser.finish(&daemon, &browser.submit("/vms/web/kill", "/vms/web/kill", &[]));
+    finish(&daemon, &browser, &browser.submit("/vms/web/kill", "/vms/web/kill", &[]));
     daemon.wait_for("web", VmState::Stopped);
-    browser.finish(&daemon, &browser.submit("/vms/web", "/vms/web/do/start", &[]));
+    finish(&daemon, &browser, &browser.submit("/vms/web", "/vms/web/do/start", &[]));
     daemon.wait_for("web", VmState::Running);
-    browser.finish(&daemon, &browser.submit("/vms/web", "/vms/web/do/stop", &[]));
+    finish(&daemon, &browser, &browser.submit("/vms/web", "/vms/web/do/stop", &[]));
     daemon.wait_for("web", VmState::Stopped);
 
     browser.get("/vms/web/delete").says(&["cannot be undone", "everything that was written in it"]);
-    let deleted = browser.finish(&daemon, &browser.submit("/vms/web/delete", "/vms/web/delete", &[]));
+    let deleted = finish(&daemon, &browser, &browser.submit("/vms/web/delete", "/vms/web/delete", &[]));
     assert_eq!(deleted.status, OperationStatus::Succeeded);
     let gone = browser.look("/vms/web");
     assert_eq!(gone.status, 404);
@@ -75,7 +77,7 @@ fn a_vms_whole_life_is_led_by_forms_alone() {
 #[test]
 fn mistakes_are_said_where_they_are_and_nothing_that_was_filled_in_is_lost() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let fields = [("name", "A/B"), ("vcpus", "many"), ("memory", "2G"), ("environment", "EDITOR=vim\nno")];
     let refused = browser.submit("/create", "/create", &fields);
     assert_eq!(refused.status, 422);
@@ -102,13 +104,88 @@ fn mistakes_are_said_where_they_are_and_nothing_that_was_filled_in_is_lost() {
 }
 
 #[test]
+fn a_vm_is_changed_by_a_form_and_only_in_what_is_other() {
+    let daemon = daemon();
+    let browser = browser(&daemon);
+    daemon.create("web", |request| {
+        request.labels.insert("team".to_owned(), "shop".to_owned());
+        request.labels.insert("old".to_owned(), "x".to_owned());
+    });
+    let page = browser.get("/vms/web/change").says(&["team=shop", "stop it first", "Cancel"]);
+    let vm = daemon.vm("web");
+    assert!(page.body.contains(&format!("value=\"{}\"", vm.spec.memory)), "{}", page.body);
+    let as_it_is = [
+        ("vcpus", vm.spec.vcpus.to_string()),
+        ("memory", vm.spec.memory.to_string()),
+        ("disk", vm.spec.disk.to_string()),
+        ("engine", vm.spec.engine.to_string()),
+        ("network", vm.spec.network.to_string()),
+        ("automatic_forwards", "yes".to_owned()),
+    ];
+    let as_it_is: Vec<(&str, &str)> = as_it_is.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // It runs: what is as it was is not asked for.
+    let rest = [("name", "shop"), ("restart", "always"), ("labels", "team=web\nnew=y")];
+    let changed = browser.submit("/vms/web/change", "/vms/web/change", &[&as_it_is[..], &rest].concat());
+    browser.follow(&changed).says(&["Changed.", "VM shop", "team=web", "new=y"]);
+    let vm = daemon.vm("shop");
+    assert_eq!(vm.spec.labels.keys().collect::<Vec<_>>(), ["new", "team"]);
+    assert_eq!(vm.spec.restart, RestartPolicy::Always);
+    assert!(vm.spec.automatic_forwards && vm.state == VmState::Running);
+
+    // What the daemon refuses, and what is no number, stay as they were filled in.
+    let more = [("name", "shop"), ("vcpus", "7"), ("labels", "")];
+    let refused = browser.submit("/vms/shop/change", "/vms/shop/change", &[&more, &as_it_is[1..]].concat());
+    assert_eq!(refused.status, 409);
+    refused.says(&["value=\"7\"", "What to do:"]);
+    let wrong =
+        browser.submit("/vms/shop/change", "/vms/shop/change", &[("memory", "much"), ("name", "A/B")]);
+    assert_eq!(wrong.status, 422);
+    wrong.says(&["value=\"much\"", "href=\"#memory\"", "href=\"#name\""]);
+    // Somebody else was faster.
+    let key = browser.key();
+    let late = [("key", key.as_str()), ("generation", "0"), ("name", "late")];
+    let late = browser.post("/vms/shop/change", &[&late, &as_it_is[..]].concat());
+    assert_eq!(late.status, 409);
+    late.says(&["it has changed since this form was shown"]);
+    assert_eq!(daemon.vm("shop").spec, vm.spec);
+}
+
+#[test]
+fn paths_are_completed_while_they_are_typed() {
+    let daemon = daemon();
+    let browser = browser(&daemon);
+    let files = tempfile::tempdir().unwrap();
+    std::fs::create_dir(files.path().join("roots")).unwrap();
+    for name in ["root.ext4", "root.txt", ".root.ext4"] {
+        std::fs::write(files.path().join(name), "x").unwrap();
+    }
+    let folder = files.path().to_str().unwrap();
+    let offered = |kind: &str, path: &str| -> Vec<String> {
+        let query = encoded(&[("kind", kind), ("path", path)]);
+        let reply = browser.get(&format!("/picker/complete?{query}"));
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        serde_json::from_str(&reply.body).unwrap()
+    };
+    let at = |name: &str| format!("{folder}/{name}");
+    assert_eq!(offered("disk", &at("ro")), [at("roots/"), at("root.ext4")]);
+    assert_eq!(offered("any", &format!("tar:{}", at("root.t"))), [format!("tar:{}", at("root.txt"))]);
+    assert_eq!(offered("disk", &at(".r")), [at(".root.ext4")]);
+    assert_eq!(offered("disk", folder), [format!("{folder}/")]);
+    for nothing in ["", "root", "/proc/", "/nowhere/at/all", "docker://alpine"] {
+        assert_eq!(offered("any", nothing), Vec::<String>::new(), "{nothing}");
+    }
+    let page = browser.get("/register/image").body;
+    assert!(page.contains("data-complete=") && page.contains("<datalist"), "{page}");
+}
+
+#[test]
 fn pages_move_by_themselves() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let mut dashboard = browser.stream("page=dashboard");
     dashboard.wait_for("There is no VM yet");
     daemon.create("web", |_| ());
-    dashboard.wait_for("/vms/web");
+    dashboard.wait_for("vms/web");
     let mut page = browser.stream("page=vm&name=web");
     page.wait_for_all(&["fake guest: ready", "What it takes"]);
     daemon.guest("web", "print <script>alert(1)</script>");
@@ -128,7 +205,7 @@ fn pages_move_by_themselves() {
 #[test]
 fn a_pull_is_cancelled_half_way() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let pipe = Pipe::new();
     let begun = browser.submit("/pull/image", "/pull/image", &[("source", &pipe.source()), ("name", "half")]);
     let page = browser.follow(&begun).says(&["http-equiv=\"refresh\"", "Cancel it"]);
@@ -150,7 +227,7 @@ fn a_pull_is_cancelled_half_way() {
 #[test]
 fn a_file_is_chosen_by_the_picker_and_registered() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("mine.ext4"), vec![0; 5 << 20]).unwrap();
     let typed = format!("{}/", files.path().display());
@@ -166,14 +243,14 @@ fn a_file_is_chosen_by_the_picker_and_registered() {
     let rootfs = files.path().join("mine.ext4");
     browser.get(form).says(&[&format!("value=\"{}\"", rootfs.display()), "value=\"mine\""]);
     let fields = [("rootfs", rootfs.to_str().unwrap()), ("name", "mine")];
-    let done = browser.finish(&daemon, &browser.submit(form, "/register/image", &fields));
+    let done = finish(&daemon, &browser, &browser.submit(form, "/register/image", &fields));
     assert_eq!(done.status, OperationStatus::Succeeded, "{done:?}");
     let image = daemon.call(daemon.client.image("mine")).unwrap();
     browser.get("/images").says(&["mine", &format!("/images/{}", image.id)]);
     let page = format!("/images/{}", image.id);
     browser.get(&page).says(&["used where it is", "Configuration", "Create a VM from it"]);
     browser.get(&format!("{page}/delete")).says(&["Its file stays where it is"]);
-    browser.finish(&daemon, &browser.submit(&format!("{page}/delete"), &format!("{page}/delete"), &[]));
+    finish(&daemon, &browser, &browser.submit(&format!("{page}/delete"), &format!("{page}/delete"), &[]));
     assert!(rootfs.exists());
     assert_eq!(browser.look(&page).status, 404);
 }
@@ -182,12 +259,14 @@ fn a_file_is_chosen_by_the_picker_and_registered() {
 fn every_page_is_there_and_says_what_it_is() {
     let daemon = daemon();
     daemon.create("web", |_| ());
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let kernel = daemon.call(daemon.client.kernels()).unwrap().remove(0);
     for (page, words) in [
         ("/", "Dashboard"),
         ("/create", "The same in a terminal"),
         ("/vms/web/log?kind=engine", "Log of VM web"),
+        ("/vms/web/change", "Change VM web"),
+        ("/vms/web/terminal", "Terminal of VM web"),
         ("/images", seed::PROBE),
         ("/kernels", kernel.name.as_str()),
         (&format!("/kernels/{}", kernel.id), "Can do"),
@@ -218,10 +297,7 @@ fn every_page_is_there_and_says_what_it_is() {
     for asset in ["console.css", "console.js", "icon.svg"] {
         let page = browser.get("/").body;
         let link = page.split('"').find(|it| it.starts_with(&format!("/assets/{asset}"))).unwrap().to_owned();
-        let reply = crate::web_browser::ask(
-            browser.address,
-            &crate::web_browser::request("GET", &link, &[&host], ""),
-        );
+        let reply = ask(browser.address, &request("GET", &link, &[&host], ""));
         assert_eq!(reply.status, 200, "{link}");
     }
 }
@@ -230,9 +306,9 @@ fn every_page_is_there_and_says_what_it_is() {
 fn what_nobody_uses_goes_as_it_was_shown() {
     let daemon = daemon();
     daemon.create("web", |request| request.no_start = true);
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     browser.get("/prune?all=yes").says(&[seed::BUSYBOX, "Nothing that a VM uses"]);
-    let done = browser.finish(&daemon, &browser.submit("/prune?all=yes", "/prune", &[]));
+    let done = finish(&daemon, &browser, &browser.submit("/prune?all=yes", "/prune", &[]));
     assert_eq!(done.status, OperationStatus::Succeeded, "{done:?}");
     let left: Vec<_> =
         daemon.call(daemon.client.images()).unwrap().into_iter().map(|image| image.name).collect();

@@ -5,10 +5,11 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use banger_testkit::browser::{Browser, ask, encoded, request};
 use banger_types::vm::VmState;
 
 use crate::support::Daemon;
-use crate::web_browser::{Browser, address, ask, daemon, encoded, invite, request};
+use crate::web_browser::{address, browser, daemon, invite};
 
 /// What starts as a part of a page, if it is not written as text.
 const SCRIPT: &str = "<script>alert(1)</script>";
@@ -26,7 +27,7 @@ fn sign_in(daemon: &Daemon, link: &str) -> u16 {
 fn nobody_sees_anything_without_the_cookie_and_the_path_of_one_session() {
     let daemon = daemon();
     daemon.create("secret-name", |request| request.no_start = true);
-    let (one, other) = (Browser::new(&daemon), Browser::new(&daemon));
+    let (one, other) = (browser(&daemon), browser(&daemon));
     one.get("/").says(&["secret-name"]);
     let host = format!("Host: {}", one.address);
     let pages = [
@@ -48,14 +49,17 @@ fn nobody_sees_anything_without_the_cookie_and_the_path_of_one_session() {
     let both = format!("Cookie: banger=0; {}", one.cookie);
     assert_eq!(ask(one.address, &request("GET", &one.path("/"), &[&host, &both], "")).status, 200);
 
-    // Signed out, it is of no use any more; the other one is.
+    // Signed out, it is of no use any more; the other one is. What went on for longer than a request ends as well.
+    let mut followed = one.stream("page=dashboard");
+    followed.wait_for("secret-name");
     let left = one.submit("/", "/sign-out", &[]);
     assert_eq!((left.status, left.header("location")), (303, Some("/")));
+    followed.end();
     assert_eq!(one.look("/").status, 403);
     assert_eq!(other.look("/").status, 200);
     // With the daemon all of them end.
     daemon.environment.succeed(&["daemon", "restart"]);
-    let after = Browser { address: address(&daemon), session: other.session, cookie: other.cookie };
+    let after = Browser { address: address(&daemon), ..other };
     assert_eq!(after.look("/").status, 403);
 }
 
@@ -85,7 +89,7 @@ fn a_link_is_good_once_is_not_spent_by_looking_and_is_not_guessed() {
 fn no_other_site_changes_anything() {
     let daemon = daemon();
     daemon.create("web", |_| ());
-    let (browser, other) = (Browser::new(&daemon), Browser::new(&daemon));
+    let (browser, other) = (browser(&daemon), browser(&daemon));
     let (key, others) = (browser.key(), other.key());
     assert_ne!(key, others);
     let own = format!("Origin: http://{}", browser.address);
@@ -132,9 +136,69 @@ fn no_other_site_changes_anything() {
 }
 
 #[test]
+fn a_terminal_is_opened_by_a_page_of_the_consoles_alone() {
+    let daemon = daemon();
+    daemon.create("web", |_| ());
+    let (browser, other) = (browser(&daemon), browser(&daemon));
+    let own = format!("Origin: http://{}", browser.address);
+    let next_port = format!("Origin: http://127.0.0.1:{}", browser.address.port() + 1);
+    let cookie = format!("Cookie: {}", browser.cookie);
+    let others = format!("Cookie: {}", other.cookie);
+    let same = "Sec-Fetch-Site: same-origin";
+    // A VM that has no terminal says so at once, and ends the connection.
+    let open = |vm: &str, headers: &[&str]| {
+        let path = browser.path(&format!("/vms/{vm}/terminal/socket?columns=80&rows=24"));
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n\r\n",
+            browser.address,
+            headers.join("\r\n")
+        );
+        let mut stream = TcpStream::connect(browser.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut heard = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let count = stream.read(&mut buffer).unwrap();
+            heard.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&heard).into_owned();
+            let is_open = text.starts_with("HTTP/1.1 101");
+            if count == 0 || text.contains("\"ended\"") || !is_open && text.contains("\r\n\r\n") {
+                return text;
+            }
+        }
+    };
+    for headers in [
+        [cookie.as_str()].as_slice(),
+        &[&cookie, same],
+        &[&cookie, "Origin: null", same],
+        &[&cookie, "Origin: http://evil.example", same],
+        &[&cookie, &next_port],
+        &[&cookie, "Origin: http://localhost"],
+        &[&cookie, &own, "Sec-Fetch-Site: cross-site"],
+        &[&cookie, &own, "Sec-Fetch-Site: same-site"],
+        &[&own, same],
+        &[&others, &own, same],
+    ] {
+        let said = open("web", headers);
+        assert!(said.starts_with("HTTP/1.1 403"), "{headers:?}: {said}");
+    }
+    daemon.succeed(daemon.client.kill_vm("web"));
+    let said = open("web", &[&cookie, &own, same]);
+    assert!(said.starts_with("HTTP/1.1 101") && said.contains("\"ended\""), "{said}");
+    // The page alone may have styles that a script writes.
+    let policy = browser.get("/vms/web/terminal").header("content-security-policy").unwrap().to_owned();
+    assert!(
+        policy.contains("style-src 'self' 'unsafe-inline'") && !policy.contains("script-src"),
+        "{policy}"
+    );
+}
+
+#[test]
 fn other_sites_do_not_even_see() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     for site in ["cross-site", "same-site", "x"] {
         let reply = browser.ask("GET", &browser.path("/"), &[&format!("Sec-Fetch-Site: {site}")], "");
         assert_eq!(reply.status, 403, "{site}");
@@ -178,7 +242,7 @@ fn other_sites_do_not_even_see() {
 #[test]
 fn what_guests_and_files_are_called_is_text() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     daemon.create("web", |request| {
         request.labels.insert("label".to_owned(), SCRIPT.to_owned());
         request.environment.push(format!("VARIABLE={SCRIPT}"));
@@ -220,7 +284,7 @@ fn picker(path: &str, kind: &str, more: &str) -> String {
 #[test]
 fn the_picker_shows_names_and_never_what_is_in_a_file() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let files = tempfile::tempdir().unwrap();
     let folder = files.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
@@ -260,25 +324,25 @@ fn the_picker_shows_names_and_never_what_is_in_a_file() {
 #[test]
 fn an_enormous_folder_is_shown_in_pages_and_soon() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let files = tempfile::tempdir().unwrap();
-    for number in 0..20_000 {
-        std::fs::File::create(files.path().join(format!("{number:05}.ext4"))).unwrap();
+    for number in 0..100_000 {
+        std::fs::File::create(files.path().join(format!("{number:06}.ext4"))).unwrap();
     }
     let path = files.path().to_str().unwrap();
     let begun = Instant::now();
     let page =
-        browser.get(&picker(path, "disk", "")).says(&["00000.ext4", "00199.ext4", "1 to 200 of 20000"]);
+        browser.get(&picker(path, "disk", "")).says(&["000000.ext4", "000199.ext4", "1 to 200 of 100000"]);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert!(page.body.len() < 200_000 && !page.body.contains("00200.ext4"), "{}", page.body.len());
-    browser.get(&picker(path, "disk", "&page=99")).says(&["19999.ext4", "Those before"]);
+    assert!(page.body.len() < 200_000 && !page.body.contains("000200.ext4"), "{}", page.body.len());
+    browser.get(&picker(path, "disk", "&page=499")).says(&["099999.ext4", "Those before"]);
     browser.get(&picker(path, "disk", "&page=18446744073709551615")).says(&["There is nothing of that here"]);
 }
 
 #[test]
 fn what_is_too_large_is_refused() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let key = browser.key();
     let large = "x".repeat(200 << 10);
     assert_eq!(browser.post("/create", &[("key", &key), ("environment", &large)]).status, 413);
@@ -294,7 +358,7 @@ fn what_is_too_large_is_refused() {
 #[test]
 fn slow_ones_are_given_up_and_keep_nobody_waiting() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let open = |begun: &str| {
         let mut stream = TcpStream::connect(browser.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
@@ -323,7 +387,7 @@ fn slow_ones_are_given_up_and_keep_nobody_waiting() {
 #[test]
 fn streams_have_a_bound_and_pages_are_there_all_the_same() {
     let daemon = daemon();
-    let browser = Browser::new(&daemon);
+    let browser = browser(&daemon);
     let mut streams: Vec<_> = (0..100).map(|_| browser.stream("page=dashboard")).collect();
     let mut refused = 0;
     for stream in &mut streams {

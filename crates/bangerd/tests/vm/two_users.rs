@@ -115,9 +115,7 @@ fn readiness_is_told(host: &TestHost) {
     );
     root(
         host,
-        &format!(
-            "printf '{lines}' > /etc/sudoers.d/banger && chmod 440 /etc/sudoers.d/banger && visudo -c"
-        ),
+        &format!("printf '{lines}' > /etc/sudoers.d/banger && chmod 440 /etc/sudoers.d/banger && visudo -c"),
     );
     assert_eq!(readiness(host, User::Plain), "ready");
     for (spoil, mend) in [

@@ -1,0 +1,167 @@
+//! Changing a VM: what `banger vm set` and `banger vm rename` do.
+
+use std::collections::BTreeMap;
+
+use axum::extract::Path;
+use axum::response::Response;
+use banger_types::VmName;
+use banger_types::size::Mebibytes;
+use banger_types::vm::{Vm, VmRenameRequest, VmSetRequest};
+use banger_types::{ApiError, ErrorKind};
+use maud::{Markup, html};
+
+use super::create::{engine, label, lines_of, network, owned, restart};
+use crate::answer::{Answer, Trouble};
+use crate::form::{self, Form};
+use crate::layout::{Page, explain};
+use crate::visit::{Posted, Visit};
+
+/// Boxes, and whether a VM has them ticked.
+const BOXES: [(&str, &str); 3] = [
+    ("automatic_forwards", "What listens in it gets a port of 127.0.0.1 by itself"),
+    ("allow_host", "It reaches this host's own addresses, but for the loopback, from its next start on"),
+    ("no_peers", "It is kept apart from your other VMs, from its next start on"),
+];
+
+/// `GET /vms/NAME/change`
+pub(crate) async fn offer(visit: Visit, Path(name): Path<String>) -> Answer {
+    let vm = visit.client().vm(&name).await?;
+    Ok(page(&visit, &vm, &filled(&vm), None, 200))
+}
+
+/// `POST /vms/NAME/change`
+pub(crate) async fn accept(Path(name): Path<String>, Posted(visit, mut form): Posted) -> Answer {
+    let vm = visit.client().vm(&name).await?;
+    let generation = form.read::<u64>("generation");
+    let (request, new_name) = (request(&mut form, &vm), form.read::<VmName>("name"));
+    if !form.is_good() {
+        return Ok(page(&visit, &vm, &form, None, 422));
+    }
+    match change(&visit, &vm, generation, &request, new_name).await {
+        Ok(name) => Ok(visit.go(&format!("/vms/{name}"), "Changed.")),
+        Err(trouble) => Ok(page(&visit, &vm, &form, Some(&trouble.error), trouble.status)),
+    }
+}
+
+/// Changes what is other than it was, and returns the VM's name by then.
+async fn change(
+    visit: &Visit,
+    vm: &Vm,
+    generation: Option<u64>,
+    request: &VmSetRequest,
+    name: Option<VmName>,
+) -> Result<VmName, Trouble> {
+    if generation != Some(vm.generation) {
+        let error = ApiError::new(ErrorKind::Conflict, format!("cannot change '{}'", vm.name))
+            .because("it has changed since this form was shown")
+            .fix("open the form anew");
+        return Err(error.into());
+    }
+    let id = vm.id.as_str();
+    if *request != VmSetRequest::default() {
+        visit.client().set_vm_of(vm.generation, id, request).await?;
+    }
+    match name.filter(|name| *name != vm.name) {
+        Some(name) => Ok(visit.client().rename_vm(id, &VmRenameRequest { name }).await?.name),
+        None => Ok(vm.name.clone()),
+    }
+}
+
+/// Returns the form as the VM is.
+fn filled(vm: &Vm) -> Form {
+    let spec = &vm.spec;
+    let labels = spec.labels.iter().map(|(name, value)| format!("{name}={value}"));
+    let mut fields = owned(&[("name", vm.name.as_str()), ("labels", &labels.collect::<Vec<_>>().join("\n"))]);
+    let mut add = |name: &str, value: String| fields.push((name.to_owned(), value));
+    add("vcpus", spec.vcpus.to_string());
+    add("memory", spec.memory.to_string());
+    add("disk", spec.disk.to_string());
+    add("network", spec.network.to_string());
+    add("engine", spec.engine.to_string());
+    add("restart", spec.restart.to_string());
+    for (name, is_set) in ticked(vm) {
+        if is_set {
+            add(name, "yes".to_owned());
+        }
+    }
+    Form::new(fields)
+}
+
+fn ticked(vm: &Vm) -> [(&'static str, bool); 3] {
+    let spec = &vm.spec;
+    let set = [spec.automatic_forwards, spec.allow_host, spec.no_peers];
+    let mut boxes = BOXES.iter().map(|(name, _)| *name).zip(set);
+    std::array::from_fn(|_| boxes.next().unwrap_or_default())
+}
+
+/// Returns what the form has other than the VM: a running one refuses much of what is said again as well.
+fn request(form: &mut Form, vm: &Vm) -> VmSetRequest {
+    let spec = &vm.spec;
+    let labels: BTreeMap<String, String> = lines_of(form, "labels", label).into_iter().collect();
+    let removed = spec.labels.keys().filter(|name| !labels.contains_key(*name));
+    let removed: Vec<_> = removed.map(|name| (name.clone(), None)).collect();
+    let set = labels.into_iter().filter(|(name, value)| spec.labels.get(name) != Some(value));
+    let mut boxes = ticked(vm).map(|(name, was)| Some(form.has(name)).filter(|is| *is != was)).into_iter();
+    let mut next = || boxes.next().flatten();
+    VmSetRequest {
+        vcpus: form.read("vcpus").filter(|vcpus: &u32| *vcpus != spec.vcpus),
+        memory: form.read("memory").filter(|memory: &Mebibytes| *memory != spec.memory),
+        disk: form.read("disk").filter(|disk: &Mebibytes| *disk != spec.disk),
+        engine: engine(form).filter(|engine| *engine != spec.engine),
+        restart: Some(restart(form)).filter(|restart| *restart != spec.restart),
+        network: network(form).filter(|network| *network != spec.network),
+        automatic_forwards: next(),
+        allow_host: next(),
+        no_peers: next(),
+        labels: set.map(|(name, value)| (name, Some(value))).chain(removed).collect(),
+    }
+}
+
+fn page(visit: &Visit, vm: &Vm, form: &Form, error: Option<&ApiError>, status: u16) -> Response {
+    let back = format!("/vms/{}", vm.name);
+    let generation = vm.generation.to_string();
+    // Of a form that was sent, the one that it was shown with.
+    let generation = form.text("generation").unwrap_or(generation);
+    let body = html! {
+        (form.summary())
+        @if let Some(error) = error { (explain(error)) }
+        form method="post" action=(visit.to(&format!("{back}/change"))) {
+            (form::key(visit))
+            input type="hidden" name="generation" value=(generation);
+            section {
+                h2 { "Size and engine" }
+                @if vm.state.is_alive() {
+                    p.hint { "While it runs, these cannot be changed: stop it first." }
+                }
+                div.columns {
+                    (form.line("vcpus", "Virtual CPUs", "a number", "2"))
+                    (form.line("memory", "Memory", "as 512M or 2G", "2G"))
+                    (form.line("disk", "Disk", "as 20G; it can only grow", "20G"))
+                    (form.choice("engine", "Engine", "what runs it; its disk is the same under each", &owned(&[("firecracker", "Firecracker, with KVM"), ("qemu", "QEMU")])))
+                    (form.choice("network", "Network", "what it is reached by", &owned(&[("user", "user"), ("nat", "nat"), ("none", "none")])))
+                }
+            }
+            (rest(form))
+            p.actions {
+                button.primary type="submit" { "Change it" }
+                a.button href=(visit.to(&back)) { "Cancel" }
+            }
+        }
+    };
+    let title = format!("Change VM {}", vm.name);
+    Page::new(&title, body).from(&back, vm.name.as_str()).answer_with(visit, status)
+}
+
+fn rest(form: &Form) -> Markup {
+    html! {
+        section {
+            h2 { "Name and rules" }
+            div.columns {
+                (form.line("name", "Name", "lower-case letters, digits and hyphens; the guest's host name follows at its next start", "web"))
+                (form.choice("restart", "Start it again", "after it has ended by itself", &owned(&super::create::RESTARTS)))
+                (form.area("labels", "Labels", "one a line: NAME=VALUE; one that is not here is taken away", "project=shop"))
+            }
+            @for (name, label) in BOXES { (form.tick(name, label)) }
+        }
+    }
+}
