@@ -32,6 +32,8 @@ pub(crate) const AID: &str = "banger-bench-aid";
 const SIZES: [&str; 6] = ["--image", BUSYBOX, "--vcpus", "1", "--memory", "256M"];
 /// The guest's memory among that, MiB: a mapping of this size is the guest's.
 const GUEST_MEMORY: u64 = 256;
+/// How often something is measured until its VMs live.
+const ATTEMPTS: usize = 3;
 /// The VM that others are made like.
 const MODEL: &str = "model";
 
@@ -41,18 +43,37 @@ pub(crate) fn run(results: &Path, prepared: &Path, rounds: &Rounds) -> Result<()
     place::make_host_ready(&prepared.join(AID))?;
     let banger = Banger::new()?;
     let (model, user_network) = model(&banger, prepared)?;
-    crate::step("network set-up");
-    let mut comparisons = vec![set_up::measure(&user_network, rounds)?];
-    crate::step("throughput");
-    comparisons.push(throughput::on_firecracker(&banger, &prepared.join(AID), &model, rounds)?);
-    crate::step("memory");
-    comparisons.push(memory::measure(&banger, &model, rounds)?);
     let mut text =
         format!("\n# Networks on Firecracker\n\nIn a test host, as above.\n\n- {}\n", banger.firecracker()?);
-    for comparison in comparisons {
-        write!(text, "\n{comparison}")?;
+    let measure = |what: &str, measure: &dyn Fn() -> Result<Comparison>| {
+        crate::step(what);
+        in_spite_of_the_emulator(what, measure)
+    };
+    let aid = prepared.join(AID);
+    for part in [
+        measure("network set-up", &|| set_up::measure(&user_network, rounds)),
+        measure("memory", &|| memory::measure(&banger, &model, rounds)),
+        measure("throughput", &|| throughput::on_firecracker(&banger, &aid, &model, rounds)),
+    ] {
+        write!(text, "\n{part}")?;
     }
     Ok(fs_err::write(results, text)?)
+}
+
+/// Measures as often as guests die of the emulator that their host's processor is, and says so if that is each time: what was
+/// measured beside it is kept.
+fn in_spite_of_the_emulator(what: &str, measure: &dyn Fn() -> Result<Comparison>) -> String {
+    let mut attempt = 1;
+    loop {
+        match measure() {
+            Ok(comparison) => return comparison.to_string(),
+            Err(error) => eprintln!("{what}, attempt {attempt} of {ATTEMPTS}: {error:#}"),
+        }
+        if attempt == ATTEMPTS {
+            return format!("## {what}\n\nNot measured this time: its VMs have died {ATTEMPTS} times.\n");
+        }
+        attempt += 1;
+    }
 }
 
 /// What is done on this machine itself: the figures of the other engine.
