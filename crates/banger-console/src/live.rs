@@ -26,7 +26,7 @@ use crate::visit::Visit;
 /// A word is said this often if there is nothing to tell, so that a browser that has gone is found out.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A page is made anew this often at most.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(50);
 /// What a VM takes is looked at this often, while somebody looks at it.
 const STATS: Duration = Duration::from_secs(2);
 /// Lines of a log that a stream begins with.
