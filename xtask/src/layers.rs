@@ -61,7 +61,7 @@ const MUST_NOT_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Most packages in Cargo.lock: each one is code that somebody has to trust. Raised on purpose only.
-const MOST_PACKAGES: usize = 547;
+const MOST_PACKAGES: usize = 585;
 
 /// Most lines that a source file may have: what is longer is two files.
 const MOST_LINES: usize = 600;

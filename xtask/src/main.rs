@@ -11,6 +11,7 @@ mod openapi;
 mod packages;
 mod process;
 mod run;
+mod screenshots;
 mod terminal;
 mod test;
 
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
   fuzz [TARGET] [--seconds N]
                    run the fuzz targets, or one, for 60 seconds each
   bench            compare with other ways to do the same, and write bench/RESULTS.md
+  screenshots      pictures of every page of the web console, into target/screenshots
   check-layers     which crate may use which
   openapi          write the API's description anew, crates/banger-api/openapi.json
   build            build the programs, for release
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
             None => return usage(),
         },
         ["bench"] => bench::bench(),
+        ["screenshots"] => screenshots::take(),
         ["check-layers"] => layers::check(),
         ["openapi"] => openapi::write(),
         ["build"] => build::build(build::Profile::Release).map(drop),

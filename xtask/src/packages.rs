@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::process::run;
+use crate::process::{root, run};
 
 /// What a machine needs to build banger and to run VMs.
 const TO_RUN: &[&str] = &[
@@ -54,7 +54,13 @@ const TO_TEST: &[&str] = &[
     "fdisk",
     // What asks the API for everything, comes from PyPI.
     "python3-venv",
+    // The web console's browser, and what drives it.
+    "chromium",
+    "chromium-driver",
 ];
+
+/// What the web console's pages are judged with comes from npm. People have that from elsewhere, too.
+const NPM: &str = "npm";
 
 /// Firewalls of other people's that begin their work on the host as they are installed: only for hosts where nothing is begun, as in a
 /// container. The tests run them in namespaces of their own, and say where they have none.
@@ -73,7 +79,13 @@ pub(crate) fn install_to_run() -> Result<()> {
 /// Installs what is missing to test banger.
 pub(crate) fn install_to_test() -> Result<()> {
     let more = if Path::new(SYSTEMD).exists() { &[] } else { TO_TEST_IN_A_CONTAINER };
-    install(&missing(&[TO_RUN, TO_TEST, more].concat())?)
+    let npm: &[_] = if has_npm() { &[] } else { &[NPM] };
+    install(&missing(&[TO_RUN, TO_TEST, more, npm].concat())?)
+}
+
+/// Returns whether npm is there, wherever it is from.
+pub(crate) fn has_npm() -> bool {
+    Command::new(NPM).arg("--version").stdout(Stdio::null()).status().is_ok()
 }
 
 /// The tool that tests the API against its description, and its version.
@@ -88,6 +100,41 @@ pub(crate) fn install_schemathesis(directory: &Path) -> Result<PathBuf> {
         run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", SCHEMATHESIS]))?;
     }
     Ok(program)
+}
+
+/// Packages of npm's, which a folder of the checkout names, each with its digest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NpmPackages {
+    /// That folder.
+    named_in: &'static str,
+    /// Where they are put, in the directory of everything that is built.
+    folder: &'static str,
+}
+
+/// What the web console's pages are judged with.
+pub(crate) const JUDGES: NpmPackages =
+    NpmPackages { named_in: "crates/bangerd/tests/browser/npm", folder: "browser-npm" };
+/// What the web console's terminal is made with.
+pub(crate) const TERMINAL: NpmPackages =
+    NpmPackages { named_in: "crates/banger-console/npm", folder: "console-npm" };
+
+impl NpmPackages {
+    /// Installs them beneath `directory`, if they are not there as the lock file says, and returns the folder.
+    pub(crate) fn install(self, directory: &Path) -> Result<PathBuf> {
+        let (from, folder) = (root().join(self.named_in), directory.join(self.folder));
+        let lock = "package-lock.json";
+        let is_same = || Some(std::fs::read(from.join(lock)).ok()? == std::fs::read(folder.join(lock)).ok()?);
+        // What npm writes as the last thing.
+        if is_same() != Some(true) || !folder.join("node_modules/.package-lock.json").exists() {
+            std::fs::create_dir_all(&folder)?;
+            for file in ["package.json", lock] {
+                std::fs::copy(from.join(file), folder.join(file))?;
+            }
+            let mut install = Command::new(NPM);
+            run(install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+        }
+        Ok(folder)
+    }
 }
 
 /// Installs what is missing to fuzz banger.

@@ -29,6 +29,8 @@ const NOT_RUN: &str = "BANGER_NOT_RUN";
 
 /// Names the program that tests the API against its description.
 const SCHEMATHESIS: &str = "BANGER_SCHEMATHESIS";
+/// Names the folder of npm's packages that the browser's tests judge pages with.
+const NPM_PACKAGES: &str = "BANGER_BROWSER_NPM";
 
 /// Checks the form, the layers and the behaviour.
 pub(crate) fn test(extent: Extent) -> Result<()> {
@@ -61,6 +63,10 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
     if let Err(error) = &schemathesis {
         println!("it cannot be installed: {error:#}");
     }
+    let npm = step("npm's packages", || Ok(packages::JUDGES.install(&target_directory()?)))?;
+    if let Err(error) = &npm {
+        println!("they cannot be installed: {error:#}");
+    }
     let list = target_directory()?.join("tests-not-run");
     std::fs::write(&list, "").with_context(|| format!("cannot write {}", list.display()))?;
     let result = step("tests", || {
@@ -69,6 +75,9 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
         tests.env(NOT_RUN, &list);
         if let Ok(schemathesis) = &schemathesis {
             tests.env(SCHEMATHESIS, schemathesis);
+        }
+        if let Ok(npm) = &npm {
+            tests.env(NPM_PACKAGES, npm);
         }
         if extent == Extent::Full {
             tests.env(FULL_CASES.0, FULL_CASES.1).env(FULL_MATRIX, "1");

@@ -44,6 +44,11 @@ pub fn schemathesis() -> Option<std::path::PathBuf> {
     std::env::var_os("BANGER_SCHEMATHESIS").map(Into::into)
 }
 
+/// Returns the folder that has npm's packages of the browser's tests, if whoever runs the tests has them.
+pub fn npm_packages() -> Option<std::path::PathBuf> {
+    std::env::var_os("BANGER_BROWSER_NPM").map(Into::into)
+}
+
 /// Whether everything is to be tried, not only what fits into every day (`cargo xtask test --full`).
 pub fn is_full_run() -> bool {
     std::env::var_os(FULL).is_some()

@@ -16,7 +16,8 @@ use crate::{Behaviour, Machine, print};
 
 /// The port that takes commands, each a line: `poweroff` and `reboot` as from inside of the guest, `panic`,
 /// `exit CODE`, `print TEXT`, `stall` for want of room on the host; `listen PORT NAME` and `close PORT` for a server in the
-/// guest, `flap PORT TIMES` for one that comes and goes so often, `hush` for a kernel that tells nothing of that. And what a
+/// guest, `flap PORT TIMES` for one that comes and goes so often, `hush` for a kernel that tells nothing of that; `lead ADDRESS`
+/// has the server of HTTP send everybody there. And what a
 /// hostile agent does: `endless MIB` says so much in one line, `say TEXT` a line that may be anything, `mute` answers nothing more.
 /// Every other port is an echo, but for [`HTTP`].
 pub(crate) const COMMANDS: u16 = 1;
@@ -49,6 +50,8 @@ pub(crate) struct Guest {
     hushed: bool,
     /// Requests are not answered.
     mute: bool,
+    /// Where the server of HTTP sends everybody, if it does.
+    leads_to: String,
 }
 
 impl Guest {
@@ -71,6 +74,7 @@ impl Guest {
             sockets,
             hushed: false,
             mute: false,
+            leads_to: String::new(),
         }
     }
 
@@ -149,7 +153,11 @@ impl Guest {
     fn take(&mut self, id: StreamId, bytes: &[u8]) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.service == Service::Tcp(HTTP) {
-            stream.output.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n");
+            let answer = match self.leads_to.as_str() {
+                "" => "204 No Content".to_owned(),
+                address => format!("302 Found\r\nContent-Length: 0\r\nLocation: {address}"),
+            };
+            stream.output.extend_from_slice(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes());
             stream.finished = true;
             self.endpoint.consumed(id, bytes.len());
             return;
@@ -312,6 +320,7 @@ impl Guest {
                     self.tell_sockets();
                 }
             }
+            ("lead", address) => address.clone_into(&mut self.leads_to),
             ("hush", _) => self.hushed = true,
             ("mute", _) => self.mute = true,
             ("endless", mebibytes) => {
