@@ -35,6 +35,9 @@ const say = (text) => {
   state.textContent = text;
 };
 const size = () => ({ columns: terminal.cols, rows: terminal.rows });
+const note = () => {
+  place.dataset.size = terminal.rows + "x" + terminal.cols;
+};
 const tell = (message) => {
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 };
@@ -74,7 +77,11 @@ const open = () => {
 
 terminal.onData((text) => type(encoder.encode(text)));
 terminal.onBinary((text) => type(Uint8Array.from(text, (character) => character.charCodeAt(0))));
-terminal.onResize(() => tell({ size: size() }));
+terminal.onResize(() => {
+  note();
+  tell({ size: size() });
+});
+note();
 new ResizeObserver(() => fit.fit()).observe(place);
 again.addEventListener("click", () => {
   terminal.reset();

@@ -64,6 +64,7 @@ impl Chromium {
 
     /// Waits until a look finds something. A page that is being replaced has nothing, or what is gone in a moment: that is
     /// looked at again.
+    #[expect(clippy::needless_pass_by_value, reason = "each look is written where it is used")]
     fn wait<T>(&self, what: &str, look: impl AsyncFn(&Client) -> Result<Option<T>, CmdError>) -> T {
         let deadline = Instant::now() + LIMIT;
         let found = self.runtime.block_on(async {
@@ -132,7 +133,7 @@ impl Chromium {
         self.click(&format!("//a[normalize-space()='{text}']"));
     }
 
-    /// Presses what an XPath expression finds, as soon as it is there.
+    /// Presses what an `XPath` expression finds, as soon as it is there.
     pub(crate) fn click(&self, path: &str) {
         self.wait(path, async |client| {
             client.find(Locator::XPath(path)).await?.click().await?;
@@ -205,6 +206,14 @@ impl Chromium {
         let keys = text.chars().fold(KeyActions::new("keyboard".to_owned()), |keys, value| {
             keys.then(KeyAction::Down { value }).then(KeyAction::Up { value })
         });
+        self.call(self.client.perform_actions(keys));
+    }
+
+    /// Presses keys together, the last one last.
+    pub(crate) fn type_keys_together(&self, keys: &[char]) {
+        let down = keys.iter().map(|value| KeyAction::Down { value: *value });
+        let up = keys.iter().rev().map(|value| KeyAction::Up { value: *value });
+        let keys = down.chain(up).fold(KeyActions::new("keyboard".to_owned()), KeyActions::then);
         self.call(self.client.perform_actions(keys));
     }
 

@@ -32,7 +32,7 @@ fn take(test: &str, scripts: Scripts) {
     tour.a_vm_is_created();
     tour.its_log_is_followed();
     tour.its_web_server_is_reached();
-    // The terminal's place: its page is tried here, while the VM runs.
+    tour.a_terminal_is_used();
     for (action, state) in [("Stop", "stopped"), ("Start", "running"), ("Restart", "running")] {
         tour.acts(action, state);
     }
@@ -178,6 +178,35 @@ impl Tour {
         }
         browser.close_tab();
         drop(server);
+    }
+
+    /// A shell in the guest: what is typed reaches it, and what it prints is seen; it ends, and begins anew.
+    fn a_terminal_is_used(&self) {
+        let browser = &self.visitor.browser;
+        browser.follow("Terminal");
+        if self.scripts == Scripts::Off {
+            browser.says(&["The terminal needs JavaScript", "banger ssh web"]);
+        } else {
+            browser.says(&["Connected."]);
+            browser.type_keys("echo typed-$((40 + 3))\u{e007}");
+            browser.says(&["typed-43"]);
+            // As large as it is shown.
+            browser.type_keys("stty size | tr ' ' x\u{e007}");
+            let size = browser.run("return document.getElementById('terminal').dataset.size", Vec::new());
+            browser.says(&[size.as_str().unwrap()]);
+            browser.type_keys("exit 7\u{e007}");
+            browser.says(&["The shell has ended with code 7.", "Connect again"]);
+            browser.press("Connect again");
+            browser.says(&["Connected."]);
+            browser.type_keys("echo anew-$((50 + 3))\u{e007}");
+            browser.says(&["anew-53"]);
+            // Not only Tab leads out of it.
+            browser.type_keys_together(&['\u{e009}', '\u{e008}', '\u{e036}']);
+            let active = browser.run("return document.activeElement.textContent", Vec::new());
+            assert_eq!(active, "banger");
+        }
+        browser.follow("← web");
+        browser.says(&["VM web", "running"]);
     }
 
     /// Presses a button of the VM's page, watches what it begins, and sees the VM as it is then.
