@@ -6,6 +6,7 @@ mod accessibility;
 mod chromium;
 mod console;
 mod driver;
+mod idle;
 mod keyboard;
 mod other_site;
 mod pages;

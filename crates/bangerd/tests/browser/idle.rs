@@ -1,0 +1,27 @@
+//! Pages that nothing happens on.
+
+use banger_testkit::Environment;
+
+use crate::console::Visitor;
+use crate::driver::Scripts;
+
+/// How long they are watched, milliseconds: longer than anything is asked for again that is looked at while somebody looks.
+const WATCHED: u64 = 5_000;
+
+#[test]
+fn nothing_is_asked_while_nothing_changes() {
+    let environment = Environment::with_fake_vmm();
+    let test = "nothing_is_asked_while_nothing_changes";
+    let Some(visitor) = Visitor::start(test, environment, Scripts::On) else { return };
+    visitor.create("web", &[]);
+    for (page, words) in
+        [("/", "Virtual machines"), ("/vms/web", "Serial console"), ("/operations", "create VM")]
+    {
+        visitor.open(page);
+        visitor.browser.says(&[words]);
+        let asked = "performance.getEntriesByType('resource').map((entry) => entry.name)";
+        let before = visitor.browser.run(&format!("return {asked}"), Vec::new());
+        let later = format!("new Promise((done) => setTimeout(() => done({asked}), {WATCHED}))");
+        assert_eq!(visitor.browser.resolve(&later, Vec::new()), before, "{page}");
+    }
+}
