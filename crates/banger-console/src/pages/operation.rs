@@ -143,7 +143,7 @@ fn state(visit: &Visit, operation: &Operation) -> Markup {
             ("Asked by", text(operation.asked_by.as_ref().map_or("", |asker| &asker.program))),
             ("Id", html! { code { (operation.id) } }),
         ]))
-        p.actions {
+        div.actions {
             @if operation.may_cancel {
                 (form::button(visit, &format!("/operations/{id}/cancel"), "Cancel it; what was begun is undone", &[]))
             }

@@ -105,7 +105,7 @@ fn stalling_registry() -> (Registry, Proxy) {
     let layer = archive(|b| add(b, EntryType::Regular, b"some", b"", &noise(8 << 20, 1)));
     let layout = Layout::of(directory.path(), &[(&layer[..], Packing::Gzip)], &json!({}));
     registry.push(&layout.path, "one", "team/large");
-    let passing = Passing { cuts: vec![5 << 20; 8], stalls: true, spoils: false };
+    let passing = Passing { cuts: vec![1 << 20; 8], stalls: true, spoils: false };
     let proxy = Proxy::before(&registry, passing);
     (registry, proxy)
 }
