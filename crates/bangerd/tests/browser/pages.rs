@@ -81,6 +81,9 @@ fn of_session(showcase: &Showcase) -> Vec<Page> {
         ("vm-failed", "/vms/broken".to_owned()),
         ("vm-log", "/vms/shop/log?kind=serial".to_owned()),
         ("vm-log-monitor", "/vms/shop/log?kind=monitor".to_owned()),
+        ("vm-change", "/vms/shop/change".to_owned()),
+        ("vm-terminal", "/vms/shop/terminal".to_owned()),
+        ("vm-terminal-paused", "/vms/ci-runner/terminal".to_owned()),
         ("vm-kill", "/vms/shop/kill".to_owned()),
         ("vm-delete", "/vms/shop/delete".to_owned()),
         ("images", "/images".to_owned()),
@@ -116,7 +119,7 @@ fn of_session(showcase: &Showcase) -> Vec<Page> {
 }
 
 /// Forms whose mistakes are said, by the console and by the daemon.
-fn with_mistakes(showcase: &Showcase) -> [Page; 4] {
+fn with_mistakes(showcase: &Showcase) -> [Page; 5] {
     let page = |name, page: &str, fields, button| Page {
         name,
         address: format!("{}{page}", showcase.visitor.session),
@@ -127,6 +130,7 @@ fn with_mistakes(showcase: &Showcase) -> [Page; 4] {
     [
         page("create-mistakes", "/create", wrong, "Create VM"),
         page("create-refused", "/create", &[("name", "new"), ("disk", "1")], "Create VM"),
+        page("change-mistakes", "/vms/shop/change", &[("memory", "much"), ("labels", "a b")], "Change it"),
         page("pull-mistakes", "/pull/image", &[], "Pull"),
         page("register-mistakes", "/register/image", &[("kernel", "vmlinuz")], "Register"),
     ]
