@@ -64,8 +64,7 @@ impl Chromium {
 
     /// Waits until a look finds something. A page that is being replaced has nothing, or what is gone in a moment: that is
     /// looked at again.
-    #[expect(clippy::needless_pass_by_value, reason = "each look is written where it is used")]
-    fn wait<T>(&self, what: &str, look: impl AsyncFn(&Client) -> Result<Option<T>, CmdError>) -> T {
+    fn wait<T>(&self, what: &str, look: &impl AsyncFn(&Client) -> Result<Option<T>, CmdError>) -> T {
         let deadline = Instant::now() + LIMIT;
         let found = self.runtime.block_on(async {
             let mut last = None;
@@ -96,7 +95,7 @@ impl Chromium {
 
     /// Waits for an address that has this in it.
     pub(crate) fn wait_for_url(&self, part: &str) {
-        self.wait(&format!("the address {part}"), async |client| {
+        self.wait(&format!("the address {part}"), &async |client| {
             Ok(client.current_url().await?.as_str().contains(part).then_some(()))
         });
     }
@@ -108,7 +107,7 @@ impl Chromium {
 
     /// Waits until the page says all of this.
     pub(crate) fn says(&self, words: &[&str]) {
-        self.wait(&format!("{words:?}"), async |client| {
+        self.wait(&format!("{words:?}"), &async |client| {
             let text = read(client).await?;
             Ok(words.iter().all(|words| text.contains(words)).then_some(()))
         });
@@ -116,7 +115,7 @@ impl Chromium {
 
     /// Loads the page anew until it says all of this: where no script does that.
     pub(crate) fn reload_until_it_says(&self, words: &[&str]) {
-        self.wait(&format!("{words:?}"), async |client| {
+        self.wait(&format!("{words:?}"), &async |client| {
             client.refresh().await?;
             let text = read(client).await?;
             Ok(words.iter().all(|words| text.contains(words)).then_some(()))
@@ -133,9 +132,9 @@ impl Chromium {
         self.click(&format!("//a[normalize-space()='{text}']"));
     }
 
-    /// Presses what an `XPath` expression finds, as soon as it is there.
+    /// Presses what an expression of `XPath` finds, as soon as it is there.
     pub(crate) fn click(&self, path: &str) {
-        self.wait(path, async |client| {
+        self.wait(path, &async |client| {
             client.find(Locator::XPath(path)).await?.click().await?;
             Ok(Some(()))
         });
@@ -143,7 +142,7 @@ impl Chromium {
 
     /// Fills a field in, or chooses.
     pub(crate) fn fill(&self, name: &str, value: &str) {
-        self.wait(name, async |client| {
+        self.wait(name, &async |client| {
             let field = client.find(Locator::Css(&format!("[name='{name}']"))).await?;
             fill(&field, value).await?;
             Ok(Some(()))
@@ -166,7 +165,7 @@ impl Chromium {
 
     /// Turns to the page that a link has opened in a new tab, once it is there.
     pub(crate) fn turn_to_new_tab(&self) {
-        self.wait("a new tab", async |client| {
+        self.wait("a new tab", &async |client| {
             let own = client.window().await?;
             let Some(other) = client.windows().await?.into_iter().find(|window| *window != own) else {
                 return Ok(None);
