@@ -126,6 +126,7 @@ pub(crate) fn serve(arguments: &[std::ffi::OsString]) -> io::Result<()> {
         if found.is_empty() && name == format!("host.{DOMAIN}") { host.clone() } else { found }
     });
     Service::new(zone, Servers::new(CONFIGURATION)).serve(Sockets { datagrams, streams })?;
+    banger_process::forget_beginning();
     loop {
         std::thread::park();
     }
