@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::servers::{Servers, read_message, write_message};
@@ -50,13 +50,25 @@ impl Service {
         Self { zone: Arc::new(zone), servers, places: Arc::default() }
     }
 
-    /// Serves who asks there, in threads of their own, for as long as this process lives.
+    /// Serves who asks there, in threads of their own, for as long as this process lives. Returns when they have begun.
+    ///
+    /// # Errors
+    /// If there can be no more threads.
     pub fn serve(&self, sockets: Sockets) -> io::Result<()> {
         let (datagrams, streams) = (Arc::new(sockets.datagrams), sockets.streams);
-        let service = self.clone();
-        thread(move || service.take_datagrams(&datagrams))?;
-        let service = self.clone();
-        thread(move || service.take_streams(&streams))
+        let begun = Arc::new(Barrier::new(3));
+        let (service, has_begun) = (self.clone(), Arc::clone(&begun));
+        thread(move || {
+            has_begun.wait();
+            service.take_datagrams(&datagrams);
+        })?;
+        let (service, has_begun) = (self.clone(), Arc::clone(&begun));
+        thread(move || {
+            has_begun.wait();
+            service.take_streams(&streams);
+        })?;
+        begun.wait();
+        Ok(())
     }
 
     fn take_datagrams(&self, socket: &Arc<UdpSocket>) {
