@@ -79,7 +79,7 @@ fn row(vm: &Vm) -> Markup {
             td {
                 @if let Some(addresses) = &vm.addresses { div { (addresses.v4) " " (addresses.name) } }
                 @for forward in vm.shown_forwards().iter().chain(&vm.automatic_forwards) {
-                    div { (forward.listen) " → " (forward.guest_port) }
+                    div.line { (forward.listen) " → " (forward.guest_port) }
                 }
             }
             td { (time(vm.created_at)) }

@@ -175,6 +175,14 @@ impl Chromium {
         });
     }
 
+    /// Opens a tab, and turns to it.
+    pub(crate) fn open_tab(&self) {
+        self.call(async {
+            let tab = self.client.new_window(true).await?.handle;
+            self.client.switch_to_window(tab).await
+        });
+    }
+
     /// Closes the tab, and turns to the other one.
     pub(crate) fn close_tab(&self) {
         self.call(async {

@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use banger_testkit::browser::{Browser, ask, encoded, request};
+use banger_testkit::layers::{Layout, Packing, archive};
 use banger_types::vm::VmState;
+use serde_json::json;
 
 use crate::support::Daemon;
 use crate::web_browser::{address, browser, daemon, invite};
@@ -261,6 +263,22 @@ fn what_guests_and_files_are_called_is_text() {
     let page = browser.get(&picker(folder.to_str().unwrap(), "disk", ""));
     let page = page.says(&["&lt;img src=x onerror=alert(1)&gt;", "&quot;&gt;&lt;script&gt;.ext4"]);
     assert!(!page.body.contains("<img") && !page.body.contains("\"><script>"), "{}", page.body);
+
+    // What an image says of itself.
+    let (layer, said) =
+        (archive(|_| ()), json!({ "Labels": { SCRIPT: SCRIPT }, "Cmd": [SCRIPT], "User": SCRIPT }));
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::of(directory.path(), &[(&layer[..], Packing::Gzip)], &said);
+    daemon.environment.succeed(&[
+        "image",
+        "pull",
+        &format!("oci:{}", layout.path.display()),
+        "--name",
+        "own",
+    ]);
+    let image = daemon.call(daemon.client.image("own")).unwrap();
+    let page = browser.get(&format!("/images/{}", image.id));
+    assert!(page.body.matches(HARMLESS).count() >= 4 && !page.body.contains(SCRIPT), "{}", page.body);
 
     // What was typed, and names of things that are not there.
     let key = browser.key();
