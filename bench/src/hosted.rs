@@ -22,7 +22,7 @@ const RESULTS: &str = "/tmp/results.md";
 /// The same of what it finds of networks, as another user.
 const NETWORK_RESULTS: &str = "/tmp/network-results.md";
 /// Where it finds what takes a compiler, or programs that the host has not.
-pub(crate) const PREPARED: &str = "/tmp/prepared";
+pub(crate) const PREPARED: &str = "/var/tmp/prepared";
 
 /// Runs this program in a test host, and returns what it found there; nothing where there is no Firecracker.
 pub(crate) fn compare() -> Result<Option<String>> {
