@@ -43,7 +43,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     };
     run(&mut build)?;
     let programs = target_directory()?.join(TARGET).join(profile.directory());
-    terminal::fetch(&programs)?;
+    terminal::fetch(&programs);
     Ok(programs)
 }
 

@@ -14,19 +14,24 @@ const FILES: [(&str, &str); 3] = [
     ("xterm.css", "@xterm/xterm/css/xterm.css"),
 ];
 
-/// Puts them into the folder `console` beside the programs, if npm is there; else says what is missing without them.
-pub(crate) fn fetch(programs: &Path) -> Result<()> {
+/// Puts them into the folder `console` beside the programs. Without npm, or what it asks, says what is missing: all else works.
+pub(crate) fn fetch(programs: &Path) {
     let place = programs.join("console");
-    if !has_npm() {
-        if FILES.iter().any(|(name, _)| !place.join(name).exists()) {
-            println!(
-                "npm is not installed, so the web console has no terminal (`apt-get install npm`, and again)"
-            );
+    if has_npm() {
+        if let Err(error) = copy_to(&place) {
+            println!("xterm.js cannot be fetched: {error:#}");
         }
-        return Ok(());
+    } else {
+        println!("npm is not installed (`apt-get install npm`, and again)");
     }
+    if FILES.iter().any(|(name, _)| !place.join(name).exists()) {
+        println!("the web console has no terminal");
+    }
+}
+
+fn copy_to(place: &Path) -> Result<()> {
     let packages = TERMINAL.install(&target_directory()?)?.join("node_modules");
-    std::fs::create_dir_all(&place)?;
+    std::fs::create_dir_all(place)?;
     for (name, source) in FILES {
         let source = packages.join(source);
         std::fs::copy(&source, place.join(name))

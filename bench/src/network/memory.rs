@@ -64,8 +64,6 @@ pub(super) fn measure(banger: &Banger, model: &bare::Model, rounds: &Rounds) -> 
 
 impl Side {
     fn measure(&mut self, banger: &Banger) -> Result<()> {
-        // One that an attempt before this one has left, if there is one.
-        banger.remove(VM).ok();
         banger.run(&[&["vm", "create", VM, "--net", self.mode], &SIZES[..]].concat())?;
         let all = processes::all()?;
         let monitor = monitor_pid(&banger.directory(VM)?)?;

@@ -47,7 +47,7 @@ pub(crate) fn run(results: &Path, prepared: &Path, rounds: &Rounds) -> Result<()
         format!("\n# Networks on Firecracker\n\nIn a test host, as above.\n\n- {}\n", banger.firecracker()?);
     let measure = |what: &str, measure: &dyn Fn() -> Result<Comparison>| {
         crate::step(what);
-        in_spite_of_the_emulator(what, measure)
+        in_spite_of_the_emulator(&banger, what, measure)
     };
     let aid = prepared.join(AID);
     for part in [
@@ -62,18 +62,18 @@ pub(crate) fn run(results: &Path, prepared: &Path, rounds: &Rounds) -> Result<()
 
 /// Measures as often as guests die of the emulator that their host's processor is, and says so if that is each time: what was
 /// measured beside it is kept.
-fn in_spite_of_the_emulator(what: &str, measure: &dyn Fn() -> Result<Comparison>) -> String {
-    let mut attempt = 1;
-    loop {
+fn in_spite_of_the_emulator(banger: &Banger, what: &str, measure: &dyn Fn() -> Result<Comparison>) -> String {
+    for attempt in 1..=ATTEMPTS {
         match measure() {
             Ok(comparison) => return comparison.to_string(),
             Err(error) => eprintln!("{what}, attempt {attempt} of {ATTEMPTS}: {error:#}"),
         }
-        if attempt == ATTEMPTS {
-            return format!("## {what}\n\nNot measured this time: its VMs have died {ATTEMPTS} times.\n");
+        // What it has left is in nobody's way.
+        for vm in banger.run(&["vm", "ls", "-q"]).map(|run| run.output).unwrap_or_default().lines() {
+            banger.remove(vm).ok();
         }
-        attempt += 1;
     }
+    format!("## {what}\n\nNot measured this time: it has failed {ATTEMPTS} times.\n")
 }
 
 /// What is done on this machine itself: the figures of the other engine.

@@ -69,7 +69,6 @@ pub(super) fn on_firecracker(
     model: &bare::Model,
     rounds: &Rounds,
 ) -> Result<Comparison> {
-    clear(banger);
     let listening = |port| Side::listening(Command::new(aid), port);
     let (mut alone, mut nat, mut user) = (listening(BARE_PORT)?, listening(NAT_PORT)?, listening(USER_PORT)?);
     let bare = model.bare(Some(&format!("{}:{BARE_PORT}", place::TAP_ADDRESS)))?;
@@ -151,13 +150,6 @@ fn last_words(banger: &Banger) -> String {
             Err(error) => format!("{mode}: {error:#}"),
         });
     said.join("\n")
-}
-
-/// Takes guests away that an attempt before this one has left, if there are any.
-fn clear(banger: &Banger) {
-    for mode in MODES {
-        banger.remove(mode).ok();
-    }
 }
 
 fn end_guests(banger: &Banger) -> Result<()> {

@@ -92,11 +92,7 @@ impl Form {
 
     /// Returns a line to write in.
     pub(crate) fn line(&self, name: &str, label: &str, hint: &str, example: &str) -> Markup {
-        self.field(name, label, hint, &html! {
-            input type="text" id=(name) name=(name) value=(self.get(name)) placeholder=(example)
-                autocomplete="off" autocapitalize="none" spellcheck="false"
-                aria-describedby=(format!("{name}-hint")) aria-invalid=[self.problem(name).map(|_| "true")];
-        })
+        self.field(name, label, hint, &self.input(name, example, None))
     }
 
     /// Returns a line for a path of the host's, which is asked at an address how it may go on.
@@ -112,12 +108,18 @@ impl Form {
     }
 
     fn path_input(&self, name: &str, example: &str, complete: &str) -> Markup {
-        let list = format!("{name}-paths");
+        html! {
+            (self.input(name, example, Some(complete)))
+            datalist id=(list_of(name)) {}
+        }
+    }
+
+    fn input(&self, name: &str, example: &str, complete: Option<&str>) -> Markup {
         html! {
             input type="text" id=(name) name=(name) value=(self.get(name)) placeholder=(example)
-                autocomplete="off" autocapitalize="none" spellcheck="false" list=(list) data-complete=(complete)
+                autocomplete="off" autocapitalize="none" spellcheck="false"
+                list=[complete.map(|_| list_of(name))] data-complete=[complete]
                 aria-describedby=(format!("{name}-hint")) aria-invalid=[self.problem(name).map(|_| "true")];
-            datalist id=(list) {}
         }
     }
 
@@ -184,6 +186,11 @@ impl Form {
             }
         }
     }
+}
+
+/// Returns what the list of a field is called, of how it may go on.
+fn list_of(name: &str) -> String {
+    format!("{name}-paths")
 }
 
 /// Returns the hidden field that every form has which changes something.

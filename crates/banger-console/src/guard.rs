@@ -10,12 +10,20 @@ use banger_types::{ApiError, ErrorKind};
 
 use crate::answer::Trouble;
 
+/// Returns the policy of a page with `more` in it.
+macro_rules! policy {
+    ($more:literal) => {
+        concat!(
+            "default-src 'self'; ",
+            $more,
+            "base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors 'none'"
+        )
+    };
+}
 /// Nothing but what the console itself has, and nothing inline; it is in nobody's frame.
-const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'self'; base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors 'none'";
-
-/// The same for a page whose script writes styles: xterm.js makes a sheet of its own.
-const WITH_INLINE_STYLE: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'self'; object-src 'none'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: &str = policy!("");
+/// The same for a page whose script writes styles: xterm.js makes sheets of its own.
+const WITH_INLINE_STYLE: &str = policy!("style-src 'self' 'unsafe-inline'; ");
 
 /// Stands at an answer whose page's script writes styles.
 #[derive(Debug, Clone, Copy)]

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::Path;
 use axum::response::Response;
-use banger_types::VmName;
 use banger_types::size::Mebibytes;
-use banger_types::vm::{Vm, VmRenameRequest, VmSetRequest};
-use banger_types::{ApiError, ErrorKind};
+use banger_types::vm::{Vm, VmRenameRequest, VmSetRequest, VmSpec};
+use banger_types::{ApiError, VmName};
 use maud::{Markup, html};
 
 use super::create::{engine, label, lines_of, network, owned, restart};
@@ -16,11 +15,30 @@ use crate::form::{self, Form};
 use crate::layout::{Page, explain};
 use crate::visit::{Posted, Visit};
 
-/// Boxes, and whether a VM has them ticked.
-const BOXES: [(&str, &str); 3] = [
-    ("automatic_forwards", "What listens in it gets a port of 127.0.0.1 by itself"),
-    ("allow_host", "It reaches this host's own addresses, but for the loopback, from its next start on"),
-    ("no_peers", "It is kept apart from your other VMs, from its next start on"),
+/// A box to tick.
+struct Tick {
+    name: &'static str,
+    label: &'static str,
+    /// Whether a VM has it ticked.
+    is_set: fn(&VmSpec) -> bool,
+}
+
+const TICKS: [Tick; 3] = [
+    Tick {
+        name: "automatic_forwards",
+        label: "What listens in it gets a port of 127.0.0.1 by itself",
+        is_set: |spec| spec.automatic_forwards,
+    },
+    Tick {
+        name: "allow_host",
+        label: "It reaches this host's own addresses, but for the loopback, from its next start on",
+        is_set: |spec| spec.allow_host,
+    },
+    Tick {
+        name: "no_peers",
+        label: "It is kept apart from your other VMs, from its next start on",
+        is_set: |spec| spec.no_peers,
+    },
 ];
 
 /// `GET /vms/NAME/change`
@@ -32,7 +50,7 @@ pub(crate) async fn offer(visit: Visit, Path(name): Path<String>) -> Answer {
 /// `POST /vms/NAME/change`
 pub(crate) async fn accept(Path(name): Path<String>, Posted(visit, mut form): Posted) -> Answer {
     let vm = visit.client().vm(&name).await?;
-    let generation = form.read::<u64>("generation");
+    let generation = form.read("generation").unwrap_or_default();
     let (request, new_name) = (request(&mut form, &vm), form.read::<VmName>("name"));
     if !form.is_good() {
         return Ok(page(&visit, &vm, &form, None, 422));
@@ -47,19 +65,14 @@ pub(crate) async fn accept(Path(name): Path<String>, Posted(visit, mut form): Po
 async fn change(
     visit: &Visit,
     vm: &Vm,
-    generation: Option<u64>,
+    generation: u64,
     request: &VmSetRequest,
     name: Option<VmName>,
 ) -> Result<VmName, Trouble> {
-    if generation != Some(vm.generation) {
-        let error = ApiError::new(ErrorKind::Conflict, format!("cannot change '{}'", vm.name))
-            .because("it has changed since this form was shown")
-            .fix("open the form anew");
-        return Err(error.into());
-    }
     let id = vm.id.as_str();
+    // What the form was shown with: who has changed something meanwhile is not undone.
     if *request != VmSetRequest::default() {
-        visit.client().set_vm_of(vm.generation, id, request).await?;
+        visit.client().set_vm_of(generation, id, request).await?;
     }
     match name.filter(|name| *name != vm.name) {
         Some(name) => Ok(visit.client().rename_vm(id, &VmRenameRequest { name }).await?.name),
@@ -79,19 +92,10 @@ fn filled(vm: &Vm) -> Form {
     add("network", spec.network.to_string());
     add("engine", spec.engine.to_string());
     add("restart", spec.restart.to_string());
-    for (name, is_set) in ticked(vm) {
-        if is_set {
-            add(name, "yes".to_owned());
-        }
+    for tick in TICKS.iter().filter(|tick| (tick.is_set)(spec)) {
+        add(tick.name, "yes".to_owned());
     }
     Form::new(fields)
-}
-
-fn ticked(vm: &Vm) -> [(&'static str, bool); 3] {
-    let spec = &vm.spec;
-    let set = [spec.automatic_forwards, spec.allow_host, spec.no_peers];
-    let mut boxes = BOXES.iter().map(|(name, _)| *name).zip(set);
-    std::array::from_fn(|_| boxes.next().unwrap_or_default())
 }
 
 /// Returns what the form has other than the VM: a running one refuses much of what is said again as well.
@@ -101,8 +105,6 @@ fn request(form: &mut Form, vm: &Vm) -> VmSetRequest {
     let removed = spec.labels.keys().filter(|name| !labels.contains_key(*name));
     let removed: Vec<_> = removed.map(|name| (name.clone(), None)).collect();
     let set = labels.into_iter().filter(|(name, value)| spec.labels.get(name) != Some(value));
-    let mut boxes = ticked(vm).map(|(name, was)| Some(form.has(name)).filter(|is| *is != was)).into_iter();
-    let mut next = || boxes.next().flatten();
     VmSetRequest {
         vcpus: form.read("vcpus").filter(|vcpus: &u32| *vcpus != spec.vcpus),
         memory: form.read("memory").filter(|memory: &Mebibytes| *memory != spec.memory),
@@ -110,9 +112,9 @@ fn request(form: &mut Form, vm: &Vm) -> VmSetRequest {
         engine: engine(form).filter(|engine| *engine != spec.engine),
         restart: Some(restart(form)).filter(|restart| *restart != spec.restart),
         network: network(form).filter(|network| *network != spec.network),
-        automatic_forwards: next(),
-        allow_host: next(),
-        no_peers: next(),
+        automatic_forwards: Some(form.has("automatic_forwards")).filter(|is| *is != spec.automatic_forwards),
+        allow_host: Some(form.has("allow_host")).filter(|is| *is != spec.allow_host),
+        no_peers: Some(form.has("no_peers")).filter(|is| *is != spec.no_peers),
         labels: set.map(|(name, value)| (name, Some(value))).chain(removed).collect(),
     }
 }
@@ -161,7 +163,7 @@ fn rest(form: &Form) -> Markup {
                 (form.choice("restart", "Start it again", "after it has ended by itself", &owned(&super::create::RESTARTS)))
                 (form.area("labels", "Labels", "one a line: NAME=VALUE; one that is not here is taken away", "project=shop"))
             }
-            @for (name, label) in BOXES { (form.tick(name, label)) }
+            @for tick in TICKS { (form.tick(tick.name, tick.label)) }
         }
     }
 }

@@ -142,7 +142,7 @@ fn completions(path: &str, wanted: Wanted, hidden: bool) -> Vec<String> {
     }
     let paths = listing.entries.iter().filter_map(|entry| {
         let path = listing.directory.join(&entry.name);
-        let path = path.to_str().filter(|path| !path.chars().any(char::is_control))?;
+        let path = typable(&path)?;
         match entry.kind {
             Kind::Directory => Some(format!("{path}/")),
             Kind::File => Some(path.to_owned()),
@@ -240,8 +240,7 @@ fn searched(listing: &Listing) -> String {
 
 fn row(visit: &Visit, choice: &Choice, directory: &Path, entry: &Entry) -> Markup {
     let path: PathBuf = directory.join(&entry.name);
-    // What is no text can be in no form.
-    let path = path.to_str().filter(|path| !path.chars().any(char::is_control));
+    let path = typable(&path);
     let name = shown(&entry.name);
     let kind = match entry.kind {
         Kind::Directory => "folder",
@@ -262,6 +261,11 @@ fn row(visit: &Visit, choice: &Choice, directory: &Path, entry: &Entry) -> Marku
             td.number { @if let Some(size) = entry.size { (binary_bytes(size)) } }
         }
     }
+}
+
+/// Returns a path as it is in a form: what is no text can be in none.
+fn typable(path: &Path) -> Option<&str> {
+    path.to_str().filter(|path| !path.chars().any(char::is_control))
 }
 
 fn shown(name: &OsStr) -> String {

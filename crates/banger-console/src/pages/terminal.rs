@@ -101,8 +101,7 @@ pub(crate) async fn connect(
         let error = ApiError::new(ErrorKind::Unreachable, "too many terminals are open");
         Trouble::from(error.fix("close some of them"))
     })?;
-    let side =
-        |name, usual| visit.query(name).parse().ok().map_or(usual, |side: u32| side.clamp(1, LARGEST_SIDE));
+    let side = |name, usual| visit.query(name).parse().unwrap_or(usual);
     let size = Size { columns: side("columns", 80), rows: side("rows", 24) };
     let upgrade = upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| async move {
@@ -162,8 +161,9 @@ async fn converse(visit: &Visit, name: &str, size: Size, socket: &mut WebSocket)
 
 /// Returns an error as a line of text.
 fn told(error: &ApiError) -> String {
-    let parts = [Some(error.what.as_str())].into_iter().chain(error.why.iter().map(|why| Some(why.as_str())));
-    let parts: Vec<&str> = parts.chain([error.fix.as_deref()]).flatten().collect();
+    let mut parts = vec![error.what.as_str()];
+    parts.extend(error.why.iter().map(String::as_str));
+    parts.extend(error.fix.as_deref());
     parts.join("; ")
 }
 

@@ -64,7 +64,8 @@ fn run_vmm(arguments: &[OsString]) -> Result<ExitCode, Refusal> {
     let jail = jail.ok_or_else(|| Refusal::Missing(format!("VM {id} has no jail of this user's")))?;
     let owner = Owner { uid: caller.uid, gid: caller.gid };
     let failed = |what: &'static str| move |error: io::Error| Refusal::file(what, PLACE)(error);
-    let program = Program::find().map_err(Refusal::file("cannot read", "/proc/self/smaps"))?;
+    // While it can be looked for. Without it the guard is larger, and no worse.
+    let program = Program::find().ok();
     leave().map_err(failed("cannot leave the host's view of"))?;
     let shown = open_all(owner)?;
     let identities = identities(owner, jail).map_err(failed("cannot make identities for"))?;
@@ -86,7 +87,9 @@ fn run_vmm(arguments: &[OsString]) -> Result<ExitCode, Refusal> {
     let log = rustix::fs::open(format!("/{LOG}"), log, Mode::empty());
     let log = log.map_err(|error| Refusal::file("cannot open", LOG)(error.into()))?;
     let vmm = vmm.env_clear().spawn().map_err(Refusal::file("cannot run", jail_file::VMM))?;
-    program.forget();
+    if let Some(program) = &program {
+        program.forget();
+    }
     guard(vmm, &log).map_err(failed("cannot watch over what runs in"))
 }
 

@@ -170,15 +170,11 @@ impl Monitor {
     fn hear(&mut self, message: Heard) {
         match message {
             Heard::Hello { hello, common } => self.hear_hello(hello, common),
-            Heard::Ready => {
-                self.board.update(|status| {
-                    if status.phase == MonitorPhase::Booting {
-                        status.phase = MonitorPhase::Ready;
-                    }
-                });
-                // From here on most of it is waiting.
-                banger_process::forget_beginning();
-            }
+            Heard::Ready => self.board.update(|status| {
+                if status.phase == MonitorPhase::Booting {
+                    status.phase = MonitorPhase::Ready;
+                }
+            }),
             Heard::Stopping(action) => {
                 self.board.update(|status| status.phase = MonitorPhase::Stopping(action));
             }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use banger_channel::StreamId;
 use banger_types::guest::ShutdownAction;
-use banger_types::monitor::{LaunchSpec, MonitorStatus};
+use banger_types::monitor::{LaunchSpec, MonitorPhase, MonitorStatus};
 use mio::net::UnixListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -120,6 +120,7 @@ pub(crate) struct Monitor {
     /// When the guest's time for its way down is over.
     shutdown_deadline: Option<Instant>,
     ending: Option<Ending>,
+    has_settled: bool,
     words: Words,
 }
 
@@ -173,6 +174,7 @@ impl Monitor {
             vmm_control: None,
             shutdown_deadline: None,
             ending: None,
+            has_settled: false,
             words: parts.words,
         };
         monitor.watch_programs(launched.channel)?;
@@ -215,6 +217,9 @@ impl Monitor {
             if self.is_over() {
                 return Ok(());
             }
+            if !progress {
+                self.settle();
+            }
             let timeout = if progress { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -223,6 +228,14 @@ impl Monitor {
             for event in &events {
                 self.note(event);
             }
+        }
+    }
+
+    /// Becomes as small as it can be, once: when everybody knows that the guest is ready, and there is nothing to do.
+    fn settle(&mut self) {
+        if !self.has_settled && self.board.published().phase == MonitorPhase::Ready {
+            self.has_settled = true;
+            banger_process::forget_beginning();
         }
     }
 

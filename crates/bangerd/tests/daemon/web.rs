@@ -146,7 +146,7 @@ fn a_vm_is_changed_by_a_form_and_only_in_what_is_other() {
     let late = [("key", key.as_str()), ("generation", "0"), ("name", "late")];
     let late = browser.post("/vms/shop/change", &[&late, &as_it_is[..]].concat());
     assert_eq!(late.status, 409);
-    late.says(&["it has changed since this form was shown"]);
+    late.says(&["it has changed meanwhile: its generation was 0"]);
     assert_eq!(daemon.vm("shop").spec, vm.spec);
 }
 
