@@ -198,10 +198,13 @@ impl Stream {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end. One that goes on for long, if only with words that keep it open, fails.
     pub fn end(mut self) {
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest).expect("a stream");
+        let deadline = Instant::now() + LIMIT;
+        let mut buffer = [0; 4096];
+        while self.stream.read(&mut buffer).expect("a stream") > 0 {
+            assert!(Instant::now() < deadline, "it does not end");
+        }
     }
 }
 
