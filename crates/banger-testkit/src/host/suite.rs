@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use super::{HOSTED, NAME, PLACE, TestHost, User, variables};
 use crate::environment::{exit_code, has_ended_within, outcome_or_killed, pidfd_of};
 use crate::not_run::{not_run, run_again};
-use crate::seed;
+use crate::{is_full_run, seed};
 
 /// How often a host is asked for a sign of life while tests run in it.
 const ANSWER_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take for that. It takes a second or two.
 const ANSWER_LIMIT: Duration = Duration::from_secs(45);
-/// How long tests may run in a host that answers: all of them take some twenty minutes.
+/// How long tests may run in a host that answers: those of every day take some twenty minutes.
 const SUITE_LIMIT: Duration = Duration::from_mins(45);
+/// The same for the whole matrix: it has come to the limit of every day on a machine that built programs beside it.
+const FULL_SUITE_LIMIT: Duration = Duration::from_mins(90);
 /// How many hosts may hang in a row, and one more.
 const ATTEMPTS: usize = 3;
 
@@ -184,7 +186,8 @@ impl TestHost {
         let mut running = self.command(user, command);
         running.stdout(output.try_clone().expect("a second descriptor")).stderr(output);
         let mut child = running.spawn().expect("run banger");
-        let until = Instant::now() + SUITE_LIMIT;
+        let limit = if is_full_run() { FULL_SUITE_LIMIT } else { SUITE_LIMIT };
+        let until = Instant::now() + limit;
         while !has_ended_within(&pidfd_of(&child), ANSWER_INTERVAL) {
             if !self.answers() {
                 let kernel_lives = self.kernel_lives();
@@ -193,7 +196,7 @@ impl TestHost {
             }
             if Instant::now() > until {
                 end(&mut child);
-                panic!("tests in the test host took more than {SUITE_LIMIT:?}; see {}", log.display());
+                panic!("tests in the test host took more than {limit:?}; see {}", log.display());
             }
         }
         Ok(exit_code(&mut child))
