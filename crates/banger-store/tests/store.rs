@@ -29,6 +29,7 @@ fn image(number: u64, name: &str) -> Image {
         disk_usage: 1,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         config: ImageConfig::default(),
+        layers: Vec::new(),
         kernel: None,
         registered: None,
         problem: None,

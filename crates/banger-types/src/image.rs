@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::guest::KernelFeature;
 use crate::name::{ImageId, KernelId};
 
@@ -33,6 +34,25 @@ pub struct ImageConfig {
     pub stop_signal: Option<String>,
 }
 
+/// A layer of an image (OCI image-spec, layer.md), as it was when the image was made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ImageLayer {
+    /// Digest of the archive that it unpacks to (config.md, "Properties", `rootfs.diff_ids`).
+    pub diff_id: Digest,
+    /// Length of that archive, bytes.
+    pub size: u64,
+    /// Digest of what is stored where it came from, as `docker pull` shows it; none where only layers unpacked are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Length of what is stored there, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_size: Option<u64>,
+    /// The command that made it, as far as the image says it (config.md, "Properties", `history`), printable and cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+}
+
 /// An image as the daemon shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -53,6 +73,9 @@ pub struct Image {
     pub created_at: jiff::Timestamp,
     /// Its configuration.
     pub config: ImageConfig,
+    /// The layers that it was made of, the lowest first; empty of one that was not made of layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<ImageLayer>,
     /// The name of the kernel of its VMs, unless another one is asked for: that of its entry in the catalog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
@@ -140,6 +163,15 @@ impl fmt::Display for FileSystem {
 /// The label by which an image says what its programs need of a kernel: names of features
 /// ([`crate::guest::KernelFeature::name`]), with commas between them.
 pub const NEEDS_LABEL: &str = "banger.needs";
+
+impl ImageLayer {
+    /// Returns the first digits of its digest where it came from, or else of what it unpacks to: as many as tell layers apart.
+    pub fn short_digest(&self) -> String {
+        let mut digits = self.digest.unwrap_or(self.diff_id).digits();
+        digits.truncate(12);
+        digits
+    }
+}
 
 impl Image {
     /// Returns what its VMs need of a kernel beyond what all need: for its file system, and for its programs, as it says itself.

@@ -30,6 +30,13 @@ impl Mebibytes {
     pub const fn bytes(self) -> u64 {
         self.0 * MIB
     }
+
+    /// Returns it as a person reads it: `512 MiB`, `2 GiB`.
+    pub fn binary(self) -> String {
+        let typed = self.to_string();
+        let (number, unit) = typed.split_at(typed.len() - 1);
+        format!("{number} {unit}iB")
+    }
 }
 
 impl FromStr for Mebibytes {
@@ -133,6 +140,10 @@ mod tests {
     fn a_size_prints_in_its_largest_whole_unit() {
         assert_eq!(Mebibytes(2048).to_string(), "2G");
         assert_eq!(Mebibytes(1536).to_string(), "1536M");
+        assert_eq!(
+            [1536, 2048, 3 << 20].map(|size| Mebibytes(size).binary()),
+            ["1536 MiB", "2 GiB", "3 TiB"]
+        );
         assert_eq!(human_bytes(999), "999 B");
         assert_eq!(human_bytes(26_713_492), "26.7 MB");
         assert_eq!(binary_bytes(1023), "1023 B");

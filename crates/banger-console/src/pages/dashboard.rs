@@ -75,7 +75,7 @@ fn row(vm: &Vm) -> Markup {
             th scope="row" { a href=(format!("vms/{}", vm.name)) { (vm.name) } }
             td { (vm_state(vm.state)) @if let Some(reason) = &vm.reason { p.hint { (reason) } } }
             td { a href=(format!("images/{}", vm.spec.image)) { (vm.spec.image_name) } }
-            td { (vm.spec.vcpus) " vCPU, " (vm.spec.memory) "iB" }
+            td { (vm.spec.vcpus) " vCPU, " (vm.spec.memory.binary()) }
             td {
                 @if let Some(addresses) = &vm.addresses { div { (addresses.v4) " " (addresses.name) } }
                 @for forward in vm.shown_forwards().iter().chain(&vm.automatic_forwards) {

@@ -1,9 +1,8 @@
 //! Images: what is here, and what each one is.
 
 use axum::extract::Path;
-use banger_types::image::{Image, ImageConfig};
+use banger_types::image::{Image, ImageConfig, ImageLayer};
 use banger_types::size::binary_bytes;
-use banger_types::space::SpaceKind;
 use banger_types::vm::Vm;
 use maud::{Markup, html};
 
@@ -67,13 +66,8 @@ pub(crate) fn users<'a>(visit: &Visit, vms: impl Iterator<Item = &'a Vm>) -> Mar
 /// `GET /images/NAME`
 pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
     let client = visit.client();
-    let (image, vms, space) = tokio::try_join!(client.image(&name), client.vms(), client.space())?;
+    let (image, vms) = tokio::try_join!(client.image(&name), client.vms())?;
     let digest = image.digest.as_deref().unwrap_or_default();
-    // What layers say that they are used by is known of images alone by name.
-    let layers =
-        space.items.iter().filter(|item| item.kind == SpaceKind::Layer && item.used_by.contains(&image.name));
-    let layers: Vec<_> =
-        layers.map(|layer| format!("{} ({})", layer.name, binary_bytes(layer.bytes))).collect();
     let kernel = html! { @if let Some(kernel) = &image.kernel { a href=(visit.to(&format!("/kernels/{kernel}"))) { (kernel) } } };
     let delete = format!("/images/{}/delete", image.id);
     let body = html! {
@@ -87,7 +81,6 @@ pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
                 ("Made", time(image.created_at)),
                 ("Kernel", kernel),
                 ("Used by", users(&visit, vms.iter().filter(|vm| vm.spec.image == image.id))),
-                ("Layers kept", lines(layers)),
                 ("Id", html! { code { (image.id) } }),
             ]))
             (registered(&image))
@@ -100,6 +93,7 @@ pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
             }
         }
         (configuration(&image.config))
+        (layers(&image.layers))
     };
     let title = format!("Image {}", image.name);
     Ok(Page::new(&title, body).from("/images", "Images").answer(&visit))
@@ -134,6 +128,39 @@ fn configuration(config: &ImageConfig) -> Markup {
                 ("Environment", lines(&config.environment)),
                 ("Labels", lines(labels)),
             ]))
+        }
+    }
+}
+
+/// Returns what an image was made of, the lowest layer first.
+fn layers(layers: &[ImageLayer]) -> Markup {
+    html! {
+        @if !layers.is_empty() {
+            section {
+                h2 { "Layers" }
+                div.scroll tabindex="0" role="region" aria-label="Layers" {
+                    table {
+                        thead { tr {
+                            th.number scope="col" { "Number" } th scope="col" { "Digest" }
+                            th.number scope="col" { "Size" } th.number scope="col" { "Transferred" } th scope="col" { "Made by" }
+                        } }
+                        tbody { @for (number, layer) in (1..).zip(layers) { (layer_row(number, layer)) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn layer_row(number: u64, layer: &ImageLayer) -> Markup {
+    let digest = layer.digest.unwrap_or(layer.diff_id).to_string();
+    html! {
+        tr {
+            th.number scope="row" { (number) }
+            td { code title=(digest) { (layer.short_digest()) } }
+            td.number { (binary_bytes(layer.size)) }
+            td.number { @if let Some(size) = layer.stored_size { (binary_bytes(size)) } }
+            td { @if let Some(command) = &layer.created_by { code { (command) } } }
         }
     }
 }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::document::{Config, DocumentError, LARGEST_CONFIG, LARGEST_MANIFEST, MOST_LAYERS, Platform};
 use super::packed::Packed;
-use super::{Layer, OciError, OciImage, read_at_most};
+use super::{OciError, OciImage, read_at_most};
 use crate::encoding::printable;
 
 /// One image of an archive.
@@ -32,7 +32,7 @@ pub fn open(path: &Path, name: Option<&DockerReference>, scratch: &Path) -> Resu
     }
     let bytes = read_at_most(packed.file(&item.config)?, "configuration", LARGEST_CONFIG)?;
     let config = Config::parse(&bytes, &Platform::of_this_host(), item.layers.len())?;
-    let layers = config.diff_ids.iter().map(|diff_id| Layer { diff_id: *diff_id, stored: None }).collect();
+    let layers = config.layers(std::iter::repeat(None));
     let open = move |at: usize| {
         let part = packed.file(&item.layers[at])?;
         Ok(Box::new(part) as Box<dyn Read + Send>)

@@ -17,6 +17,8 @@ pub const LARGEST_MANIFEST: u64 = 4 << 20;
 pub const LARGEST_CONFIG: u64 = 8 << 20;
 /// Most layers of an image. Docker's own limit is 127.
 pub const MOST_LAYERS: usize = 1000;
+/// Most characters that are kept of the command that made a layer: some have whole scripts in them.
+const LONGEST_COMMAND: usize = 300;
 /// Most manifests of an index.
 const MOST_MANIFESTS: usize = 10_000;
 
@@ -269,6 +271,8 @@ pub struct Config {
     pub config: ImageConfig,
     /// Digests of its layers unpacked, the lowest first.
     pub diff_ids: Vec<Digest>,
+    /// The commands that made them, printable and cut; empty if that is not said of each of them.
+    pub created_by: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -278,6 +282,17 @@ struct RawConfig {
     #[serde(default)]
     config: Option<Execution>,
     rootfs: RootFileSystem,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    history: Vec<History>,
+}
+
+/// OCI image-spec, config.md, "Properties", `history`: what was done, be it that a layer came of it or none.
+#[derive(Deserialize)]
+struct History {
+    #[serde(default, deserialize_with = "null_is_empty")]
+    created_by: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    empty_layer: bool,
 }
 
 #[derive(Deserialize)]
@@ -319,7 +334,7 @@ impl Config {
     pub fn parse(bytes: &[u8], wanted: &Platform, layers: usize) -> Result<Self, DocumentError> {
         let raw: RawConfig = serde_json::from_slice(bytes)
             .map_err(|source| DocumentError::Json { what: "configuration", source })?;
-        let RawConfig { platform, config, rootfs } = raw;
+        let RawConfig { platform, config, rootfs, history } = raw;
         if !platform.suits(wanted) {
             return Err(DocumentError::OtherPlatform {
                 wanted: wanted.to_string(),
@@ -340,12 +355,24 @@ impl Config {
             labels: execution.labels,
             stop_signal: Some(execution.stop_signal).filter(|signal| !signal.is_empty()),
         };
-        Ok(Self { config, diff_ids: rootfs.diff_ids })
+        let with_layer = history.iter().filter(|done| !done.empty_layer);
+        let mut created_by: Vec<_> =
+            with_layer.map(|done| printable_start(&done.created_by, LONGEST_COMMAND)).collect();
+        // Which of them made which layer is not known otherwise.
+        if created_by.len() != layers {
+            created_by.clear();
+        }
+        Ok(Self { config, diff_ids: rootfs.diff_ids, created_by })
     }
 }
 
 fn cut(text: &str) -> String {
-    crate::encoding::printable(text.chars().take(100).collect::<String>().as_bytes())
+    printable_start(text, 100)
+}
+
+/// Returns as much of a text, printable.
+fn printable_start(text: &str, characters: usize) -> String {
+    crate::encoding::printable(text.chars().take(characters).collect::<String>().as_bytes())
 }
 
 #[cfg(test)]
@@ -462,13 +489,27 @@ mod tests {
                 "OnBuild": null,
             },
             "rootfs": { "type": "layers", "diff_ids": [DIGEST] },
-            "history": [],
+            "history": [
+                { "created_by": "COPY \u{1b}[2J / # buildkit", "empty_layer": false },
+                { "created_by": "CMD serve", "empty_layer": true },
+            ],
         });
         let config = Config::parse(document.to_string().as_bytes(), &wanted, 1).unwrap();
         assert_eq!(config.config.exposed_ports, ["53/udp", "8080/tcp"]);
         assert_eq!(config.config.command, ["serve"]);
         assert_eq!(config.config.stop_signal.as_deref(), Some("SIGINT"));
         assert_eq!(config.config.working_directory, "/srv");
+        assert_eq!(config.created_by, [r"COPY \u{1b}[2J / # buildkit"]);
+        // A history that does not go with the layers says nothing of them, and is no reason to refuse the image.
+        let mut other = document.clone();
+        for history in [json!(null), json!([]), json!([{ "created_by": null }, { "created_by": "x" }])] {
+            other["history"] = history;
+            let config = Config::parse(other.to_string().as_bytes(), &wanted, 1).unwrap();
+            assert!(config.created_by.is_empty(), "{}", other["history"]);
+        }
+        other["history"] = json!([{ "created_by": "x".repeat(5000) }]);
+        let config = Config::parse(other.to_string().as_bytes(), &wanted, 1).unwrap();
+        assert_eq!(config.created_by[0].len(), LONGEST_COMMAND);
         let error = Config::parse(document.to_string().as_bytes(), &wanted, 2).unwrap_err().to_string();
         assert_eq!(error, "the manifest has 2 layers and the configuration 1");
         let mut arm = document;

@@ -144,12 +144,23 @@ impl std::fmt::Debug for OciImage {
 }
 
 /// A layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     /// Digest of what it unpacks to.
     pub diff_id: Digest,
     /// Digest and length in bytes of what is stored, where that is known.
     pub stored: Option<(Digest, u64)>,
+    /// The command that made it, as far as the image says it.
+    pub created_by: Option<String>,
+}
+
+impl Config {
+    /// Returns the layers, the lowest first, of which this is `stored`.
+    fn layers(&self, stored: impl Iterator<Item = Option<(Digest, u64)>>) -> Vec<Layer> {
+        let created_by = self.created_by.iter().cloned().map(Some).chain(std::iter::repeat(None));
+        let parts = self.diff_ids.iter().copied().zip(stored).zip(created_by);
+        parts.map(|((diff_id, stored), created_by)| Layer { diff_id, stored, created_by }).collect()
+    }
 }
 
 /// A place that keeps documents and layers by their digests.
@@ -183,11 +194,7 @@ pub struct Resolved {
 impl Resolved {
     /// Returns the layers: those of the manifest, with the digests of the configuration.
     pub fn layers(&self) -> Vec<Layer> {
-        let of = |(layer, diff_id): (&Descriptor, &Digest)| Layer {
-            diff_id: *diff_id,
-            stored: Some((layer.digest, layer.size)),
-        };
-        self.manifest.layers.iter().zip(&self.config.diff_ids).map(of).collect()
+        self.config.layers(self.manifest.layers.iter().map(|layer| Some((layer.digest, layer.size))))
     }
 }
 

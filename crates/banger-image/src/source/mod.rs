@@ -11,13 +11,13 @@ use banger_core::command::Commands;
 use banger_core::work::Work;
 use banger_types::ImageId;
 use banger_types::digest::Digest;
-use banger_types::image::ImageConfig;
+use banger_types::image::{ImageConfig, ImageLayer};
 use banger_types::source::{ImageSource, Layout, PackageName, Suite};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ArchiveError, Meaning, Reading};
-use crate::oci::{self, OciImage};
+use crate::oci::{self, Layer, OciImage};
 use crate::publish::Staging;
 use crate::rootfs::RootfsWriter;
 use crate::rootfs::ext4::{self, Ext4Writer};
@@ -86,6 +86,17 @@ pub struct BuiltRootfs {
     pub digest: Digest,
     /// How its programs want to run.
     pub config: ImageConfig,
+    /// The layers that it was made of, the lowest first.
+    pub layers: Vec<ImageLayer>,
+}
+
+impl BuiltRootfs {
+    /// Says what is stored of the layers where they came from, where they were read from elsewhere.
+    pub fn stored_as(&mut self, layers: &[Layer]) {
+        for (built, layer) in self.layers.iter_mut().zip(layers) {
+            (built.digest, built.stored_size) = layer.stored.unzip();
+        }
+    }
 }
 
 /// What an image is made of.
@@ -150,20 +161,22 @@ pub fn build(
     let base = staging.path().join(file::BASE);
     let writer = Ext4Writer::create(&base, "banger-base").map_err(BuildError::Create)?;
     let mut writer = Box::new(writer.with_most_entries(options.most_entries));
-    let (digest, config) = match content {
+    let (digest, config, layers) = match content {
         Content::Debian { suite, packages } => {
             let digest = debian::read(suite, packages, &options.debian, writer.as_mut(), commands, work)?;
-            (digest, debian::config())
+            (digest, debian::config(), Vec::new())
         }
-        Content::Tar(path) => (read_tar(path, options, writer.as_mut(), work)?, ImageConfig::default()),
+        Content::Tar(path) => {
+            (read_tar(path, options, writer.as_mut(), work)?, ImageConfig::default(), Vec::new())
+        }
         Content::Layers(image) => {
-            read_layers(image, options, writer.as_mut(), work)?;
-            (image.digest, image.config.clone())
+            let layers = read_layers(image, options, writer.as_mut(), work)?;
+            (image.digest, image.config.clone(), layers)
         }
     };
     work.stage("image: finish the file system");
     let size = writer.finish().map_err(BuildError::Finish)?;
-    let built = BuiltRootfs { size, digest, config };
+    let built = BuiltRootfs { size, digest, config, layers };
     let json = serde_json::to_vec_pretty(&built).map_err(|error| BuildError::Create(error.into()))?;
     fs::write(staging.path().join(file::CONFIG), json).map_err(BuildError::Create)?;
     work.check()?;
@@ -185,14 +198,15 @@ fn read_tar(
     Ok(summary.digest.unwrap_or(summary.unpacked))
 }
 
-/// Reads layers onto each other, the lowest first.
+/// Reads layers onto each other, the lowest first, and returns what each was.
 fn read_layers(
     image: &OciImage,
     options: &BuildOptions,
     writer: &mut dyn RootfsWriter,
     work: &dyn Work,
-) -> Result<(), BuildError> {
+) -> Result<Vec<ImageLayer>, BuildError> {
     let count = image.layers.len();
+    let mut layers = Vec::with_capacity(count);
     let mut left = options.largest;
     for (at, layer) in image.layers.iter().enumerate() {
         let number = at + 1;
@@ -220,7 +234,11 @@ fn read_layers(
                 _ => Ok(summary.unpacked_length),
             }
         };
-        left -= read().map_err(|source| BuildError::Layer { number, count, source })?;
+        let size = read().map_err(|source| BuildError::Layer { number, count, source })?;
+        left -= size;
+        let (digest, stored_size) = layer.stored.unzip();
+        let created_by = layer.created_by.clone();
+        layers.push(ImageLayer { diff_id: layer.diff_id, size, digest, stored_size, created_by });
     }
-    Ok(())
+    Ok(layers)
 }

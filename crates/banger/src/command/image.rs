@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use banger_api::request::{PullRequest, RegisterRequest};
 use banger_api::{Client, ClientError};
-use banger_types::image::{Image, RegisteredRootfs};
+use banger_types::image::{Image, ImageLayer, RegisteredRootfs};
 use banger_types::operation::Operation;
 use banger_types::size::human_bytes;
 use jiff::Timestamp;
@@ -50,6 +50,7 @@ impl Artifact for Image {
             table.properties("Init", &found.init);
             table.properties("Kernel", kernel.as_ref().map(ToString::to_string));
         }
+        table.properties("Layers", self.layers.iter().map(layer_line));
         let config = &self.config;
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         table.properties("User", given(&config.user));
@@ -89,6 +90,12 @@ pub(super) async fn register(context: &Context, arguments: RegisterArguments) ->
     let client = context.daemon().await?;
     let operation = client.register_image(&request).await?;
     await_made::<Image>(context, client, operation, wait).await
+}
+
+/// Returns what there is to say of a layer.
+fn layer_line(layer: &ImageLayer) -> String {
+    let what = format!("{}  {:>8}", layer.short_digest(), human_bytes(layer.size));
+    [Some(what), layer.created_by.clone()].into_iter().flatten().collect::<Vec<_>>().join("  ")
 }
 
 /// Returns a command as a shell would take it, so that one word with a space is not two.

@@ -1,6 +1,6 @@
 //! Images.
 
-use banger_types::image::{FileSystem, FoundRoot, Image, RegisteredFile, RegisteredRootfs};
+use banger_types::image::{FileSystem, FoundRoot, Image, ImageLayer, RegisteredFile, RegisteredRootfs};
 use banger_types::operation::OperationKind;
 use serde_json::json;
 
@@ -36,6 +36,14 @@ fn everything_about_an_image_is_shown() {
     shown.config.environment = ["A=1", "B=2"].map(str::to_owned).into();
     shown.config.labels.insert("team".to_owned(), "red".to_owned());
     shown.config.stop_signal = Some("SIGINT".to_owned());
+    let layer = |digit: &str, size, created_by: Option<&str>| ImageLayer {
+        diff_id: digit.repeat(64).parse().unwrap(),
+        size,
+        digest: created_by.map(|_| "ab".repeat(32).parse().unwrap()),
+        stored_size: created_by.map(|_| 1000),
+        created_by: created_by.map(str::to_owned),
+    };
+    shown.layers = vec![layer("1", 29_000_000, Some("RUN apt-get update")), layer("2", 512, None)];
     world.daemon().shown(|it| it.images = vec![shown.clone()]);
     insta::assert_snapshot!(world.run(["image", "show", "web"]), @r"
     exit code: 0
@@ -47,6 +55,8 @@ fn everything_about_an_image_is_shown() {
     Size:            1.0 GB
     On disk:         312.0 MB
     Created:         3 minutes ago
+    Layers:          abababababab   29.0 MB  RUN apt-get update
+                     222222222222     512 B
     User:            dev
     Directory:       /srv
     Entrypoint:      /bin/sh -c

@@ -131,6 +131,7 @@ mod tests {
             disk_usage: 0,
             created_at: Timestamp::UNIX_EPOCH - SignedDuration::from_hours(hours),
             config: ImageConfig::default(),
+            layers: Vec::new(),
             kernel: Some("mine".to_owned()),
             registered: None,
             problem: None,

@@ -2,7 +2,7 @@
 
 use crate::chromium::Chromium;
 use crate::console::link;
-use crate::showcase::Showcase;
+use crate::showcase::{PULLED, Showcase};
 
 /// A page.
 pub(crate) struct Page {
@@ -88,6 +88,7 @@ fn of_session(showcase: &Showcase) -> Vec<Page> {
         ("vm-delete", "/vms/shop/delete".to_owned()),
         ("images", "/images".to_owned()),
         ("image", image.clone()),
+        ("image-pulled", format!("/images/{}", showcase.id("image", PULLED))),
         ("image-registered", own.clone()),
         ("image-delete", format!("{image}/delete")),
         ("image-registered-delete", format!("{own}/delete")),
@@ -103,6 +104,7 @@ fn of_session(showcase: &Showcase) -> Vec<Page> {
         ("picker-file", picker(&format!("{files}/projects/embedded/root.ext4"))),
         ("picker-refused", picker("/proc")),
         ("operations", "/operations".to_owned()),
+        ("operations-older", format!("/operations?after={}", showcase.operation("running"))),
         ("operation-running", operation("running")),
         ("operation-failed", operation("failed")),
         ("operation-succeeded", operation("succeeded")),
@@ -119,12 +121,13 @@ fn of_session(showcase: &Showcase) -> Vec<Page> {
 }
 
 /// Forms whose mistakes are said, by the console and by the daemon.
-fn with_mistakes(showcase: &Showcase) -> [Page; 5] {
+fn with_mistakes(showcase: &Showcase) -> [Page; 6] {
     let page = |name, page: &str, fields, button| Page {
         name,
         address: format!("{}{page}", showcase.visitor.session),
         form: Some((fields, button)),
     };
+    let used = format!("/images/{}/delete", showcase.id("image", "probe"));
     let wrong: &[(&str, &str)] =
         &[("name", "A/B"), ("memory", "much"), ("environment", "EDITOR"), ("labels", "a b")];
     [
@@ -132,6 +135,7 @@ fn with_mistakes(showcase: &Showcase) -> [Page; 5] {
         page("create-refused", "/create", &[("name", "new"), ("disk", "1")], "Create VM"),
         page("change-mistakes", "/vms/shop/change", &[("memory", "much"), ("labels", "a b")], "Change it"),
         page("pull-mistakes", "/pull/image", &[], "Pull"),
+        page("image-delete-refused", &used, &[], "Delete it"),
         page("register-mistakes", "/register/image", &[("kernel", "vmlinuz")], "Register"),
     ]
 }

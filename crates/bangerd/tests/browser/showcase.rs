@@ -12,6 +12,9 @@ use tar::EntryType;
 use crate::console::{Visitor, link, sign_in};
 use crate::driver::Scripts;
 
+/// The image that was pulled.
+pub(crate) const PULLED: &str = "shop";
+
 /// What there is to show.
 pub(crate) struct Showcase {
     pub(crate) visitor: Visitor,
@@ -32,6 +35,7 @@ impl Showcase {
         make_vms(&visitor);
         register_image(&visitor);
         let (registry, proxy) = stalling_registry();
+        pull_image(&visitor, &registry);
         let pull = begin_pull(&visitor, &proxy);
         proxy.wait_for_stalls(1);
         Some(Self {
@@ -108,6 +112,25 @@ fn stalling_registry() -> (Registry, Proxy) {
     let passing = Passing { cuts: vec![1 << 20; 8], stalls: true, spoils: false };
     let proxy = Proxy::before(&registry, passing);
     (registry, proxy)
+}
+
+/// Pulls an image of several layers.
+fn pull_image(visitor: &Visitor, registry: &Registry) {
+    let directory = tempfile::tempdir().unwrap();
+    let layers = [2_900_000, 420_000, 77]
+        .map(|size: usize| archive(|b| add(b, EntryType::Regular, b"some", b"", &noise(size, 1))));
+    let layers: Vec<_> = layers.iter().map(|layer| (&layer[..], Packing::Gzip)).collect();
+    let config = json!({
+        "User": "shop",
+        "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"],
+        "Entrypoint": ["/usr/bin/shop"],
+        "ExposedPorts": { "443/tcp": {} },
+        "Labels": { "org.opencontainers.image.title": "shop" },
+    });
+    let layout = Layout::of(directory.path(), &layers, &config);
+    registry.push(&layout.path, "one", "team/shop");
+    let source = format!("docker://{}/team/shop", registry.host());
+    visitor.environment.succeed(&["image", "pull", &source, "--name", PULLED]);
 }
 
 fn begin_pull(visitor: &Visitor, proxy: &Proxy) -> Child {

@@ -150,7 +150,7 @@ impl Tour {
         browser.press("Create VM");
         self.watch_operation("succeeded");
         browser.follow("Dashboard");
-        browser.says(&["web", "running", "1 vCPU, 256MiB"]);
+        browser.says(&["web", "running", "1 vCPU, 256 MiB"]);
         browser.follow("web");
         browser.says(&["VM web", "running", "Serial console"]);
     }

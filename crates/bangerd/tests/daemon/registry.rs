@@ -55,6 +55,16 @@ fn shown(environment: &Environment, name: &str) -> Value {
     environment.run(&["image", "show", name, "--json"]).json()
 }
 
+/// Returns the lengths of an image's layers unpacked, and the commands that made them. Of each it is known what was transferred.
+fn layers_shown(image: &Value) -> Vec<(usize, String)> {
+    let shown = |layer: &Value| {
+        assert!(layer["digest"].is_string() && layer["stored_size"].as_u64() > Some(0), "{layer}");
+        let size = layer["size"].as_u64().unwrap().try_into().unwrap();
+        (size, layer["created_by"].as_str().unwrap().to_owned())
+    };
+    image["layers"].as_array().unwrap().iter().map(shown).collect()
+}
+
 fn assert_nothing_left(environment: &Environment) {
     assert_eq!(names(&environment.data().join("images")), [""; 0]);
     assert_eq!(images(environment), [""; 0]);
@@ -76,6 +86,10 @@ fn an_image_is_pulled_once_and_a_new_one_of_its_name_is_a_new_version() {
     let first = shown(&environment, &source);
     assert_eq!((&first["config"]["user"], &first["config"]["stop_signal"]), (&json!("me"), &json!("SIGINT")));
     assert_eq!(first["source"], source);
+    assert_eq!(
+        layers_shown(&first),
+        [layers[0].len(), layers[1].len()].map(|size| (size, "a test".to_owned()))
+    );
 
     // Nothing new, nothing transferred.
     succeeds(&environment.run(&["image", "pull", &source]));
@@ -87,7 +101,9 @@ fn an_image_is_pulled_once_and_a_new_one_of_its_name_is_a_new_version() {
     // Another name for the same: its layers are here.
     succeeds(&pull(&environment, &source, "mine"));
     assert_eq!(proxy.blob_requests(), 1, "the configuration alone");
-    assert_eq!(shown(&environment, "mine")["digest"], first["digest"]);
+    let mine = shown(&environment, "mine");
+    assert_eq!(mine["digest"], first["digest"]);
+    assert_eq!(mine["layers"], first["layers"], "those of the registry, although they were read from here");
 
     // A new version takes the name; the layer that both have is not asked for again.
     push(&registry, "team/tool:v1", &[layers[0].clone(), layer("b", 5, 300_000)], &config);

@@ -73,6 +73,7 @@ pub(crate) fn image(name: &str) -> Image {
         disk_usage: 312_000_000,
         created_at: minutes_ago(3),
         config: ImageConfig::default(),
+        layers: Vec::new(),
         kernel: None,
         registered: None,
         problem: None,

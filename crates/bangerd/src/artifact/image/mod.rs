@@ -13,7 +13,7 @@ use banger_image::publish::Staging;
 use banger_image::source::{self, BuildError, BuildOptions, BuiltRootfs, Content};
 use banger_types::digest::Digest;
 use banger_types::event::Change;
-use banger_types::image::{Image, ImageConfig};
+use banger_types::image::Image;
 use banger_types::kernel::Kernel;
 use banger_types::source::{ImageSource, ImageSourceError};
 use banger_types::{ApiError, ErrorKind, ImageId, Refusal};
@@ -130,7 +130,7 @@ impl Artifacts {
         }
         let made = self.make_image(what, &origin, operation).await;
         let made = match (made, present) {
-            (Ok(made), Some(present)) if is_same(present, made.digest) => {
+            (Ok(made), Some(present)) if is_same(present, made.built.digest) => {
                 nothing_newer();
                 self.undo(operation.id()).await;
                 return Ok(present.clone());
@@ -192,13 +192,13 @@ impl Artifacts {
         let id = random::image_id();
         self.journal(operation, Step::MakeImageDirectory(id.clone()), what).await?;
         FaultPoint::PullJournaled.reach();
-        let BuiltRootfs { size, digest, config } = match &origin.found {
+        let built = match &origin.found {
             Found::Remote(remote) => self.build_remote(what, &id, remote, operation).await?,
             Found::Here(source) => self.build_local(what, &id, source.clone(), operation).await?,
         };
         FaultPoint::PullPublished.reach();
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;
-        Ok(Made { id, size, digest, config })
+        Ok(Made { id, built })
     }
 
     /// Remembers an image whose files are there.
@@ -209,7 +209,7 @@ impl Artifacts {
         origin: &Origin,
         operation: &Arc<Handle>,
     ) -> Result<Image, ApiError> {
-        let Made { id, size, digest, config } = made;
+        let Made { id, built: BuiltRootfs { size, digest, config, layers } } = made;
         let image = Image {
             name: wish.name.to_owned(),
             source: origin.source.clone(),
@@ -218,6 +218,7 @@ impl Artifacts {
             disk_usage: super::disk_usage(&self.context().layout.image(&id)),
             created_at: jiff::Timestamp::now(),
             config,
+            layers,
             kernel: wish.known.as_ref().and_then(|entry| entry.kernel.clone()),
             registered: None,
             problem: None,
@@ -382,9 +383,7 @@ impl Origin {
 /// An image whose files are there, and which nobody knows of yet.
 struct Made {
     id: ImageId,
-    size: u64,
-    digest: Digest,
-    config: ImageConfig,
+    built: BuiltRootfs,
 }
 
 /// Reads a source: what has no transport is the name of an image in a registry.

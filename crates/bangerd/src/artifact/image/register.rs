@@ -91,6 +91,7 @@ impl Artifacts {
             disk_usage: usage(&rootfs.path),
             created_at: jiff::Timestamp::now(),
             config: ImageConfig::default(),
+            layers: Vec::new(),
             kernel: None,
             registered: Some(RegisteredRootfs {
                 file: rootfs,

@@ -176,7 +176,8 @@ impl Artifacts {
                 .collect();
             let content = Content::Layers(Box::new(image(remote, &layers, &flights, operation)));
             match self.write_rootfs(what, id, content, self.build_options(), operation).await? {
-                Ok(built) => {
+                Ok(mut built) => {
+                    built.stored_as(&layers);
                     for (layer, flight) in layers.iter().zip(&flights) {
                         if let Some((digest, _)) = layer.stored.filter(|_| flight.is_as_stored()) {
                             self.layers.remember(layer, digest);
@@ -223,7 +224,7 @@ fn image(remote: &Remote, layers: &[Layer], flights: &[Arc<Flight>], operation: 
     let (flights, operation) = (flights.to_vec(), Arc::clone(operation));
     let as_read = |(layer, flight): (&Layer, &Arc<Flight>)| Layer {
         stored: layer.stored.filter(|_| flight.is_as_stored()),
-        ..*layer
+        ..layer.clone()
     };
     OciImage {
         digest: remote.resolved.digest,
