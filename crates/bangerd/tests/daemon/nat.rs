@@ -156,7 +156,8 @@ fn make_helper_die(host: &NetworkHost) {
 }
 
 fn let_helper_live(host: &NetworkHost) {
-    host.run(&format!("umount {}", host.run("readlink -f /usr/sbin/nft").trim()));
+    // What has killed the helper may not have ended itself yet, and be in use.
+    host.run(&format!("umount --lazy {}", host.run("readlink -f /usr/sbin/nft").trim()));
     host.run("rm /run/deadly");
 }
 
