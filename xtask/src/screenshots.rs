@@ -14,6 +14,10 @@ pub(crate) fn take() -> Result<()> {
     packages::install_to_test()?;
     let programs = build(Profile::Development)?;
     let folder = target_directory()?.join("screenshots");
+    // Of pages that there are not any more nobody wants any.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut test = cargo();
     test.args(["test", "--quiet", "--locked", "--workspace", "--test", "browser"])

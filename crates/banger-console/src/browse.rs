@@ -135,7 +135,7 @@ pub(crate) fn look(look: &Look<'_>) -> io::Result<Listing> {
         Err(error) => return Err(error),
     };
     let real = fs_err::canonicalize(&directory)?;
-    if KERNELS_OWN.iter().any(|own| real.starts_with(own)) {
+    if KERNELS_OWN.iter().any(|own| real.starts_with(own)) || is_kernels(&real) {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             format!("{} is the kernel's own: nothing there is a file of yours", real.display()),
@@ -147,6 +147,13 @@ pub(crate) fn look(look: &Look<'_>) -> io::Result<Listing> {
     let page = found.into_iter().skip(look.page.saturating_mul(PAGE)).take(PAGE);
     let entries = page.map(|(kind, name)| examine(&directory, kind, name)).collect();
     Ok(Listing { directory, entries, count, hidden, file, beginning })
+}
+
+/// Whether a directory is on a file system of the kernel's own, wherever that is mounted (statfs(2)).
+fn is_kernels(directory: &Path) -> bool {
+    const PROC: i64 = 0x9fa0;
+    const SYSFS: i64 = 0x6265_6572;
+    rustix::fs::statfs(directory).is_ok_and(|file_system| [PROC, SYSFS].contains(&file_system.f_type))
 }
 
 /// Returns the names in a directory that are looked for, and how many were left out because they are hidden. Asks of none

@@ -48,6 +48,12 @@ impl Form {
         }
     }
 
+    /// Puts something into a field.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        self.fields.retain(|(known, _)| known != name);
+        self.fields.push((name.to_owned(), value));
+    }
+
     /// Reads a field; nothing if it is empty, or wrong, which is said at it then.
     pub(crate) fn read<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Option<T> {
         let value = self.text(name)?;

@@ -3,6 +3,8 @@
 //! A page of another site can make a browser send requests here, and a name of its own can be made to lead here (DNS
 //! rebinding). So a request names this console as its host and, if it changes something, comes from one of its own pages.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::Response;
@@ -31,13 +33,26 @@ pub(crate) struct InlineStyle;
 
 /// Knows the names by which the console can be asked.
 pub(crate) struct Guard {
-    hosts: [String; 3],
+    hosts: Vec<String>,
 }
 
 impl Guard {
-    /// Returns the guard of a console at this port.
-    pub(crate) fn new(port: u16) -> Self {
-        Self { hosts: ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}")) }
+    /// Returns the guard of a console at this address.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let mut names = vec![match address.ip() {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        }];
+        // The name leads to one of these two, and who uses it may mean either.
+        if address.ip() == Ipv4Addr::LOCALHOST || address.ip() == Ipv6Addr::LOCALHOST {
+            names.push("localhost".to_owned());
+        }
+        let mut hosts: Vec<_> = names.iter().map(|name| format!("{name}:{}", address.port())).collect();
+        // Browsers leave the port of HTTP away (RFC 9110 section 4.2.3).
+        if address.port() == 80 {
+            hosts.extend(names);
+        }
+        Self { hosts }
     }
 
     /// Refuses what is not for this console, and changes that none of its pages has asked for.
@@ -148,19 +163,36 @@ mod tests {
     use super::*;
 
     fn status(method: &str, uri: &str, headers: &[(&str, &str)]) -> u16 {
+        status_at("127.0.0.1:7777", method, uri, headers)
+    }
+
+    fn status_at(address: &str, method: &str, uri: &str, headers: &[(&str, &str)]) -> u16 {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (request, ()) = request.body(()).unwrap().into_parts();
-        Guard::new(7777).check(&request).map_or_else(|trouble| trouble.status, |()| 200)
+        Guard::new(address.parse().unwrap()).check(&request).map_or_else(|trouble| trouble.status, |()| 200)
     }
 
     #[test]
     fn only_its_own_names_lead_here() {
-        for host in ["127.0.0.1:7777", "localhost:7777", "LOCALHOST:7777", "[::1]:7777"] {
-            assert_eq!(status("GET", "/", &[("host", host)]), 200, "{host}");
+        for (address, host) in [
+            ("127.0.0.1:7777", "127.0.0.1:7777"),
+            ("127.0.0.1:7777", "localhost:7777"),
+            ("127.0.0.1:7777", "LOCALHOST:7777"),
+            ("[::1]:7777", "[::1]:7777"),
+            ("[::1]:7777", "localhost:7777"),
+            ("127.8.9.1:7777", "127.8.9.1:7777"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("127.0.0.1:80", "localhost"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+        ] {
+            assert_eq!(status_at(address, "GET", "/", &[("host", host)]), 200, "{host} at {address}");
         }
+        let origin = [("host", "127.0.0.1"), ("origin", "http://127.0.0.1")];
+        assert_eq!(status_at("127.0.0.1:80", "POST", "/", &origin), 200);
+        assert_eq!(status_at("127.8.9.1:7777", "GET", "/", &[("host", "localhost:7777")]), 421);
         for host in [
             "",
             "127.0.0.1",
@@ -172,6 +204,7 @@ mod tests {
             "127.0.0.1:7777.evil.example",
             "127.0.0.1:77777",
             "0.0.0.0:7777",
+            "[::1]:7777",
         ] {
             assert_eq!(status("GET", "/", &[("host", host)]), 421, "{host}");
         }

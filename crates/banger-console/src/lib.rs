@@ -7,6 +7,7 @@
 mod answer;
 mod assets;
 mod browse;
+mod connections;
 mod form;
 mod guard;
 mod layout;
@@ -96,7 +97,7 @@ impl Console {
     pub async fn serve(self, client: Client, scripts: PathBuf, shutdown: CancellationToken) {
         let app = App {
             client: client.of_program(concat!("banger-console/", env!("CARGO_PKG_VERSION"))),
-            guard: Guard::new(self.door.address.port()),
+            guard: Guard::new(self.door.address),
             sessions: self.door.sessions,
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             terminal: TerminalFiles::new(scripts),

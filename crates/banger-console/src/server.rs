@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Uri, header};
+use axum::http::{HeaderMap, Request, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use hyper::body::Incoming;
@@ -15,26 +15,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use crate::answer::Trouble;
+use crate::connections::{Connection, Connections};
 use crate::session::{COOKIE, Session};
 use crate::visit::Visit;
 use crate::{App, assets, guard, layout, pages};
 
 /// How long a browser may take for the head of a request, and between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// Most that the head of a request may be, bytes.
-const LARGEST_HEAD: usize = 32 << 10;
-/// Most connections at a time. Each browser has six at most.
-const MOST_CONNECTIONS: usize = 256;
+/// Most that the head of a request may be, bytes. Cookies know no ports: a browser sends all that guests' sites on other ports of this host
+/// have set, which may be as many as it keeps for one host (180 of 4 KiB in Chromium), and the console is to be had all the same.
+const LARGEST_HEAD: usize = 1 << 20;
 
 /// Serves until the console is to end, and then for as long as what was asked before takes.
 pub(crate) async fn serve(mut listener: TcpListener, app: Arc<App>) {
     let router = router(&app);
-    let free = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let connections = Arc::new(Connections::default());
     let open = TaskTracker::new();
     loop {
         // Waits out a shortage of descriptors.
@@ -42,12 +41,15 @@ pub(crate) async fn serve(mut listener: TcpListener, app: Arc<App>) {
             accepted = axum::serve::Listener::accept(&mut listener) => accepted,
             () = app.shutdown.cancelled() => break,
         };
-        // One too many is closed at once: those who wait would wait for those who do nothing.
-        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else { continue };
-        let (app, router) = (Arc::clone(&app), router.clone());
+        let Some(connection) = connections.admit() else { continue };
+        let (app, router, connections) = (Arc::clone(&app), router.clone(), Arc::clone(&connections));
         open.spawn(async move {
-            converse(stream, app, router).await;
-            drop(permit);
+            tokio::select! {
+                () = converse(stream, app, router, Arc::clone(&connection)) => {}
+                // In the middle of whatever it does: it may be that it reads nothing of what it has asked for.
+                () = connection.is_to_be_closed() => {}
+            }
+            connections.forget(&connection);
         });
     }
     drop(listener);
@@ -55,9 +57,12 @@ pub(crate) async fn serve(mut listener: TcpListener, app: Arc<App>) {
     open.wait().await;
 }
 
-async fn converse(stream: TcpStream, app: Arc<App>, router: Router) {
+async fn converse(stream: TcpStream, app: Arc<App>, router: Router, own: Arc<Connection>) {
     let shutdown = app.shutdown.clone();
-    let service = service_fn(move |request| answer(Arc::clone(&app), router.clone(), request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&own));
+        answer(Arc::clone(&app), router.clone(), request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -115,6 +120,9 @@ fn router(app: &Arc<App>) -> Router {
 async fn within(app: Arc<App>, mut inner: Router, mut request: Request<Body>) -> Response {
     let found = find(&app, request.uri(), request.headers());
     let Some((session, page)) = found else { return pages::sign_in::not_signed_in() };
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+        connection.is_of_session();
+    }
     let uri = request.uri().clone();
     let answer = match guard::check_site(request.headers()) {
         Ok(()) => {
@@ -125,12 +133,20 @@ async fn within(app: Arc<App>, mut inner: Router, mut request: Request<Body>) ->
         }
         Err(trouble) => axum::response::IntoResponse::into_response(trouble),
     };
-    match answer.extensions().get::<Trouble>() {
+    // What the router says by itself is a word without a page: a name that is no text, say.
+    let words = answer.status() == StatusCode::BAD_REQUEST && !is_page(&answer);
+    let unread = words.then(Trouble::no_page);
+    match answer.extensions().get::<Trouble>().or(unread.as_ref()) {
         Some(trouble) => {
             layout::trouble(&Visit::new(&app, session, uri.query().unwrap_or_default()), uri.path(), trouble)
         }
         None => answer,
     }
+}
+
+fn is_page(answer: &Response) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
 }
 
 /// Returns the session that a request is of, and the page that it asks for there.

@@ -11,6 +11,7 @@ use banger_api::Client;
 use banger_types::operation::Operation;
 use banger_types::{ApiError, ErrorKind};
 use futures_util::StreamExt as _;
+use maud::{Markup, html};
 
 use crate::App;
 use crate::answer::{Trouble, see_other};
@@ -89,6 +90,23 @@ pub(crate) fn query_of(parts: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(parts.iter().filter(|(_, value)| !value.is_empty()));
     query.finish()
+}
+
+/// Returns the page that a form's cancel leads back to: the one that it was opened from, if that is a page of a session's.
+pub(crate) fn back_of(form: &Form, usual: &str) -> String {
+    let back = form.get("back");
+    let is_page =
+        back.starts_with('/') && !back.starts_with("//") && !back.split(['/', '?']).any(|part| part == "..");
+    if is_page && !back.chars().any(|c| c.is_control() || c == '\\') {
+        back.to_owned()
+    } else {
+        usual.to_owned()
+    }
+}
+
+/// Returns the hidden field that remembers it.
+pub(crate) fn came_from(form: &Form) -> Markup {
+    html! { @if let Some(back) = form.text("back") { input type="hidden" name="back" value=(back); } }
 }
 
 impl FromRequestParts<Arc<App>> for Visit {

@@ -61,6 +61,8 @@
       if (stream && stream.readyState === EventSource.CLOSED) {
         close();
         say("This page no longer changes by itself: bangerd ended or was restarted, or too many pages are open. Reload it, or sign in anew with `banger web`.");
+      } else {
+        say("bangerd does not answer at the moment: what is shown may be out of date.");
       }
     });
   };

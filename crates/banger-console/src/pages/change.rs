@@ -6,7 +6,7 @@ use axum::extract::Path;
 use axum::response::Response;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{Vm, VmRenameRequest, VmSetRequest, VmSpec};
-use banger_types::{ApiError, VmName};
+use banger_types::{ApiError, Refusal, VmName};
 use maud::{Markup, html};
 
 use super::create::{engine, label, lines_of, network, owned, restart};
@@ -57,8 +57,37 @@ pub(crate) async fn accept(Path(name): Path<String>, Posted(visit, mut form): Po
     }
     match change(&visit, &vm, generation, &request, new_name).await {
         Ok(name) => Ok(visit.go(&format!("/vms/{name}"), "Changed.")),
-        Err(trouble) => Ok(page(&visit, &vm, &form, Some(&trouble.error), trouble.status)),
+        Err(trouble) => {
+            // As it is by now: whoever sends the form again has been told of it.
+            let now = visit.client().vm(vm.id.as_str()).await?;
+            form.set("generation", now.generation.to_string());
+            let error = match trouble.error.refusal {
+                Some(Refusal::Changed) => trouble.error.clone().fix(format!(
+                    "look at what it is now ({}), and send this again if it is to be as it says here",
+                    described(&now)
+                )),
+                _ => trouble.error,
+            };
+            Ok(page(&visit, &now, &form, Some(&error), trouble.status))
+        }
     }
+}
+
+/// Returns what a VM is, as far as this form changes it.
+fn described(vm: &Vm) -> String {
+    let spec = &vm.spec;
+    let labels: Vec<_> = spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels = if labels.is_empty() { "no labels".to_owned() } else { labels.join(", ") };
+    format!(
+        "{}, {} virtual CPUs, {} of memory, {} of disk, {}, {}, started again: {}, {labels}",
+        vm.name,
+        spec.vcpus,
+        spec.memory.binary(),
+        spec.disk.binary(),
+        spec.engine,
+        spec.network,
+        spec.restart
+    )
 }
 
 /// Changes what is other than it was, and returns the VM's name by then.
@@ -75,7 +104,16 @@ async fn change(
         visit.client().set_vm_of(generation, id, request).await?;
     }
     match name.filter(|name| *name != vm.name) {
-        Some(name) => Ok(visit.client().rename_vm(id, &VmRenameRequest { name }).await?.name),
+        Some(name) => {
+            let renamed = visit.client().rename_vm(id, &VmRenameRequest { name }).await;
+            renamed.map(|vm| vm.name).map_err(|error| {
+                let mut trouble = Trouble::from(error);
+                if *request != VmSetRequest::default() {
+                    trouble.error = trouble.error.because("all but the name is changed as you wanted it");
+                }
+                trouble
+            })
+        }
         None => Ok(vm.name.clone()),
     }
 }

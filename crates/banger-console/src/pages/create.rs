@@ -10,10 +10,12 @@ use banger_types::vm::{EngineKind, NetworkMode, RestartPolicy, VmCreateRequest, 
 use banger_types::{ApiError, ErrorKind};
 use maud::{Markup, html};
 
+use super::picker::completing;
+use super::pull::{from_files, to_picker};
 use crate::answer::{Answer, Trouble};
 use crate::form::{self, Form};
 use crate::layout::{Page, explain};
-use crate::visit::{Posted, Visit};
+use crate::visit::{Posted, Visit, back_of, came_from};
 
 /// `GET /create`
 pub(crate) async fn offer(visit: Visit) -> Answer {
@@ -41,6 +43,11 @@ pub(crate) async fn accept(Posted(visit, mut form): Posted) -> Answer {
     }
 }
 
+/// `POST /create/browse`: to the host's files, with what was filled in.
+pub(crate) async fn browse(Posted(visit, form): Posted) -> Answer {
+    Ok(to_picker(&visit, &form, "/create"))
+}
+
 /// Returns the request that a form means. What is wrong with it is said there.
 fn request(form: &mut Form) -> VmCreateRequest {
     let image = form.text("source").or_else(|| form.text("image"));
@@ -63,9 +70,21 @@ fn request(form: &mut Form) -> VmCreateRequest {
         allow_host: form.has("allow_host"),
         no_peers: form.has("no_peers"),
         service: form.has("service"),
-        no_start: form.has("no_start"),
+        no_start: no_start(form),
         ..VmCreateRequest::default()
     }
+}
+
+/// Reads whether it is left stopped, which a command that runs from its first boot on cannot be.
+fn no_start(form: &mut Form) -> bool {
+    let no_start = form.has("no_start");
+    if no_start && form.has("service") {
+        form.wrong(
+            "service",
+            "a VM that runs its image's command is started: leave it stopped, or let it run that",
+        );
+    }
+    no_start
 }
 
 /// Reads the network that was chosen, if one was.
@@ -139,11 +158,13 @@ async fn page(visit: &Visit, form: &mut Form, error: Option<&ApiError>) -> Resul
     }
     let images = choices(&images, &catalog, form.get("image"));
     let command = command(&request(&mut form.clone()));
+    let back = back_of(form, "/");
     let body = html! {
         (form.summary())
         @if let Some(error) = error.filter(|error| error.kind != ErrorKind::Unreachable) { (explain(error)) }
         form method="post" action=(visit.to("/create")) {
             (form::key(visit))
+            (came_from(form))
             // Enter in a line is this button, and not the first of all.
             button.first type="submit" tabindex="-1" aria-hidden="true" { "Create VM" }
             section {
@@ -151,9 +172,10 @@ async fn page(visit: &Visit, form: &mut Form, error: Option<&ApiError>) -> Resul
                 div.columns {
                     (form.line("name", "Name", "lower-case letters, digits and hyphens; one is made up if there is none", "web"))
                     (form.choice("image", "Image", "what is not here is got first, which can take minutes", &images))
-                    (form.line("source", "Or another image", "a source, which is used instead: a registry's name, oci:DIR, tar:FILE, dockerfile:DIR and more", "docker://alpine"))
+                    (form.typed_path("source", "Or another image", "a source, which is used instead: a registry's name, oci:DIR, tar:FILE, dockerfile:DIR and more", "docker://alpine", &completing(visit, "any")))
                     (form.line("kernel", "Kernel", "the image's own choice, or the default, if there is none", ""))
                 }
+                (from_files(visit, form, "/create/browse"))
             }
             section {
                 h2 { "How large" }
@@ -172,7 +194,7 @@ async fn page(visit: &Visit, form: &mut Form, error: Option<&ApiError>) -> Resul
             }
             p.actions {
                 button.primary type="submit" { "Create VM" }
-                a.button href=(visit.to("/")) { "Cancel" }
+                a.button href=(visit.to(&back)) { "Cancel" }
             }
         }
     };
@@ -238,8 +260,11 @@ fn choices(images: &[Image], catalog: &Catalog, wanted: &str) -> Vec<(String, St
 
 /// Returns the command that does the same.
 fn command(request: &VmCreateRequest) -> String {
-    let mut words = vec!["banger vm create".to_owned()];
-    words.extend(request.name.as_ref().map(ToString::to_string));
+    // The name of what `run` makes stands behind an option: what comes without one is a command there.
+    let (verb, name) =
+        if request.service { ("banger vm run --service", "--name ") } else { ("banger vm create", "") };
+    let mut words = vec![verb.to_owned()];
+    words.extend(request.name.as_ref().map(|given| format!("{name}{given}")));
     let mut option = |name: &str, value: Option<String>| {
         words.extend(value.map(|value| format!("{name} {}", quoted(&value))));
     };
@@ -266,11 +291,6 @@ fn command(request: &VmCreateRequest) -> String {
         (request.no_start, "--no-start"),
     ];
     words.extend(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| (*flag).to_owned()));
-    if request.service {
-        // Of `run` alone.
-        "banger vm run --service".clone_into(&mut words[0]);
-        words.retain(|word| word != "--no-start");
-    }
     words.join(" ")
 }
 
@@ -318,6 +338,16 @@ mod tests {
             "banger vm create web --image debian --memory 1G --net none -p 127.0.0.1:8080:80 \
              -p 127.0.0.1:53:53/udp -e 'A=it'\\''s; rm -rf /' --label 'team=a b' --no-start"
         );
+    }
+
+    #[test]
+    fn the_command_of_a_service_is_that_of_run() {
+        let mut form = form(&[("name", "web"), ("image", "nginx"), ("service", "yes")]);
+        assert_eq!(command(&request(&mut form)), "banger vm run --service --name web --image nginx");
+        assert!(form.is_good());
+        let mut both = self::form(&[("service", "yes"), ("no_start", "yes")]);
+        request(&mut both);
+        assert!(!both.is_good());
     }
 
     #[test]

@@ -69,7 +69,8 @@ pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
     let (image, vms) = tokio::try_join!(client.image(&name), client.vms())?;
     let digest = image.digest.as_deref().unwrap_or_default();
     let kernel = html! { @if let Some(kernel) = &image.kernel { a href=(visit.to(&format!("/kernels/{kernel}"))) { (kernel) } } };
-    let delete = format!("/images/{}/delete", image.id);
+    let here = format!("/images/{}", image.id);
+    let delete = format!("{here}/delete");
     let body = html! {
         @if let Some(problem) = &image.problem { p.notice.bad role="alert" { "✕ It cannot be used: " (problem) "." } }
         section {
@@ -85,9 +86,9 @@ pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
             ]))
             (registered(&image))
             p.actions {
-                a.button.primary href=(visit.to(&format!("/create?{}", query_of(&[("image", &image.name)])))) { "Create a VM from it" }
+                a.button.primary href=(visit.to(&format!("/create?{}", query_of(&[("image", &image.name), ("back", &here)])))) { "Create a VM from it" }
                 @if image.registered.is_none() {
-                    a.button href=(visit.to(&format!("/pull/image?{}", query_of(&[("source", &image.source), ("name", &image.name)])))) { "Pull it anew" }
+                    a.button href=(visit.to(&format!("/pull/image?{}", query_of(&[("source", &image.source), ("name", &image.name), ("back", &here)])))) { "Pull it anew" }
                 }
                 a.button.danger href=(visit.to(&delete)) { "Delete…" }
             }

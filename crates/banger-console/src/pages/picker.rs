@@ -18,7 +18,7 @@ use crate::layout::{Page, explain};
 use crate::visit::{Visit, query_of};
 
 /// Pages that a file is chosen for.
-const FORMS: [&str; 4] = ["/pull/image", "/pull/kernel", "/register/image", "/register/kernel"];
+const FORMS: [&str; 5] = ["/create", "/pull/image", "/pull/kernel", "/register/image", "/register/kernel"];
 /// Fields that a path is chosen for.
 const FIELDS: [&str; 4] = ["source", "rootfs", "kernel", "initrd"];
 /// What a path may have before it.

@@ -3,6 +3,7 @@
 use axum::extract::Path;
 use banger_api::request::{LogKind, LogQuery};
 use banger_types::guest::GuestStats;
+use banger_types::operation::Operation;
 use banger_types::port::VmPorts;
 use banger_types::size::binary_bytes;
 use banger_types::stats::VmStats;
@@ -40,7 +41,10 @@ pub(crate) async fn show(visit: Visit, Path(name): Path<String>) -> Answer {
     let log = end_of(visit.client().vm_logs(&name, query).await?, LOG).await?;
     let body = html! {
         (sections(&parts))
-        (add_forward(&visit, &vm))
+        section {
+            h2 { "Add a forward" }
+            (add_forward(&visit, vm.name.as_str(), &form::Form::default()))
+        }
         section {
             h2 { "Serial console" }
             pre id="log" tabindex="0" role="log" aria-label="Serial console" aria-live="off" { (log) }
@@ -94,7 +98,11 @@ impl View {
         let ports = if vm.state == VmState::Running { client.vm_ports(name).await.ok() } else { None };
         let shown_stats = usage(stats.as_ref(), self.before.as_ref());
         self.before = stats;
-        let own = operations.iter().filter(|it| it.kind.is_of_vm() && it.subject == vm.name.as_str());
+        // Another VM may have had its name before.
+        let is_own = |it: &&Operation| {
+            it.kind.is_of_vm() && it.subject == vm.name.as_str() && it.updated_at >= vm.created_at
+        };
+        let own = operations.iter().filter(is_own);
         let own: Vec<_> = own.take(SHOWN_OPERATIONS).collect();
         let happened = html! {
             @if !own.is_empty() {
@@ -126,17 +134,24 @@ fn actions(visit: &Visit, vm: &Vm) -> Markup {
         VmState::Paused => &[("resume", "Resume")],
         VmState::Creating | VmState::Starting | VmState::Stopping | VmState::Deleting => &[],
     };
+    // With its end it is gone, which is asked about first; there is nothing to be started again.
+    let ends = |action: &str| matches!(action, "stop" | "restart");
+    let can = can.iter().filter(|(action, _)| !(vm.spec.remove && ends(action)));
     html! {
         p { (vm_state(vm.state)) @if let Some(reason) = &vm.reason { " " (reason) } }
         @for warning in &vm.warnings { p.notice.warn { "⚠ " (warning) } }
         div.actions {
             @if vm.state == VmState::Running { a.button.primary href=(visit.to(&format!("/vms/{name}/terminal"))) { "Terminal" } }
             @for (action, label) in can { (form::button(visit, &format!("/vms/{name}/do/{action}"), label, &[])) }
+            @if vm.spec.remove && vm.state == VmState::Running { a.button.danger href=(visit.to(&format!("/vms/{name}/stop"))) { "Stop…" } }
             @if vm.state.is_alive() { a.button.danger href=(visit.to(&format!("/vms/{name}/kill"))) { "Kill…" } }
             @if !matches!(vm.state, VmState::Creating | VmState::Deleting) {
                 a.button href=(visit.to(&format!("/vms/{name}/change"))) { "Change…" }
                 a.button.danger href=(visit.to(&format!("/vms/{name}/delete"))) { "Delete…" }
             }
+        }
+        @if vm.state == VmState::Running {
+            p.hint { "Stop" @if !vm.spec.remove { " and restart ask" } @else { " asks" } " its guest to go down in order, and end it as if its power had failed if it has not after 30 seconds." }
         }
     }
 }
@@ -269,15 +284,13 @@ fn listening(visit: &Visit, vm: &Vm, ports: Option<&VmPorts>) -> Markup {
     }
 }
 
-fn add_forward(visit: &Visit, vm: &Vm) -> Markup {
+/// Returns the form that adds a forward.
+pub(crate) fn add_forward(visit: &Visit, name: &str, form: &form::Form) -> Markup {
     html! {
-        section {
-            h2 { "Add a forward" }
-            form method="post" action=(visit.to(&format!("/vms/{}/forwards", vm.name))) {
-                (form::key(visit))
-                (form::Form::default().line("forward", "Ports", "HOST:GUEST, as 8080:80 or 53:53/udp; on 127.0.0.1 unless an address comes first. It stays after a restart.", "8080:80"))
-                button type="submit" { "Add" }
-            }
+        form method="post" action=(visit.to(&format!("/vms/{name}/forwards"))) {
+            (form::key(visit))
+            (form.line("forward", "Ports", "HOST:GUEST, as 8080:80 or 53:53/udp; on 127.0.0.1 unless an address comes first. It stays after a restart.", "8080:80"))
+            button type="submit" { "Add" }
         }
     }
 }

@@ -17,7 +17,8 @@ const IN_README: [&str; 2] = ["dashboard", "vm"];
 #[ignore = "takes pictures, and judges nothing: `cargo xtask screenshots` runs it"]
 fn every_page() {
     let folder = PathBuf::from(std::env::var_os(VARIABLE).unwrap_or_else(|| panic!("{VARIABLE} is not set")));
-    let Some(showcase) = Showcase::start("every_page") else { return };
+    let showcase =
+        Showcase::start("every_page").unwrap_or_else(|| panic!("there is no browser to take pictures with"));
     let browser = &showcase.visitor.browser;
     for page in pages::all(&showcase) {
         page.show(browser);
