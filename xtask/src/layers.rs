@@ -14,6 +14,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("banger-process", &[]),
     ("banger-core", &["banger-types"]),
     ("banger-api", &["banger-types"]),
+    ("banger-configuration", &["banger-types"]),
+    ("banger-doctor", &["banger-types"]),
     ("banger-session", &["banger-api", "banger-types"]),
     ("banger-console", &["banger-api", "banger-session", "banger-types"]),
     ("banger-store", &["banger-core", "banger-types"]),
@@ -26,13 +28,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("banger-monitor", &["banger-channel", "banger-process", "banger-types"]),
     ("banger-guest", &["banger-channel", "banger-types"]),
     ("banger-helper", &["banger-names", "banger-process", "banger-types"]),
-    ("banger", &["banger-api", "banger-session", "banger-types"]),
+    ("banger", &["banger-api", "banger-configuration", "banger-session", "banger-types"]),
     (
         "bangerd",
         &[
             "banger-api",
+            "banger-configuration",
             "banger-console",
             "banger-core",
+            "banger-doctor",
             "banger-download",
             "banger-engine",
             "banger-host",
@@ -62,7 +66,7 @@ const MUST_NOT_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Most packages in Cargo.lock: each one is code that somebody has to trust. Raised on purpose only.
-const MOST_PACKAGES: usize = 586;
+const MOST_PACKAGES: usize = 589;
 
 /// Most lines that a source file may have: what is longer is two files.
 const MOST_LINES: usize = 600;

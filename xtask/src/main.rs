@@ -10,6 +10,7 @@ mod layers;
 mod openapi;
 mod packages;
 mod process;
+mod reference;
 mod run;
 mod screenshots;
 mod terminal;
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   screenshots      pictures of every page of the web console, into target/screenshots
   check-layers     which crate may use which
   openapi          write the API's description anew, crates/banger-api/openapi.json
+  reference        write the reference of what can be set anew, docs/configuration.md
   build            build the programs, for release
 ";
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ["screenshots"] => screenshots::take(),
         ["check-layers"] => layers::check(),
         ["openapi"] => openapi::write(),
+        ["reference"] => reference::write(),
         ["build"] => build::build(build::Profile::Release).map(drop),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

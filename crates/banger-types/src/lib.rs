@@ -6,6 +6,7 @@ pub mod address;
 pub mod bytes;
 pub mod catalog;
 pub mod digest;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod event;

@@ -17,6 +17,9 @@ pub struct Setting {
     pub meaning: String,
     /// Who says so.
     pub origin: SettingOrigin,
+    /// What it becomes when the daemon is started anew, if the file has changed since its start; empty is unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_restart: Option<String>,
 }
 
 /// Who says what a setting is.

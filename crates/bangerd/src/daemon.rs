@@ -53,7 +53,6 @@ pub(crate) struct Daemon {
     spoken: vm::Spoken,
     /// The web console's, or why there is none.
     door: Result<Door, ApiError>,
-    settings: Vec<Setting>,
 }
 
 impl Daemon {
@@ -62,7 +61,6 @@ impl Daemon {
         socket: PathBuf,
         unknown_vms: Vec<PathBuf>,
         door: Result<Door, ApiError>,
-        settings: Vec<Setting>,
     ) -> Self {
         let shutdown = CancellationToken::new();
         Self {
@@ -73,7 +71,6 @@ impl Daemon {
             unknown_vms,
             spoken: vm::Spoken::default(),
             door,
-            settings,
         }
     }
 
@@ -130,8 +127,8 @@ impl Daemon {
     }
 
     /// Returns the settings in force.
-    pub(crate) fn settings(&self) -> &[Setting] {
-        &self.settings
+    pub(crate) fn settings(&self) -> Result<Vec<Setting>, ApiError> {
+        self.context().settings.shown()
     }
 
     /// Makes an address that opens the web console once.
@@ -352,7 +349,7 @@ impl Daemon {
         wanted: VmSetRequest,
         generation: Option<u64>,
     ) -> Result<Vm, ApiError> {
-        let configured_vcpus = self.artifacts.defaults().vcpus;
+        let configured_vcpus = self.context().settings.last().configuration.vm.vcpus;
         let wanted = Box::new(wanted);
         let edit = Edit::Set { wanted, configured_vcpus };
         self.edited_vm(name, edit, generation).await
@@ -418,7 +415,7 @@ impl Daemon {
         let mut watch = handle.watch();
         let gone = || ApiError::not_found("VM", name);
         let booted = watch.wait_for(|vm| vm.state != VmState::Starting);
-        let vm = match tokio::time::timeout(self.context().boot_limit, booted).await {
+        let vm = match tokio::time::timeout(self.context().settings.boot_limit(), booted).await {
             Ok(vm) => vm.map_err(|_| gone())?.clone(),
             Err(_) => handle.snapshot(),
         };

@@ -6,7 +6,6 @@ mod api;
 mod artifact;
 mod assignment;
 mod catalog;
-mod configuration;
 mod daemon;
 mod event;
 mod failure;

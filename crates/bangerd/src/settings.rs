@@ -1,135 +1,180 @@
-//! The settings in force: the configuration file's, and what the environment says over it.
+//! The settings in force: read anew when their file has changed.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use banger_types::location::{Locations, variable};
-use banger_types::setting::{Setting, SettingOrigin};
-use banger_types::{ApiError, ErrorKind};
+use banger_configuration::{Applies, Effective, KEYS};
+use banger_types::ApiError;
+use banger_types::location::Locations;
+use banger_types::setting::Setting;
 
-use crate::configuration::Configuration;
+/// The settings of a daemon, from its start on.
+#[derive(Debug)]
+pub(crate) struct LiveSettings {
+    locations: Locations,
+    at_start: Arc<Effective>,
+    known: Mutex<Known>,
+}
 
-/// Variables that say something that no file does, and what for.
-const VARIABLES: [(&str, &str); 5] = [
-    (variable::SOCKET, "the daemon's socket"),
-    (variable::DATA_DIRECTORY, "the data directory"),
-    (variable::PROGRAM_DIRECTORY, "where banger's programs are"),
-    (variable::FIRECRACKER, "the Firecracker that is run"),
-    (variable::NO_KVM, "leave KVM alone"),
-];
+#[derive(Debug)]
+struct Known {
+    version: Version,
+    /// What the file said when it could be read last.
+    effective: Arc<Effective>,
+    /// Why it cannot be read now.
+    mistake: Option<ApiError>,
+}
 
-/// Returns the configuration in force, and each of its settings with where it is from.
-pub(crate) fn read(locations: &Locations) -> Result<(Configuration, Vec<Setting>), ApiError> {
-    let (mut configuration, table) = match &locations.configuration {
-        Some(path) => Configuration::read(path)?,
-        None => Default::default(),
-    };
-    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let web_listen = environment(variable::WEB_LISTEN);
-    if let Some(listen) = &web_listen {
-        configuration.web.listen = listen.parse().map_err(|error| {
-            ApiError::caused_by(ErrorKind::Usage, format!("cannot use {}", variable::WEB_LISTEN), &error)
-                .fix(format!("correct {} or unset it", variable::WEB_LISTEN))
-        })?;
+/// What tells one state of a file from the next: its number, its size, and when its content and its place changed.
+type Version = Option<(u64, u64, (i64, i64), (i64, i64))>;
+
+impl LiveSettings {
+    /// Reads them for the first time.
+    pub(crate) fn read(locations: &Locations) -> Result<Self, ApiError> {
+        // Before the file, so that what is written meanwhile is read the next time.
+        let version = version_of(locations);
+        let effective = Arc::new(read(locations)?);
+        let known = Known { version, effective: Arc::clone(&effective), mistake: None };
+        Ok(Self { locations: locations.clone(), at_start: effective, known: Mutex::new(known) })
     }
-    let is_set = |name: &str| {
-        let mut at = Some(&table);
-        let (tables, key) = name.rsplit_once('.').unwrap_or(("", name));
-        for part in tables.split('.').filter(|part| !part.is_empty()) {
-            at = at.and_then(|table| table.get(part)?.as_table());
+
+    /// Returns what the file says now. What is made of it is not made while the file has a mistake: it would be made of something else
+    /// than what its owner wrote.
+    pub(crate) fn current(&self) -> Result<Arc<Effective>, ApiError> {
+        let known = self.refreshed();
+        match &known.mistake {
+            Some(mistake) => Err(mistake.clone()),
+            None => Ok(Arc::clone(&known.effective)),
         }
-        at.is_some_and(|table| table.contains_key(key))
-    };
-    let origin = |name: &str| match &locations.configuration {
-        _ if name == "web.listen" && web_listen.is_some() => {
-            SettingOrigin::Environment(variable::WEB_LISTEN.to_owned())
+    }
+
+    /// Returns what the file said when it could be read last, for what goes on in any case.
+    pub(crate) fn last(&self) -> Arc<Effective> {
+        Arc::clone(&self.refreshed().effective)
+    }
+
+    /// Returns how long a guest may take to its first session.
+    pub(crate) fn boot_limit(&self) -> Duration {
+        self.last().configuration.vm.boot_timeout
+    }
+
+    /// Returns each setting as it is in force, and what the next start makes of it.
+    pub(crate) fn shown(&self) -> Result<Vec<Setting>, ApiError> {
+        let current = self.current()?;
+        let (waiting, mut shown): (Vec<_>, Vec<_>) =
+            current.settings.iter().cloned().partition(|setting| waits_for_restart(&setting.name));
+        let begun = self.at_start.settings.iter().filter(|setting| waits_for_restart(&setting.name));
+        shown.splice(0..0, begun_and_next(begun.cloned().collect(), waiting));
+        Ok(shown)
+    }
+
+    fn refreshed(&self) -> std::sync::MutexGuard<'_, Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = version_of(&self.locations);
+        if version != known.version {
+            known.version = version;
+            match read(&self.locations) {
+                Ok(effective) => {
+                    tracing::info!("the configuration file has changed, and is in force");
+                    known.effective = Arc::new(effective);
+                    known.mistake = None;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, why = ?error.why, "the configuration file has changed");
+                    known.mistake = Some(error);
+                }
+            }
         }
-        Some(path) if is_set(name) => SettingOrigin::File(path.clone()),
-        _ => SettingOrigin::Default,
-    };
-    let mut settings: Vec<Setting> = effective(&configuration)
+        known
+    }
+}
+
+fn read(locations: &Locations) -> Result<Effective, ApiError> {
+    Effective::read(locations, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+fn version_of(locations: &Locations) -> Version {
+    let file: &Path = locations.configuration.as_deref()?;
+    let metadata = fs_err::metadata(file).ok()?;
+    let content = (metadata.mtime(), metadata.mtime_nsec());
+    Some((metadata.ino(), metadata.size(), content, (metadata.ctime(), metadata.ctime_nsec())))
+}
+
+/// Returns settings as they were when the daemon began, each with what it becomes; then those that come to them. Of a name that several
+/// have, the first goes with the first.
+fn begun_and_next(begun: Vec<Setting>, mut next: Vec<Setting>) -> Vec<Setting> {
+    let mut shown: Vec<Setting> = begun
         .into_iter()
-        .map(|(name, value, meaning)| Setting {
-            origin: origin(name),
-            name: name.to_owned(),
-            value,
-            meaning: meaning.to_owned(),
+        .map(|setting| {
+            let at = next.iter().position(|it| it.name == setting.name);
+            let becomes = at.map(|at| next.remove(at).value).unwrap_or_default();
+            let at_restart = (becomes != setting.value).then_some(becomes);
+            Setting { at_restart, ..setting }
         })
         .collect();
-    settings.extend(VARIABLES.iter().filter_map(|(name, meaning)| {
-        environment(name).map(|value| Setting {
-            name: (*name).to_owned(),
-            value,
-            meaning: (*meaning).to_owned(),
-            origin: SettingOrigin::Environment((*name).to_owned()),
-        })
-    }));
-    Ok((configuration, settings))
+    let new = |setting: Setting| Setting { at_restart: Some(setting.value), value: String::new(), ..setting };
+    shown.extend(next.into_iter().map(new));
+    shown
 }
 
-/// Returns the name, the value and the meaning of everything that can be set.
-fn effective(configuration: &Configuration) -> Vec<(&'static str, String, &'static str)> {
-    let Configuration { vm, image, registry, debian, operations, web, catalog } = configuration;
-    let keyring = debian.keyring.as_ref().map(|path| path.display().to_string());
-    let names = |names: Vec<&str>| names.join(", ");
-    vec![
-        ("web.listen", web.listen.to_string(), "where the web console listens"),
-        ("vm.image", vm.image.clone(), "the image of a VM for which none is named"),
-        ("vm.kernel", vm.kernel.clone(), "the kernel of a VM for which none is named"),
-        ("vm.vcpus", vm.vcpus.to_string(), "virtual CPUs of a new VM"),
-        ("vm.memory", vm.memory.to_string(), "memory of a new VM"),
-        ("vm.disk", vm.disk.to_string(), "how large the disk of a new VM may become"),
-        ("vm.boot_timeout", time(vm.boot_timeout), "how long a guest may take to its first session"),
-        ("image.largest", image.largest.to_string(), "most that an image may unpack to"),
-        ("image.most_entries", image.most_entries.to_string(), "most files that an image may have"),
-        ("debian.mirror", debian.mirror.clone().unwrap_or_default(), "the mirror of Debian's archive"),
-        (
-            "debian.security_mirror",
-            debian.security_mirror.clone().unwrap_or_default(),
-            "the mirror of Debian's security updates",
-        ),
-        ("debian.keyring", keyring.unwrap_or_default(), "keys that Debian's archive is verified with"),
-        ("operations.at_once", operations.at_once.to_string(), "how many operations make something at once"),
-        ("operations.kept", time(operations.kept), "how long operations that have ended are remembered"),
-        (
-            "registry",
-            names(registry.keys().map(String::as_str).collect()),
-            "registries that are spoken to in a way of their own",
-        ),
-        ("catalog", names(catalog.iter().map(|list| list.url.as_str()).collect()), "catalogs from elsewhere"),
-    ]
-}
-
-/// Returns a time as it is written in the configuration file.
-fn time(time: Duration) -> String {
-    match time.as_secs() {
-        seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
-        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        seconds => format!("{seconds}s"),
-    }
+/// Whether a setting is what it was when the daemon began. What only the environment says is, too.
+fn waits_for_restart(name: &str) -> bool {
+    KEYS.iter().find(|key| key.name == name).is_some_and(|key| key.applies == Applies::AtRestart)
 }
 
 #[cfg(test)]
 mod tests {
+    use banger_image::source::BuildOptions;
+
     use super::*;
 
-    #[test]
-    fn each_setting_says_where_it_is_from() {
+    fn settings(text: &str) -> (tempfile::TempDir, LiveSettings) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.toml");
-        std::fs::write(&file, "[vm]\nmemory = \"1G\"\n[operations]\nkept = \"90m\"\n").unwrap();
+        std::fs::write(&file, text).unwrap();
         let locations = Locations {
             data: directory.path().to_owned(),
-            configuration: Some(file.clone()),
+            configuration: Some(file),
             socket: directory.path().join("socket"),
         };
-        let (_, settings) = read(&locations).unwrap();
-        let of = |name: &str| {
-            let found = settings.iter().find(|setting| setting.name == name).unwrap();
-            (found.value.as_str(), found.origin.clone())
-        };
-        assert_eq!(of("vm.memory"), ("1G", SettingOrigin::File(file.clone())));
-        assert_eq!(of("vm.vcpus"), ("2", SettingOrigin::Default));
-        assert_eq!(of("operations.kept"), ("90m", SettingOrigin::File(file)));
-        assert_eq!(of("vm.boot_timeout"), ("5m", SettingOrigin::Default));
+        let settings = LiveSettings::read(&locations).unwrap();
+        (directory, settings)
+    }
+
+    #[test]
+    fn what_changes_is_in_force_at_once_or_after_a_restart_and_says_so() {
+        let (directory, settings) = settings("[vm]\nvcpus = 1\n");
+        let file = directory.path().join("config.toml");
+        std::fs::write(&file, "[vm]\nvcpus = 3\n[operations]\nat_once = 2\n").unwrap();
+        assert_eq!(settings.current().unwrap().configuration.vm.vcpus, 3);
+        let shown = settings.shown().unwrap();
+        let of = |name: &str| shown.iter().find(|setting| setting.name == name).unwrap();
+        assert_eq!((of("vm.vcpus").value.as_str(), &of("vm.vcpus").at_restart), ("3", &None));
+        let at_once = of("operations.at_once");
+        assert_eq!((at_once.value.as_str(), at_once.at_restart.as_deref()), ("16", Some("2")));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(settings.current().unwrap().configuration.vm.vcpus, 2, "as if there never was one");
+    }
+
+    #[test]
+    fn a_mistake_is_told_and_what_goes_on_goes_on() {
+        let (directory, settings) = settings("[vm]\nvcpus = 1\nboot_timeout = \"7s\"\n");
+        let file = directory.path().join("config.toml");
+        std::fs::write(&file, "[vm]\nvcpu = 3\n").unwrap();
+        let error = settings.current().unwrap_err();
+        assert!(error.why[0].ends_with("line 2: there is no setting 'vm.vcpu'"), "{:?}", error.why);
+        assert_eq!(settings.last().configuration.vm.vcpus, 1);
+        assert_eq!(settings.boot_limit(), Duration::from_secs(7));
+        std::fs::write(&file, "[vm]\nvcpus = 3\n").unwrap();
+        assert_eq!(settings.current().unwrap().configuration.vm.vcpus, 3);
+    }
+
+    #[test]
+    fn what_is_not_set_bounds_images_as_those_who_make_them_do() {
+        let image = banger_configuration::Configuration::default().image;
+        assert_eq!(image.largest.bytes(), BuildOptions::LARGEST);
+        assert_eq!(image.most_entries, BuildOptions::MOST_ENTRIES);
     }
 }

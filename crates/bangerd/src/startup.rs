@@ -16,14 +16,12 @@ use banger_host::{
 use banger_net::Passt;
 use banger_store::SqliteStore;
 use banger_types::location::{Locations, unusable_data, variable};
-use banger_types::setting::Setting;
 use banger_types::web::WebListen;
 use banger_types::{ApiError, ErrorKind, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, PrivateListener};
 use crate::artifact::Artifacts;
-use crate::configuration::Configuration;
 use crate::daemon::Daemon;
 use crate::event::Events;
 use crate::failure::FromStore as _;
@@ -33,7 +31,7 @@ use crate::operation::{Operations, Settings};
 use crate::programs::Programs;
 use crate::ready::Ready;
 use crate::reconcile::reconcile;
-use crate::settings;
+use crate::settings::LiveSettings;
 use crate::ssh::SshConfig;
 use crate::vm::{self, Engines, Places, Verdicts, VmDirectory};
 
@@ -110,7 +108,7 @@ fn run(ready: &mut Ready) -> anyhow::Result<()> {
     let lock = lock(&layout, &locations.socket)?;
     begin_log(&layout.log()).map_err(|error| unusable_data(layout.data(), &error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "bangerd begins");
-    let (configuration, settings) = settings::read(&locations)?;
+    let settings = Arc::new(LiveSettings::read(&locations)?);
     let programs = Programs::find()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -118,7 +116,7 @@ fn run(ready: &mut Ready) -> anyhow::Result<()> {
         .thread_keep_alive(Duration::from_secs(1))
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve(layout, &locations, (configuration, settings), programs, ready));
+    let result = runtime.block_on(serve(layout, &locations, settings, programs, ready));
     // Work that blocks may be in the middle of a long read; it has nothing left to say.
     runtime.shutdown_background();
     drop(lock);
@@ -168,20 +166,20 @@ fn begin_log(path: &Path) -> std::io::Result<()> {
 async fn serve(
     layout: Layout,
     locations: &Locations,
-    (configuration, settings): (Configuration, Vec<Setting>),
+    settings: Arc<LiveSettings>,
     programs: Programs,
     ready: &mut Ready,
 ) -> anyhow::Result<()> {
-    let console = open_console(configuration.web.listen);
+    let console = open_console(settings.last().configuration.web.listen);
     let console_scripts = programs.directory.join("console");
-    let artifacts = compose(layout, locations, configuration, programs)?;
+    let artifacts = compose(layout, locations, settings, programs)?;
     let unknown_vms = reconcile(&artifacts).await?;
     artifacts.context().ssh.update(artifacts.context()).await;
     let listener = banger_host::bind_private(&locations.socket).map_err(|error| socket_error(&error))?;
     let socket = SocketFile::at(&locations.socket).map_err(|error| socket_error(&error))?;
     let listener = PrivateListener::new(listener)?;
     let door = console.as_ref().map(Console::door).map_err(ApiError::clone);
-    let daemon = Daemon::new(Arc::clone(&artifacts), locations.socket.clone(), unknown_vms, door, settings);
+    let daemon = Daemon::new(Arc::clone(&artifacts), locations.socket.clone(), unknown_vms, door);
     let daemon = Arc::new(daemon);
     end_on_signals(&daemon)?;
     let forget = Arc::clone(&artifacts.context().operations).prune_until(daemon.shutdown().clone());
@@ -221,17 +219,19 @@ async fn serve(
 fn compose(
     layout: Layout,
     locations: &Locations,
-    configuration: Configuration,
+    settings: Arc<LiveSettings>,
     programs: Programs,
 ) -> anyhow::Result<Arc<Artifacts>> {
+    let effective = settings.last();
+    let configuration = &effective.configuration;
     let store: Arc<dyn Store> = Arc::new(open_store(&layout)?);
     let commands: Arc<dyn Commands> = Arc::new(HostCommands);
     let events = Arc::new(Events::new());
-    let settings = Settings {
+    let limits = Settings {
         at_once: configuration.operations.at_once.get().into(),
         kept: configuration.operations.kept,
     };
-    let operations = Operations::new(Arc::clone(&store), layout.clone(), Arc::clone(&events), settings);
+    let operations = Operations::new(Arc::clone(&store), layout.clone(), Arc::clone(&events), limits);
     let operations = Arc::new(operations.map_err(ApiError::from_store("list operations"))?);
     let confinement = Arc::new(Confinement::new(Arc::clone(&commands), &programs.directory));
     let firecracker = Firecracker::new(
@@ -254,7 +254,7 @@ fn compose(
         programs,
         operations,
         events,
-        boot_limit: configuration.vm.boot_timeout,
+        settings,
     };
     let catalog = locations.configuration.as_ref().map(|path| path.with_file_name(CATALOG_FILE));
     Ok(Arc::new(Artifacts::new(Arc::new(context), configuration, catalog)))

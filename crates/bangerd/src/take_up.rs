@@ -214,7 +214,7 @@ impl Left {
             // It runs as it did before anybody asked.
             OperationKind::VmRestart if ran_before => vm.request_within(Request::Restart, handle).await,
             OperationKind::VmCreate | OperationKind::VmStart | OperationKind::VmRestart => {
-                follow_boot(vm, self.context.boot_limit, handle).await
+                follow_boot(vm, self.context.settings.boot_limit(), handle).await
             }
             OperationKind::VmStop => bring_to(vm, Request::Stop, is_at_rest, handle).await,
             OperationKind::VmKill => bring_to(vm, Request::Kill, is_at_rest, handle).await,

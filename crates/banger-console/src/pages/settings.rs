@@ -31,7 +31,12 @@ pub(crate) async fn show(visit: Visit) -> Answer {
                         @for setting in &settings {
                             tr {
                                 th scope="row" { code { (setting.name) } }
-                                td { @if setting.value.is_empty() { span.soft { "not set" } } @else { (setting.value) } }
+                                td {
+                                    @if setting.value.is_empty() { span.soft { "not set" } } @else { (setting.value) }
+                                    @if let Some(next) = &setting.at_restart {
+                                        p.hint { "⚠ " @if next.is_empty() { "not set" } @else { (next) } " after " code { "banger daemon restart" } }
+                                    }
+                                }
                                 td {
                                     @match setting.origin {
                                         SettingOrigin::Default => (badge("○", "calm", "the default")),
@@ -44,7 +49,10 @@ pub(crate) async fn show(visit: Visit) -> Answer {
                     }
                 }
             }
-            p.hint { "They are changed in the configuration file, " code { "~/.config/banger/config.toml" } ", and read when bangerd starts: " code { "banger daemon restart" } ". VMs go on, and this session ends." }
+            p.hint {
+                "They are changed by " code { "banger config set" } " or " code { "banger config edit" } ", and are in force at once, but for those of "
+                code { "web" } ", " code { "operations" } " and " code { "catalog" } ": they are after " code { "banger daemon restart" } ", while VMs go on and this session ends."
+            }
         }
     };
     Ok(Page::new("Settings", body).answer(&visit))

@@ -3,6 +3,7 @@
 //! Nothing here acts: documentation, completion and manual pages can be made from
 //! [`Arguments`] alone.
 
+mod config;
 mod copy;
 mod filter;
 mod forward;
@@ -21,6 +22,9 @@ use banger_types::vm::EngineKind;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
+pub use config::{
+    ConfigCommand, ConfigSetArguments, ConfigShowArguments, ConfigValidateArguments, KeyArguments,
+};
 pub use copy::{CopyArguments, Place};
 pub use filter::Filter;
 pub use forward::{ForwardArguments, ForwardCommand};
@@ -70,6 +74,9 @@ pub enum Command {
     /// Look after bangerd, the daemon that owns your VMs and images
     #[command(subcommand, arg_required_else_help = true)]
     Daemon(DaemonCommand),
+    /// See and change what is set: defaults of new VMs, mirrors, the web console's address
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
     /// See what takes space, and delete what nobody uses
     #[command(subcommand, arg_required_else_help = true)]
     System(SystemCommand),

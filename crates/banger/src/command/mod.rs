@@ -3,6 +3,7 @@
 mod artifact;
 mod catalog;
 mod completion;
+mod config;
 mod daemon;
 mod engine;
 mod events;
@@ -83,6 +84,7 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Outcome {
             SystemCommand::Df(arguments) => space::usage(context, &arguments, Scope::Everything).await,
             SystemCommand::Prune(arguments) => space::prune(context, &arguments, Scope::Everything).await,
         },
+        Command::Config(command) => config::config(context, command).await,
         Command::Web(arguments) => web::web(context, &arguments).await,
         Command::SshConfig(arguments) => ssh_config::ssh_config(context, &arguments).await,
         Command::Completion(arguments) => completion::completion(context, &arguments),
@@ -207,20 +209,24 @@ fn confirm(question: &str) -> Result<(), CommandError> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(unasked());
     }
-    let mut terminal = io::stderr().lock();
-    let asked =
-        write!(terminal, "{} [y/N] ", crate::printer::printable(question)).and_then(|()| terminal.flush());
-    asked.map_err(|_| unasked())?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|_| unasked())?;
-    match answer.trim().to_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(CommandError::failed(
-            banger_types::ErrorKind::Cancelled,
-            "nothing is deleted",
-            "answer y, or give --yes",
-        )),
+    if ask(question).map_err(|_| unasked())? {
+        return Ok(());
     }
+    Err(CommandError::failed(
+        banger_types::ErrorKind::Cancelled,
+        "nothing is deleted",
+        "answer y, or give --yes",
+    ))
+}
+
+/// Asks whoever is at the terminal.
+fn ask(question: &str) -> io::Result<bool> {
+    let mut terminal = io::stderr().lock();
+    write!(terminal, "{} [y/N] ", crate::printer::printable(question))?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Returns `'a', 'b' and 'c'`.

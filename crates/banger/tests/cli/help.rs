@@ -5,7 +5,7 @@ use crate::support::World;
 #[test]
 fn the_help_names_what_exists() {
     let world = World::without_daemon();
-    insta::assert_snapshot!(world.run(["--help"]), @r"
+    insta::assert_snapshot!(world.run(["--help"]), @"
     exit code: 0
     --- stdout
     Real virtual machines for developers, in about the time a container takes
@@ -20,6 +20,7 @@ fn the_help_names_what_exists() {
       op          Look after operations: long pieces of work
       events      Print what changes, as it happens
       daemon      Look after bangerd, the daemon that owns your VMs and images
+      config      See and change what is set: defaults of new VMs, mirrors, the web console's address
       system      See what takes space, and delete what nobody uses
       web         Print a link that signs a browser in to the web console, once
       ssh-config  Print how ssh, scp, sftp, rsync and editors reach the VMs, as NAME.banger

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a failure is the test's")]
 
 mod completion;
+mod config;
 mod copy;
 mod daemon;
 mod engine;

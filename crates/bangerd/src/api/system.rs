@@ -44,8 +44,8 @@ pub(super) async fn resources(State(daemon): State<Arc<Daemon>>) -> Answer<Json<
     Ok(Json(daemon.resources().await?))
 }
 
-pub(super) async fn settings(State(daemon): State<Arc<Daemon>>) -> Json<Vec<Setting>> {
-    Json(daemon.settings().to_vec())
+pub(super) async fn settings(State(daemon): State<Arc<Daemon>>) -> Answer<Json<Vec<Setting>>> {
+    Ok(Json(daemon.settings()?))
 }
 
 pub(super) async fn create_sign_in_link(State(daemon): State<Arc<Daemon>>) -> Answer<Json<SignInLink>> {

@@ -17,7 +17,8 @@ impl Artifacts {
         let problems = catalog.problems.clone();
         let images = self.images().await?.into_iter().map(|image| image.name).collect();
         let kernels = self.kernels().await?.into_iter().map(|kernel| kernel.name).collect();
-        let defaults = self.defaults();
+        let settings = self.context().settings.last();
+        let defaults = &settings.configuration.vm;
         let (mut known_images, known_kernels) = catalog.into_entries();
         for entry in known_images.values_mut() {
             entry.kernel.get_or_insert_with(|| defaults.kernel.clone());

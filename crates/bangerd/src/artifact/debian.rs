@@ -27,7 +27,8 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<DebianOptions, ApiError> {
         let usual = DebianOptions::default();
-        let keyring = self.configuration.debian.keyring.clone().unwrap_or(usual.keyring);
+        let settings = self.settings()?;
+        let keyring = settings.configuration.debian.keyring.clone().unwrap_or(usual.keyring);
         Ok(DebianOptions { mirror: self.debian_mirror(what, suite, operation).await?, keyring, ..usual })
     }
 
@@ -37,7 +38,8 @@ impl Artifacts {
         suite: &Suite,
         operation: &Arc<Handle>,
     ) -> Result<DebianMirror, ApiError> {
-        let configured = &self.configuration.debian;
+        let settings = self.settings()?;
+        let configured = &settings.configuration.debian;
         let debians = DebianMirror::default();
         if let Some(archive) = configured.mirror.clone() {
             let security = configured.security_mirror.clone().unwrap_or(debians.security);

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use banger_configuration::{Configuration, Effective};
 use banger_core::journal::Step;
 use banger_core::store::Store;
 use banger_core::work::Work as _;
@@ -32,7 +33,6 @@ pub(crate) use self::held::Hold;
 use self::layers::Layers;
 use self::single_flight::{SingleFlight, Turn};
 use crate::catalog::Catalogs;
-use crate::configuration::{Configuration, VmDefaults};
 use crate::failure::cancelled;
 use crate::operation::Handle;
 use crate::vm::{Context, blocking, remove_files};
@@ -44,7 +44,6 @@ pub(crate) use layers::{stored as stored_layers, unpacked as unpacked_layers};
 /// Everything that VMs are made from.
 pub(crate) struct Artifacts {
     context: Arc<Context>,
-    configuration: Configuration,
     /// The same thing is made once, however many ask for it at the same time.
     pulls: SingleFlight,
     /// What something is being made from.
@@ -57,7 +56,11 @@ pub(crate) struct Artifacts {
 
 impl Artifacts {
     /// `catalog` is the user's catalog file.
-    pub(crate) fn new(context: Arc<Context>, configuration: Configuration, catalog: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        configuration: &Configuration,
+        catalog: Option<PathBuf>,
+    ) -> Self {
         let layers = Layers::new(&context.layout.layers());
         let catalogs = Catalogs {
             file: catalog,
@@ -67,7 +70,6 @@ impl Artifacts {
         };
         Self {
             context,
-            configuration,
             pulls: SingleFlight::default(),
             held: Arc::default(),
             layers,
@@ -130,8 +132,9 @@ impl Artifacts {
         &self.context
     }
 
-    pub(crate) const fn defaults(&self) -> &VmDefaults {
-        &self.configuration.vm
+    /// Returns the settings that something is made by.
+    pub(crate) fn settings(&self) -> Result<Arc<Effective>, ApiError> {
+        self.context.settings.current()
     }
 
     /// Returns the image of this name or id, as it is remembered.

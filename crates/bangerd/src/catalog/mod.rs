@@ -19,14 +19,10 @@ use sha2::Digest as _;
 use tokio::sync::Notify;
 
 use self::document::{Author, Document};
-use crate::configuration::CatalogList;
+use banger_configuration::CatalogList;
 pub(crate) use document::{Entries, Entry};
 pub(crate) use embedded::unpack as unpack_embedded;
 
-/// The image of a VM for which none is named.
-pub(crate) const DEFAULT_IMAGE: &str = "golden";
-/// The kernel of a VM for which none is named.
-pub(crate) const DEFAULT_KERNEL: &str = "debian";
 /// Where entries of banger's own come from.
 const OWN: &str = "banger";
 /// Banger's own catalog.
@@ -159,8 +155,8 @@ mod tests {
     async fn what_a_vm_gets_when_nothing_is_asked_for_is_in_our_own() {
         let directory = tempfile::tempdir().unwrap();
         let catalog = catalogs(directory.path()).read(&Unwatched).await.unwrap();
-        let golden = catalog.image(DEFAULT_IMAGE).unwrap();
-        assert!(catalog.kernel(DEFAULT_KERNEL).is_some());
+        let golden = catalog.image(banger_configuration::DEFAULT_IMAGE).unwrap();
+        assert!(catalog.kernel(banger_configuration::DEFAULT_KERNEL).is_some());
         for entry in catalog.document.images.values() {
             assert!(
                 entry.kernel.as_deref().is_none_or(|kernel| catalog.kernel(kernel).is_some()),

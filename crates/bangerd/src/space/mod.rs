@@ -197,7 +197,7 @@ impl Known {
             kernels,
             held,
             vms: artifacts.context().vms.list(),
-            default_kernel: artifacts.defaults().kernel.clone(),
+            default_kernel: artifacts.context().settings.last().configuration.vm.kernel.clone(),
         })
     }
 

@@ -1,7 +1,6 @@
 //! What every VM's task needs.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use banger_core::command::Commands;
 use banger_core::engine::Engine;
@@ -21,6 +20,7 @@ use crate::failure::{FromStore as _, failed};
 use crate::layout::Layout;
 use crate::operation::Operations;
 use crate::programs::Programs;
+use crate::settings::LiveSettings;
 use crate::ssh::SshConfig;
 
 /// The ports and directories that VMs act through.
@@ -38,8 +38,7 @@ pub(crate) struct Context {
     pub(crate) events: Arc<Events>,
     pub(crate) vms: VmDirectory,
     pub(crate) ssh: SshConfig,
-    /// How long a guest may take to its first session.
-    pub(crate) boot_limit: Duration,
+    pub(crate) settings: Arc<LiveSettings>,
 }
 
 impl Context {

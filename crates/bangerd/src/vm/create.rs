@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use banger_configuration::{Effective, VmDefaults};
 use banger_core::journal::Step;
 use banger_core::process::ProcessIdentity;
 use banger_core::store::VmRecord;
 use banger_core::vm::{Observation, Published, Request, Wanted};
 use banger_core::work::Work as _;
-use banger_types::guest::KernelFeature;
+use banger_types::address::HostPort;
+use banger_types::guest::{KernelFeature, Transport};
 use banger_types::helper::HelperReadiness;
 use banger_types::image::Image;
 use banger_types::kernel::Kernel;
+use banger_types::monitor::Forward;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{NetworkMode, RestartPolicy, VmCreateRequest, VmSpec, check_label};
 use banger_types::{ApiError, ErrorKind, KernelId, VmId, VmName};
@@ -25,7 +28,6 @@ use super::limits::{
 };
 use super::task::{Found, spawn};
 use crate::artifact::{Artifacts, Hold};
-use crate::configuration::VmDefaults;
 use crate::failure::{cancelled, work_failed};
 use crate::fault::FaultPoint;
 use crate::operation::{Handle, Part};
@@ -35,6 +37,7 @@ use crate::random;
 pub(crate) struct Prepared {
     pub(crate) name: VmName,
     request: VmCreateRequest,
+    settings: Arc<Effective>,
     vcpus: u32,
     memory: Mebibytes,
     disk: Mebibytes,
@@ -51,7 +54,8 @@ pub(crate) fn prepare_request(
     client: u32,
 ) -> Result<Prepared, ApiError> {
     let name = request.name.clone().unwrap_or_else(random::vm_name);
-    let defaults: &VmDefaults = artifacts.defaults();
+    let settings = artifacts.settings()?;
+    let defaults = &settings.configuration.vm;
     let what = format!("create '{name}'");
     let vcpus = request.vcpus.unwrap_or(defaults.vcpus);
     check_vcpus(&what, vcpus, defaults.vcpus)?;
@@ -62,7 +66,8 @@ pub(crate) fn prepare_request(
     check_memory(&what, memory)?;
     let disk = request.disk.unwrap_or(defaults.disk);
     check_disk(&what, disk)?;
-    check_forwards(&what, &request.forwards)?;
+    let usual: Vec<_> = usual_forwards(&request.forwards, defaults).cloned().collect();
+    check_forwards(&what, &[&request.forwards[..], &usual].concat())?;
     if let Some(bad) = request.environment.iter().find(|entry| !is_assignment(entry)) {
         return Err(refuse(&what, format!("'{bad}' is not NAME=VALUE")));
     }
@@ -74,7 +79,39 @@ pub(crate) fn prepare_request(
     }
     let owner = if request.remove { Some(owner(&name, client)?) } else { None };
     let reservation = artifacts.context().vms.reserve(&name)?;
-    Ok(Prepared { name, request, vcpus, memory, disk, owner, reservation })
+    Ok(Prepared { name, request, settings, vcpus, memory, disk, owner, reservation })
+}
+
+/// Returns the configuration's forwards, but for those whose place on the host one has that was asked for.
+fn usual_forwards<'a>(asked: &[Forward], defaults: &'a VmDefaults) -> impl Iterator<Item = &'a Forward> {
+    let takes = |one: &HostPort, other: &HostPort| {
+        let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+        one.protocol == other.protocol && one.port() == other.port() && (one.ip() == other.ip() || everywhere)
+    };
+    let asked: Vec<HostPort> = asked.iter().map(|forward| forward.listen).collect();
+    let is_free = move |forward: &&Forward| {
+        forward.listen.port() == 0 || !asked.iter().any(|it| takes(it, &forward.listen))
+    };
+    defaults.forwards.iter().filter(is_free)
+}
+
+/// Returns the forwards that a VM gets: those that were asked for, and those of the configuration's whose port nobody has. A second VM
+/// is not refused because a first one has got them.
+fn forwards(asked: Vec<Forward>, defaults: &VmDefaults, operation: &Handle) -> Vec<Forward> {
+    let usual: Vec<_> = usual_forwards(&asked, defaults).cloned().collect();
+    let can_be_had = |forward: &Forward| {
+        let HostPort { protocol, address } = forward.listen;
+        let bound = match protocol {
+            Transport::Tcp => std::net::TcpListener::bind(address).map(drop),
+            Transport::Udp => std::net::UdpSocket::bind(address).map(drop),
+        };
+        if let Err(error) = &bound {
+            let (listen, port) = (forward.listen, forward.guest_port);
+            operation.warn(format!("the configuration's forward of {listen} to {port} is left out: {error}"));
+        }
+        bound.is_ok()
+    };
+    asked.into_iter().chain(usual.into_iter().filter(can_be_had)).collect()
 }
 
 fn is_assignment(entry: &str) -> bool {
@@ -134,11 +171,12 @@ async fn make(
     prepared: Prepared,
     operation: &Arc<Handle>,
 ) -> Result<VmHandle, ApiError> {
-    let Prepared { name, request, vcpus, memory, disk, owner, reservation } = prepared;
-    let (image, kernel, _holds) = things(artifacts, &request, operation).await?;
+    let Prepared { name, request, settings, vcpus, memory, disk, owner, reservation } = prepared;
+    let defaults = &settings.configuration.vm;
+    let (image, kernel, _holds) = things(artifacts, &request, defaults, operation).await?;
     let what = format!("cannot make '{name}'");
     check_needs(&what, &image, &kernel, operation)?;
-    let network = network(artifacts.context(), request.network, operation).await?;
+    let network = network(artifacts.context(), request.network.or(defaults.network), operation).await?;
     let wishes = Wishes { engine: request.engine, vcpus, kernel: &kernel.id, network };
     let (part, _give_up) = Part::of(operation);
     let choice = artifacts.context().choose_engine(&what, wishes, &part).await?;
@@ -161,7 +199,7 @@ async fn make(
         allow_host: request.allow_host,
         no_peers: request.no_peers,
         environment: request.environment,
-        forwards: request.forwards,
+        forwards: forwards(request.forwards, defaults, operation),
         automatic_forwards: request.automatic_forwards.unwrap_or(true),
         labels: request.labels,
         restart: request.restart,
@@ -243,9 +281,9 @@ fn check_needs(what: &str, image: &Image, kernel: &Kernel, operation: &Arc<Handl
 async fn things(
     artifacts: &Arc<Artifacts>,
     request: &VmCreateRequest,
+    defaults: &VmDefaults,
     operation: &Arc<Handle>,
 ) -> Result<(Image, Kernel, [Hold; 2]), ApiError> {
-    let defaults = artifacts.defaults();
     let hold = async |kind, name: &str, id: &str| {
         artifacts
             .hold(id)

@@ -150,7 +150,7 @@ impl Attempt {
         }
         FaultPoint::StartAttached.reach();
         operation.stage("boot the guest");
-        let limit = self.terms.context.boot_limit;
+        let limit = self.terms.context.settings.boot_limit();
         match self.until(|state| state != VmState::Starting, Instant::now() + limit).await {
             Outcome::Reached(VmState::Running | VmState::Paused) => Ok(()),
             Outcome::Reached(_) => Err(self.ended_in_boot(what, before)),
@@ -475,7 +475,7 @@ pub(super) async fn why_too_late(context: &Context, vm: &VmRecord, vmm: Option<R
     if is_out_of_space(context, vm, vmm).await {
         return "the host's file system has no room for what the guest writes".to_owned();
     }
-    format!("the guest did not become ready within {} s", context.boot_limit.as_secs())
+    format!("the guest did not become ready within {} s", context.settings.boot_limit().as_secs())
 }
 
 async fn is_out_of_space(context: &Context, vm: &VmRecord, vmm: Option<RunningVmm>) -> bool {

@@ -50,68 +50,36 @@ fn a_configuration_with_a_mistake_is_shown_with_its_line_and_starts_nothing() {
     }
     insta::assert_snapshot!(said, @r#"
     error: cannot use the configuration file
-      because: TOML parse error at line 2, column 9
-                 |
-               2 | vcpus = "two"
-                 |         ^^^^^
-               invalid type: string "two", expected u32
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 2: vm.vcpus: invalid type: string "two", expected u32
+      try: It takes a whole number, as 4. Correct [DATA]/.config/banger/config.toml, or remove it
 
     error: cannot use the configuration file
-      because: TOML parse error at line 2, column 10
-                 |
-               2 | memory = 512
-                 |          ^^^
-               this is not a size; write one in quotes, as in "512M" or "2G"
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 2: vm.memory: this is not a size; write one in quotes, as in "512M" or "2G"
+      try: It takes a size in quotes, as "512M" or "2G". Correct [DATA]/.config/banger/config.toml, or remove it
 
     error: cannot use the configuration file
-      because: TOML parse error at line 2, column 10
-                 |
-               2 | memory = "much"
-                 |          ^^^^^^
-               'much' is not a size; write a number with M, G or T, as in 512M or 2G
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 2: vm.memory: 'much' is not a size; write a number with M, G or T, as in 512M or 2G
+      try: It takes a size in quotes, as "512M" or "2G". Correct [DATA]/.config/banger/config.toml, or remove it
 
     error: cannot use the configuration file
-      because: TOML parse error at line 2, column 16
-                 |
-               2 | boot_timeout = "5 minutes"
-                 |                ^^^^^^^^^^^
-               '5 minutes' is not a time from 1s to 24h; write a whole number with s, m or h, as in 90s or 5m
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 2: vm.boot_timeout: '5 minutes' is not a time from 1s to 24h; write a whole number with s, m or h, as in 90s or 5m
+      try: It takes a time in quotes, as "90s", "5m" or "1h". Correct [DATA]/.config/banger/config.toml, or remove it
 
     error: cannot use the configuration file
-      because: TOML parse error at line 2, column 16
-                 |
-               2 | boot_timeout = []
-                 |                ^^
-               this is not a time; write a whole number of seconds, or one with its unit in quotes, as in "5m"
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 2: vm.boot_timeout: this is not a time; write a whole number of seconds, or one with its unit in quotes, as in "5m"
+      try: It takes a time in quotes, as "90s", "5m" or "1h". Correct [DATA]/.config/banger/config.toml, or remove it
 
     error: cannot use the configuration file
-      because: TOML parse error at line 3, column 1
-                 |
-               3 | memroy = "1G"
-                 | ^^^^^^
-               unknown field `memroy`, expected one of `image`, `kernel`, `vcpus`, `memory`, `disk`, `boot_timeout`
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 3: there is no setting 'vm.memroy'
+      try: Did you mean 'memory'? [vm] has boot_timeout, disk, forwards, image, kernel, memory, network, vcpus. Correct [DATA]/.config/banger/config.toml, or remove it
 
     error: cannot use the configuration file
-      because: TOML parse error at line 1, column 2
-                 |
-               1 | [vmm]
-                 |  ^^^
-               unknown field `vmm`, expected one of `vm`, `image`, `registry`, `debian`, `operations`, `web`, `catalog`
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 1: there is no table 'vmm'
+      try: Did you mean 'vm'? There are catalog, debian, image, operations, registry, vm, web. Correct [DATA]/.config/banger/config.toml, or remove it
 
     error: cannot use the configuration file
-      because: TOML parse error at line 1, column 4
-                 |
-               1 | [vm
-                 |    ^
-               unclosed table, expected `]`
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      because: [DATA]/.config/banger/config.toml, line 1: unclosed table, expected `]`
+      try: Correct [DATA]/.config/banger/config.toml, or remove it
     "#);
     // Whatever starts the daemon says it.
     let said = refuse(&environment, 2, &["vm", "ls"]);
@@ -128,7 +96,7 @@ fn a_configuration_that_cannot_be_read_is_said_so() {
     insta::assert_snapshot!(refuse(&environment, 2, &["daemon", "start"]), @"
     error: cannot use the configuration file
       because: failed to read from file `[DATA]/.config/banger/config.toml`: Is a directory (os error 21)
-      try: correct [DATA]/.config/banger/config.toml or remove it
+      try: make it a file of yours that you can read, or remove it
     ");
 }
 

@@ -266,6 +266,7 @@ fn reply(daemon: &Arc<Daemon>, method: &Method, uri: &Uri, body: &[u8]) -> Resul
             let log = daemon.shown(|shown| shown.log.clone());
             Body::from([uri.query().unwrap().as_bytes(), b"\n", &log].concat())
         }
+        ("GET", ["system", "settings"]) => json(&sample::settings()),
         ("GET", ["system", "space"]) => json(&sample::space()),
         ("GET", ["system", "prune"]) => {
             daemon.shown(|shown| shown.planned = uri.query().map(str::to_owned));

@@ -6,6 +6,7 @@ use banger_types::guest::KernelFeature;
 use banger_types::image::{Image, ImageConfig};
 use banger_types::kernel::Kernel;
 use banger_types::operation::{FinishedPhase, Operation, OperationKind, OperationStatus, Progress, Unit};
+use banger_types::setting::{Setting, SettingOrigin};
 use banger_types::size::Mebibytes;
 use banger_types::space::{Pruned, SpaceItem, SpaceKind, SpaceUsage};
 use banger_types::system::SystemStatus;
@@ -93,6 +94,22 @@ pub(crate) fn kernel(name: &str) -> Kernel {
         registered: None,
         problem: None,
     }
+}
+
+pub(crate) fn settings() -> Vec<Setting> {
+    let setting = |name: &str, value: &str, origin, at_restart: Option<&str>| Setting {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        meaning: "what it is for".to_owned(),
+        origin,
+        at_restart: at_restart.map(str::to_owned),
+    };
+    let file = SettingOrigin::File("/home/me/.config/banger/config.toml".into());
+    vec![
+        setting("operations.at_once", "16", SettingOrigin::Default, Some("2")),
+        setting("vm.memory", "4G", file, None),
+        setting("vm.network", "", SettingOrigin::Default, None),
+    ]
 }
 
 pub(crate) fn space() -> SpaceUsage {

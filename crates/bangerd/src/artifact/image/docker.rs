@@ -25,7 +25,7 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<Content, ApiError> {
         operation.stage("image: take it from Docker");
-        let options = self.build_options();
+        let options = self.build_options()?;
         let directory = tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempdir_in(&options.scratch);
         let directory = directory.map_err(|error| failed(format!("cannot {what}"), &error))?;
         let archive = directory.path().join("image.tar");

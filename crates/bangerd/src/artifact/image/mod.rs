@@ -261,7 +261,7 @@ impl Artifacts {
         operation: &Arc<Handle>,
     ) -> Result<BuiltRootfs, ApiError> {
         let failed = |error: BuildError| work_failed(what, error.is_cancelled(), error.fix(), &error);
-        let mut options = self.build_options();
+        let mut options = self.build_options()?;
         match &source {
             ImageSource::Debian { suite, .. } => {
                 options.debian = self.debian_options(what, suite, operation).await?;
@@ -303,14 +303,15 @@ impl Artifacts {
         .await
     }
 
-    fn build_options(&self) -> BuildOptions {
-        let image = &self.configuration.image;
-        BuildOptions {
+    fn build_options(&self) -> Result<BuildOptions, ApiError> {
+        let settings = self.settings()?;
+        let image = &settings.configuration.image;
+        Ok(BuildOptions {
             largest: image.largest.0 << 20,
             most_entries: image.most_entries,
             // What is there for a moment is on the same disk as what becomes of it, and is swept with it.
             ..BuildOptions::new(self.context().layout.images())
-        }
+        })
     }
 
     pub(super) async fn journal(

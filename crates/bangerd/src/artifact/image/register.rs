@@ -73,7 +73,7 @@ impl Artifacts {
         };
         let kernel = match &own {
             Some(kernel) => kernel.id.clone(),
-            None => self.kernel(&self.defaults().kernel, operation).await?.id,
+            None => self.kernel(&self.settings()?.configuration.vm.kernel, operation).await?.id,
         };
         let found = self.look_at(what, &kernel, &rootfs.path, own.is_some(), operation).await?;
         operation.check().map_err(|_| cancelled(format!("cannot {what}")))?;

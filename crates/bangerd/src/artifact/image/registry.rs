@@ -1,8 +1,10 @@
 //! Images from registries.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use banger_configuration::RegistrySettings;
 use banger_core::work::Work as _;
 use banger_download::registry::credentials::{self, CredentialsError};
 use banger_download::registry::{Credentials, Places, Repository};
@@ -16,7 +18,6 @@ use tokio::runtime;
 
 use super::super::Artifacts;
 use super::super::layers::Flight;
-use crate::configuration::RegistrySettings;
 use crate::failure::work_failed;
 use crate::operation::Handle;
 use crate::vm::blocking;
@@ -77,7 +78,9 @@ impl Artifacts {
     ) -> Result<Remote, ApiError> {
         operation.stage(&format!("image: ask {}", reference.registry()));
         let failed = |error: PullError| work_failed(what, error.is_cancelled(), error.fix(), &error);
-        let places = self.places(reference, operation).await.map_err(failed)?;
+        let settings = self.settings()?;
+        let registries = &settings.configuration.registry;
+        let places = self.places(registries, reference, operation).await.map_err(failed)?;
         let places = Arc::new(places);
         let (asked, work, version) = (Arc::clone(&places), Arc::clone(operation), reference.version());
         let resolved = blocking(what, move || {
@@ -103,14 +106,15 @@ impl Artifacts {
     /// Returns all places that have a repository.
     async fn places(
         &self,
+        registries: &BTreeMap<String, RegistrySettings>,
         reference: &DockerReference,
         operation: &Arc<Handle>,
     ) -> Result<Places, PullError> {
         let registry = reference.registry();
-        let settings = self.configuration.registry.get(registry).cloned().unwrap_or_default();
+        let settings = registries.get(registry).cloned().unwrap_or_default();
         let mut mirrors = Vec::new();
         for mirror in &settings.mirrors {
-            let settings = self.configuration.registry.get(mirror).cloned().unwrap_or_default();
+            let settings = registries.get(mirror).cloned().unwrap_or_default();
             mirrors.push(self.place(mirror, mirror, &settings, reference, operation).await?);
         }
         let host = if registry == "docker.io" { DOCKER_HUB } else { registry };
@@ -175,7 +179,7 @@ impl Artifacts {
                 .filter_map(|layer| Some(self.layers.get(layer, layer.stored?, &remote.places, operation)))
                 .collect();
             let content = Content::Layers(Box::new(image(remote, &layers, &flights, operation)));
-            match self.write_rootfs(what, id, content, self.build_options(), operation).await? {
+            match self.write_rootfs(what, id, content, self.build_options()?, operation).await? {
                 Ok(mut built) => {
                     built.stored_as(&layers);
                     for (layer, flight) in layers.iter().zip(&flights) {

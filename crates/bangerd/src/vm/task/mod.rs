@@ -238,7 +238,7 @@ impl Task {
 
     fn limit_boot(&mut self) {
         let boots = self.record.published.state == VmState::Starting;
-        self.boot_until = boots.then(|| Instant::now() + self.context.boot_limit);
+        self.boot_until = boots.then(|| Instant::now() + self.context.settings.boot_limit());
     }
 
     /// The guest did not come up by itself in time.
