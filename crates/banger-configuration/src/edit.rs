@@ -76,7 +76,9 @@ pub fn set(text: &str, name: &str, value: &str) -> Result<String, EditError> {
         document.set_trailing("");
     }
     let changed = document.to_string();
-    parse(&changed).map_err(|mistake| refused(mistake.what))?;
+    // The name stands before it already.
+    let named = format!("{}: ", written(&parts));
+    parse(&changed).map_err(|mistake| refused(mistake.what.replacen(&named, "", 1)))?;
     Ok(changed)
 }
 
@@ -125,8 +127,7 @@ pub(crate) fn key_of(name: &str) -> Result<(&'static Key, Vec<String>), EditErro
 
 /// Returns what somebody typed as it is written in the file.
 fn value_of(takes: Takes, typed: &str) -> Result<Value, String> {
-    // Quotes that somebody has typed as in the file are not part of it.
-    let plain = typed.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(typed);
+    let plain = without_quotes(typed);
     match takes {
         Takes::Number => plain.parse::<i64>().map(Value::from).map_err(|_| format!("'{typed}' is none")),
         Takes::Flag => plain.parse::<bool>().map(Value::from).map_err(|_| format!("'{typed}' is neither")),
@@ -136,12 +137,17 @@ fn value_of(takes: Takes, typed: &str) -> Result<Value, String> {
     }
 }
 
+/// Quotes that somebody has typed as in the file are not part of what is in them.
+fn without_quotes(typed: &str) -> &str {
+    typed.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(typed)
+}
+
 fn names(typed: &str) -> Result<Array, String> {
     if typed.trim_start().starts_with('[') {
         let value: Value = typed.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;
         return value.as_array().cloned().ok_or_else(|| format!("'{typed}' is no list"));
     }
-    Ok(typed.split(',').map(str::trim).filter(|name| !name.is_empty()).collect())
+    Ok(typed.split(',').map(|name| without_quotes(name.trim())).filter(|name| !name.is_empty()).collect())
 }
 
 #[cfg(test)]
@@ -162,6 +168,8 @@ mod tests {
         let changed = set("", "vm.forwards", "[\"8080:80\"]").unwrap();
         assert_eq!(changed, "[vm]\nforwards = [\"8080:80\"]\n");
         assert_eq!(set("", "vm.memory", "\"2G\"").unwrap(), "[vm]\nmemory = \"2G\"\n");
+        let quoted = set("", "registry.x.mirrors", "\"a:1\", \"b:2\"").unwrap();
+        assert_eq!(quoted, "[registry.x]\nmirrors = [\"a:1\", \"b:2\"]\n");
         // Comments stay where they are, be there nothing else.
         assert_eq!(set("# mine\n", "vm.vcpus", "4").unwrap(), "# mine\n[vm]\nvcpus = 4\n");
         let below = "[web]\nlisten = \"off\"\n# below\n";

@@ -3,7 +3,7 @@
 use banger_types::location::variable;
 
 use crate::configuration::Configuration;
-use crate::value::{written_forward, written_time};
+use crate::value::written_time;
 
 /// Something that can be set.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +107,7 @@ pub const KEYS: &[Key] = &[
         |it| one("vm.network", &it.vm.network.map(|network| network.to_string()).unwrap_or_default()),
     ),
     key("vm.forwards", Takes::Forwards, "ports of the host that lead into every new VM", |it| {
-        one("vm.forwards", &it.vm.forwards.iter().map(written_forward).collect::<Vec<_>>().join(", "))
+        one("vm.forwards", &it.vm.forwards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     }),
     key("vm.boot_timeout", Takes::Time, "how long a guest may take to its first session", |it| {
         one("vm.boot_timeout", &written_time(it.vm.boot_timeout))

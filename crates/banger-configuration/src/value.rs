@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use banger_types::forwards::read_forwards;
-use banger_types::guest::Transport;
 use banger_types::monitor::Forward;
 use banger_types::size::Mebibytes;
 use banger_types::source::is_secure_address;
@@ -98,15 +97,6 @@ fn time_to<'de, D: Deserializer<'de>>(deserializer: D, longest: u64) -> Result<D
 enum Time {
     Seconds(u64),
     Text(String),
-}
-
-/// Returns a forward as it is written.
-pub(crate) fn written_forward(forward: &Forward) -> String {
-    let protocol = match forward.listen.protocol {
-        Transport::Tcp => "",
-        Transport::Udp => "/udp",
-    };
-    format!("{}:{}{protocol}", forward.listen.address, forward.guest_port)
 }
 
 /// Reads a number of virtual CPUs: one at least.

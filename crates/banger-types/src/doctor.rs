@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shell::{command_line, quoted};
+
 /// How bad what was found is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -100,7 +102,7 @@ impl fmt::Display for FixStep {
         match self {
             Self::Run { command, as_root } => {
                 let sudo = if *as_root { "sudo " } else { "" };
-                write!(f, "{sudo}{}", command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+                write!(f, "{sudo}{}", command_line(command))
             }
             Self::Write { path, content, mode } => {
                 writeln!(
@@ -111,15 +113,6 @@ impl fmt::Display for FixStep {
                 write!(f, "{}\nEND", content.trim_end())
             }
         }
-    }
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
-    if word.bytes().all(plain) && !word.is_empty() {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Forwards as people write them.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use crate::address::{HostPort, split_protocol};
+use crate::guest::Transport;
 use crate::monitor::{Forward, MOST_FORWARDS};
 
 /// Why a text says no forwards.
@@ -30,6 +32,17 @@ pub enum ForwardsError {
         /// How many it has.
         count: usize,
     },
+}
+
+/// As `-p` takes it, and [`read_forwards`] reads it.
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.listen.protocol {
+            Transport::Tcp => "",
+            Transport::Udp => "/udp",
+        };
+        write!(f, "{}:{}{protocol}", self.listen.address, self.guest_port)
+    }
 }
 
 /// Returns the forwards that `text` says: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8080:80`, `53:53/udp`, `8000-8010:8000-8010`. Port 0

@@ -24,6 +24,7 @@ pub mod problem;
 pub mod reference;
 pub mod setting;
 pub mod sftp;
+pub mod shell;
 pub mod size;
 pub mod source;
 pub mod space;

@@ -55,22 +55,42 @@ pub(crate) async fn accept(Path(name): Path<String>, Posted(visit, mut form): Po
     if !form.is_good() {
         return Ok(page(&visit, &vm, &form, None, 422));
     }
-    match change(&visit, &vm, generation, &request, new_name).await {
-        Ok(name) => Ok(visit.go(&format!("/vms/{name}"), "Changed.")),
-        Err(trouble) => {
-            // As it is by now: whoever sends the form again has been told of it.
-            let now = visit.client().vm(vm.id.as_str()).await?;
-            form.set("generation", now.generation.to_string());
-            let error = match trouble.error.refusal {
-                Some(Refusal::Changed) => trouble.error.clone().fix(format!(
-                    "look at what it is now ({}), and send this again if it is to be as it says here",
-                    described(&now)
-                )),
-                _ => trouble.error,
-            };
-            Ok(page(&visit, &now, &form, Some(&error), trouble.status))
+    let changes = request != VmSetRequest::default();
+    // What the form was shown with: who has changed something meanwhile is not undone.
+    if changes {
+        match visit.client().set_vm_of(generation, vm.id.as_str(), &request).await {
+            // By this very form.
+            Ok(now) => form.set("generation", now.generation.to_string()),
+            Err(error) => return refused(&visit, &vm, form, error.into()).await,
         }
     }
+    let Some(name) = new_name.filter(|name| *name != vm.name) else {
+        return Ok(visit.go(&format!("/vms/{}", vm.name), "Changed."));
+    };
+    match visit.client().rename_vm(vm.id.as_str(), &VmRenameRequest { name }).await {
+        Ok(renamed) => Ok(visit.go(&format!("/vms/{}", renamed.name), "Changed.")),
+        Err(error) => {
+            let mut trouble = Trouble::from(error);
+            if changes {
+                trouble.error = trouble.error.because("all but the name is changed as you wanted it");
+            }
+            Ok(page(&visit, &vm, &form, Some(&trouble.error), trouble.status))
+        }
+    }
+}
+
+/// Returns the form with why it was refused. Whoever was overtaken is told what the VM is by now, and may send it again; nobody else
+/// may, so that what another changes meanwhile is not undone unseen.
+async fn refused(visit: &Visit, vm: &Vm, mut form: Form, mut trouble: Trouble) -> Answer {
+    if trouble.error.refusal == Some(Refusal::Changed) {
+        let now = visit.client().vm(vm.id.as_str()).await?;
+        form.set("generation", now.generation.to_string());
+        trouble = trouble.fix(format!(
+            "look at what it is now ({}), and send this again if it is to be as it says here",
+            described(&now)
+        ));
+    }
+    Ok(page(visit, vm, &form, Some(&trouble.error), trouble.status))
 }
 
 /// Returns what a VM is, as far as this form changes it.
@@ -88,34 +108,6 @@ fn described(vm: &Vm) -> String {
         spec.network,
         spec.restart
     )
-}
-
-/// Changes what is other than it was, and returns the VM's name by then.
-async fn change(
-    visit: &Visit,
-    vm: &Vm,
-    generation: u64,
-    request: &VmSetRequest,
-    name: Option<VmName>,
-) -> Result<VmName, Trouble> {
-    let id = vm.id.as_str();
-    // What the form was shown with: who has changed something meanwhile is not undone.
-    if *request != VmSetRequest::default() {
-        visit.client().set_vm_of(generation, id, request).await?;
-    }
-    match name.filter(|name| *name != vm.name) {
-        Some(name) => {
-            let renamed = visit.client().rename_vm(id, &VmRenameRequest { name }).await;
-            renamed.map(|vm| vm.name).map_err(|error| {
-                let mut trouble = Trouble::from(error);
-                if *request != VmSetRequest::default() {
-                    trouble.error = trouble.error.because("all but the name is changed as you wanted it");
-                }
-                trouble
-            })
-        }
-        None => Ok(vm.name.clone()),
-    }
 }
 
 /// Returns the form as the VM is.

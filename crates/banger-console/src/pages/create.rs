@@ -5,6 +5,7 @@ use banger_types::catalog::Catalog;
 use banger_types::forwards::read_forwards;
 use banger_types::image::Image;
 use banger_types::setting::Setting;
+use banger_types::shell::quoted;
 use banger_types::size::Mebibytes;
 use banger_types::vm::{EngineKind, NetworkMode, RestartPolicy, VmCreateRequest, check_label};
 use banger_types::{ApiError, ErrorKind};
@@ -276,7 +277,7 @@ fn command(request: &VmCreateRequest) -> String {
     option("--net", request.network.map(|it| it.to_string()));
     option("--engine", request.engine.map(|it| it.to_string()));
     for forward in &request.forwards {
-        option("-p", Some(published(forward)));
+        option("-p", Some(forward.to_string()));
     }
     for variable in &request.environment {
         option("-e", Some(variable.clone()));
@@ -292,23 +293,6 @@ fn command(request: &VmCreateRequest) -> String {
     ];
     words.extend(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| (*flag).to_owned()));
     words.join(" ")
-}
-
-/// Returns a forward as `-p` takes it.
-fn published(forward: &banger_types::monitor::Forward) -> String {
-    use banger_types::guest::Transport;
-    let protocol = if forward.listen.protocol == Transport::Udp { "/udp" } else { "" };
-    format!("{}:{}{protocol}", forward.listen.address, forward.guest_port)
-}
-
-/// Returns a word as a shell takes it (POSIX.1-2017 XCU section 2.2.2).
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@+,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 #[cfg(test)]

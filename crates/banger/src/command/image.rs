@@ -6,6 +6,7 @@ use banger_api::request::{PullRequest, RegisterRequest};
 use banger_api::{Client, ClientError};
 use banger_types::image::{Image, ImageLayer, RegisteredRootfs};
 use banger_types::operation::Operation;
+use banger_types::shell::command_line;
 use banger_types::size::human_bytes;
 use jiff::Timestamp;
 
@@ -55,8 +56,8 @@ impl Artifact for Image {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         table.properties("User", given(&config.user));
         table.properties("Directory", given(&config.working_directory));
-        table.properties("Entrypoint", given(&words(&config.entrypoint)));
-        table.properties("Command", given(&words(&config.command)));
+        table.properties("Entrypoint", given(&command_line(&config.entrypoint)));
+        table.properties("Command", given(&command_line(&config.command)));
         table.properties("Stop signal", &config.stop_signal);
         table.properties("Exposed ports", &config.exposed_ports);
         table.properties("Environment", &config.environment);
@@ -96,28 +97,4 @@ pub(super) async fn register(context: &Context, arguments: RegisterArguments) ->
 fn layer_line(layer: &ImageLayer) -> String {
     let what = format!("{}  {:>8}", layer.short_digest(), human_bytes(layer.size));
     [Some(what), layer.created_by.clone()].into_iter().flatten().collect::<Vec<_>>().join("  ")
-}
-
-/// Returns a command as a shell would take it, so that one word with a space is not two.
-fn words(command: &[String]) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
-    let quoted = |word: &String| {
-        if word.bytes().all(plain) && !word.is_empty() {
-            word.clone()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    };
-    command.iter().map(quoted).collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_can_be_pasted_into_a_shell() {
-        let command = ["/bin/sh", "-c", "echo it's", ""].map(str::to_owned);
-        assert_eq!(words(&command), r"/bin/sh -c 'echo it'\''s' ''");
-    }
 }

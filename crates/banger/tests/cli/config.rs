@@ -119,14 +119,14 @@ fn what_cannot_be_set_is_refused_with_what_can() {
     exit code: 2
     --- stdout
     --- stderr
-    error: vm.memory takes a size in quotes, as "512M" or "2G": vm.memory: 'plenty' is not a size; write a number with M, G or T, as in 512M or 2G
+    error: vm.memory takes a size in quotes, as "512M" or "2G": 'plenty' is not a size; write a number with M, G or T, as in 512M or 2G
       try: write a size in quotes, as "512M" or "2G"
     "#);
     insta::assert_snapshot!(configured.run(&["set", "web.listen", "0.0.0.0:80"]), @r#"
     exit code: 2
     --- stdout
     --- stderr
-    error: web.listen takes an address of loopback with a port, as "127.0.0.1:7777", or "off": web.listen: '0.0.0.0:80' is not a loopback address: whoever reaches the web console can ask for a session, and what is said there can be read on the way; write 127.0.0.1 or [::1], and reach it from elsewhere through ssh -L
+    error: web.listen takes an address of loopback with a port, as "127.0.0.1:7777", or "off": '0.0.0.0:80' is not a loopback address: whoever reaches the web console can ask for a session, and what is said there can be read on the way; write 127.0.0.1 or [::1], and reach it from elsewhere through ssh -L
       try: write an address of loopback with a port, as "127.0.0.1:7777", or "off"
     "#);
     insta::assert_snapshot!(configured.run(&["get", "vms"]), @"

@@ -2,7 +2,6 @@
 
 use banger_api::Client;
 use banger_types::ErrorKind;
-use banger_types::guest::Transport;
 use banger_types::monitor::Forward;
 
 use super::list::forward as shown;
@@ -66,15 +65,6 @@ pub(in crate::command) async fn remove_forwards(context: &Context, arguments: &F
     failures.outcome()
 }
 
-/// Returns a forward as users write it.
-fn argument(forward: &Forward) -> String {
-    let (address, port) = (forward.listen.address, forward.guest_port);
-    match forward.listen.protocol {
-        Transport::Tcp => format!("{address}:{port}"),
-        Transport::Udp => format!("{address}:{port}/udp"),
-    }
-}
-
 /// Ends a forward, if it leads where the user thinks that it does.
 async fn remove(client: &Client, name: &str, forward: &Forward) -> Result<(), CommandError> {
     let forwards = client.forwards(name).await?;
@@ -84,7 +74,7 @@ async fn remove(client: &Client, name: &str, forward: &Forward) -> Result<(), Co
         return Err(CommandError::failed(
             ErrorKind::NotFound,
             what,
-            format!("banger vm forward rm {name} {}", argument(present)),
+            format!("banger vm forward rm {name} {present}"),
         ));
     }
     Ok(client.remove_forward(name, forward.listen).await?)
