@@ -59,13 +59,25 @@ impl Connections {
         Some(connection)
     }
 
-    /// Forgets one that is closed.
-    pub(crate) fn forget(&self, connection: &Arc<Connection>) {
-        self.open().retain(|it| !Arc::ptr_eq(it, connection));
+    /// Returns what forgets one when it is dropped, whatever has ended it: a panic, too.
+    pub(crate) const fn forgetting<'a>(&'a self, one: &'a Arc<Connection>) -> Forgetting<'a> {
+        Forgetting { all: self, one }
     }
 
     fn open(&self) -> MutexGuard<'_, VecDeque<Arc<Connection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets a connection when dropped.
+pub(crate) struct Forgetting<'a> {
+    all: &'a Connections,
+    one: &'a Arc<Connection>,
+}
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        self.all.open().retain(|it| !Arc::ptr_eq(it, self.one));
     }
 }
 
@@ -84,7 +96,7 @@ mod tests {
         let closed: Vec<_> = strangers.iter().map(|it| it.closed.is_cancelled()).collect();
         assert!(closed[0] && !closed[1..].contains(&true), "{closed:?}");
         assert!(!known.closed.is_cancelled() && !newest.closed.is_cancelled());
-        connections.forget(&strangers[1]);
+        drop(connections.forgetting(&strangers[1]));
         connections.admit().unwrap();
         assert!(!strangers[2].closed.is_cancelled(), "there was room");
     }
@@ -100,7 +112,7 @@ mod tests {
         .take(MOST + 1)
         .collect();
         assert_eq!(all.len(), MOST);
-        connections.forget(&all[0]);
+        drop(connections.forgetting(&all[0]));
         assert!(connections.admit().is_some());
     }
 }

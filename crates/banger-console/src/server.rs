@@ -44,12 +44,12 @@ pub(crate) async fn serve(mut listener: TcpListener, app: Arc<App>) {
         let Some(connection) = connections.admit() else { continue };
         let (app, router, connections) = (Arc::clone(&app), router.clone(), Arc::clone(&connections));
         open.spawn(async move {
+            let _forgetting = connections.forgetting(&connection);
             tokio::select! {
                 () = converse(stream, app, router, Arc::clone(&connection)) => {}
                 // In the middle of whatever it does: it may be that it reads nothing of what it has asked for.
                 () = connection.is_to_be_closed() => {}
             }
-            connections.forget(&connection);
         });
     }
     drop(listener);
